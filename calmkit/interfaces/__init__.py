@@ -1,0 +1,36 @@
+"""The promises: abstract classes and the small values that pass between them. torch only."""
+
+from calmkit.interfaces.autoencoder import Autoencoder, LossOutput, NotTrainable
+from calmkit.interfaces.backbone import Backbone, Context, State
+from calmkit.interfaces.corpus import Corpus, DataError, Split
+from calmkit.interfaces.embedder import Embedder
+from calmkit.interfaces.flops import StatesFlops
+from calmkit.interfaces.head import DensityHead, GenerativeHead, HeadInfo, IterativeHead, SampleOptions
+from calmkit.interfaces.posterior import EventSpec, Posterior
+from calmkit.interfaces.sampler import Choice, Draw, Sampler
+from calmkit.interfaces.tokenizer import Tokenizer
+
+__all__ = [
+    "Autoencoder",
+    "Backbone",
+    "Choice",
+    "Context",
+    "Corpus",
+    "DataError",
+    "DensityHead",
+    "Draw",
+    "Embedder",
+    "EventSpec",
+    "GenerativeHead",
+    "HeadInfo",
+    "IterativeHead",
+    "LossOutput",
+    "NotTrainable",
+    "Posterior",
+    "SampleOptions",
+    "Sampler",
+    "Split",
+    "State",
+    "StatesFlops",
+    "Tokenizer",
+]

@@ -1,0 +1,75 @@
+"""What one unit's value is, and what is believed of it: the target of every head.
+
+A *unit* is what one autoregressive step produces. Its value is a latent vector (CALM and its continuous
+relatives) or a tuple of token ids (MegaByte, the softmax baseline); `EventSpec` says which.
+
+Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 2. https://arxiv.org/abs/2510.27688
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EventSpec:
+    """The value of one unit.
+
+    Attributes:
+        shape: `(D,)` for a latent vector, `(K,)` for token ids.
+        vocab_size: Number of ids, or None where the value is continuous.
+    """
+
+    shape: tuple[int, ...]
+    vocab_size: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """`"continuous"` or `"tokens"`: the word that `HeadInfo.events` uses."""
+        return "continuous" if self.vocab_size is None else "tokens"
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z | unit): a diagonal Gaussian, or a point where `log_std` is None.
+
+    Leading dimensions are free; the event's dimensions come last. A point may hold integer ids.
+
+    Attributes:
+        mean: `[*, *E]`.
+        log_std: `[*, *E]`, natural logarithm of the standard deviation (not of the variance), or None.
+    """
+
+    mean: Shaped[Tensor, "*units_and_event"]
+    log_std: Float[Tensor, "*units_and_event"] | None = None
+
+    def sample(
+        self, num: int = 1, generator: torch.Generator | None = None
+    ) -> Shaped[Tensor, "num *units_and_event"]:
+        """Draw `num` values, reparameterised: `[num, *, *E]`. A point gives itself, `num` times."""
+        if self.log_std is None:
+            return self.mean.expand(num, *self.mean.shape)
+        noise = torch.randn(
+            (num, *self.mean.shape), dtype=self.mean.dtype, device=self.mean.device, generator=generator
+        )
+        return self.mean + noise * self.log_std.exp()
+
+    def kl(self) -> Float[Tensor, "*units_and_event"]:
+        """KL(q || N(0, I)) in nats per dimension, `[*, *E]`.
+
+        Raises:
+            ValueError: For a point, whose divergence is infinite.
+        """
+        if self.log_std is None:
+            raise ValueError(
+                "A point posterior has no finite KL to N(0, I); an autoencoder with a log_std has."
+            )
+        return 0.5 * (self.mean.square() + torch.expm1(2 * self.log_std) - 2 * self.log_std)
+
+    def __getitem__(self, index: Tensor | slice | int | tuple[slice | int, ...]) -> Posterior:
+        """Pick along the leading dimensions, as indexing `mean` and `log_std` would."""
+        return Posterior(self.mean[index], None if self.log_std is None else self.log_std[index])

@@ -1,0 +1,53 @@
+"""Sampler: chooses one unit among a head's draws, knowing neither head nor autoencoder.
+
+Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 5. https://arxiv.org/abs/2510.27688
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from calmkit.interfaces.head import SampleOptions
+
+Draw = Callable[[int, Tensor], Tensor]
+"""`draw(n, rows)` -> ids `[n, len(rows), K]`: n fresh independent draws for each of the rows `[R]`; what
+follows an end-of-text inside a chunk is already replaced by end-of-text."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a sampler chose.
+
+    Attributes:
+        ids: `[R, K]`, the chosen chunk of each row.
+        index: `[R]`, which draw of the row it is, counting all draws asked for that row from 0 in their
+            order.
+        draws: `[R]`, how many draws the row cost.
+        level: `[R]`, the agreement really used: 1 a plain draw, n the law P^n, NaN where the law asked for was not
+            reached (a ceiling on draws) or there is nothing to say. A float.
+    """
+
+    ids: Int[Tensor, "R K"]
+    index: Int[Tensor, " R"]
+    draws: Int[Tensor, " R"]
+    level: Float[Tensor, " R"]
+
+
+class Sampler(ABC):
+    """A rule for choosing among draws. The constructor is `(*, ...)`, all of it settable in a recipe.
+
+    Attributes:
+        options: What it asks of the head for every single draw; a head that does not honour it is refused
+            when the recipe is composed.
+    """
+
+    options: SampleOptions
+
+    @abstractmethod
+    def choose(self, draw: Draw, rows: Int[Tensor, " R"]) -> Choice:
+        """Choose a chunk for each of the rows `[R]`. Randomness comes from torch's default generator."""

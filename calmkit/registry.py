@@ -1,0 +1,249 @@
+"""The one door: parts are found by name, and bad ones are refused by name.
+
+Built-in parts and guests come in through the same pluggy hooks (`calmkit.hookspecs`). Built-ins are dotted
+names in one tuple, guests are entry points of the group `calmkit`. A guest that fails never stops calmkit: it
+is left out, and `Manager.rejected` says why.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, cast
+
+import pluggy
+
+from calmkit import hookspecs
+from calmkit.interfaces import Autoencoder, Backbone, Corpus, Embedder, GenerativeHead, Sampler, Tokenizer
+
+ENTRY_POINT_GROUP = "calmkit"
+
+BUILTINS = (
+    "calmkit.autoencoders.vae",
+    "calmkit.autoencoders.deterministic",
+    "calmkit.autoencoders.sigma_vae",
+    "calmkit.autoencoders.token_chunks",
+    "calmkit.embedders.tokens",
+    "calmkit.embedders.latents",
+    "calmkit.backbones.transformer",
+    "calmkit.backbones.gru",
+    "calmkit.heads.energy",
+    "calmkit.heads.flow",
+    "calmkit.heads.diffusion",
+    "calmkit.heads.mixture",
+    "calmkit.heads.regression",
+    "calmkit.heads.local_ar",
+    "calmkit.samplers.direct",
+    "calmkit.samplers.vote",
+    "calmkit.samplers.rejection",
+    "calmkit.data.corpora.stdlib",
+    "calmkit.data.corpora.text",
+    "calmkit.data.corpora.hub",
+    "calmkit.data.tokenizers.bytes",
+    "calmkit.data.tokenizers.bpe",
+    "calmkit.data.tokenizers.file",
+    "calmkit.data.tokenizers.hub",
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of part: the class it derives from, and the sizes its constructor gets first, in that order."""
+
+    base: type
+    sizes: tuple[str, ...] = ()
+
+
+KINDS: Mapping[str, Kind] = {
+    "autoencoders": Kind(Autoencoder, ("vocab_size",)),
+    "embedders": Kind(Embedder, ("hidden_dim", "event", "chunk_size", "vocab_size")),
+    "backbones": Kind(Backbone),
+    "heads": Kind(GenerativeHead, ("hidden_dim", "event")),
+    "samplers": Kind(Sampler),
+    "corpora": Kind(Corpus),
+    "tokenizers": Kind(Tokenizer),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One option of a part: a keyword-only parameter of its constructor."""
+
+    name: str
+    annotation: Any
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def required(self) -> bool:
+        """True where the constructor has no default."""
+        return self.default is inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Part:
+    """A registered part and where it came from."""
+
+    kind: str
+    name: str
+    cls: type
+    plugin: str
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """What a recipe may set, in the order of the constructor."""
+        return settings(self.cls)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring."""
+        return (inspect.getdoc(self.cls) or "").split("\n", 1)[0]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A plugin, or one part of it, that was left out, and the reason."""
+
+    plugin: str
+    reason: str
+
+
+class UnknownPart(LookupError):
+    """No part of that name; the message lists those there are and every plugin that was left out."""
+
+
+def settings(cls: type) -> dict[str, Setting]:
+    """The keyword-only parameters of a part's constructor."""
+    init = inspect.unwrap(cls.__init__)  # type: ignore[misc]
+    hints = typing.get_type_hints(init)
+    return {
+        name: Setting(name, hints.get(name, Any), parameter.default)
+        for name, parameter in inspect.signature(init).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+@dataclass
+class Manager:
+    """All parts of one process. Make one with `make_manager()`."""
+
+    parts: dict[str, dict[str, Part]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    rejected: list[Rejected] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=list)
+
+    def find(self, kind: str, name: str) -> Part:
+        """The part of that name.
+
+        Raises:
+            UnknownPart: With the near misses, the names there are, and the plugins left out.
+        """
+        found = self.parts[kind].get(name)
+        if found is not None:
+            return found
+        names = sorted(self.parts[kind])
+        near = get_close_matches(name, names, 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        left_out = "".join(f"\n  left out: {r.plugin}: {r.reason}" for r in self.rejected)
+        raise UnknownPart(
+            f"No part '{name}' among the {kind}.{hint} There are: {', '.join(names) or 'none'}.{left_out}"
+        )
+
+    def build(self, kind: str, name: str, options: Mapping[str, Any], **sizes: Any) -> Any:
+        """Construct a part: the sizes of its kind first, then the options of the recipe."""
+        part = self.find(kind, name)
+        return part.cls(*(sizes[size] for size in KINDS[kind].sizes), **options)
+
+
+def make_manager(guests: Iterable[importlib.metadata.EntryPoint] | None = None) -> Manager:
+    """A fresh manager with the built-ins and the guests (None: those that are installed)."""
+    manager = Manager()
+    for dotted in BUILTINS:
+        _admit(manager, importlib.import_module(dotted), dotted)
+        if manager.rejected:
+            raise AssertionError(f"a built-in part is wrong: {manager.rejected[0]}")
+    if guests is None:
+        guests = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    for entry_point in sorted(guests, key=lambda e: e.name):
+        _admit_guest(manager, entry_point)
+    return manager
+
+
+def _admit_guest(manager: Manager, entry_point: importlib.metadata.EntryPoint) -> None:
+    distribution = entry_point.dist
+    name = f"{distribution.name} {distribution.version}" if distribution else entry_point.name
+    try:
+        _admit(manager, entry_point.load(), name)
+    except (Exception, SystemExit) as error:  # a guest may fail in any way; it must not take the house down
+        manager.rejected.append(Rejected(name, f"{type(error).__name__}: {error}"))
+
+
+def _admit(manager: Manager, module: object, plugin: str) -> None:
+    offers = _offers(module, plugin)
+    if not offers:
+        manager.rejected.append(
+            Rejected(plugin, "it registers no part (no function marked with calmkit's hookimpl)")
+        )
+        return
+    manager.plugins.append(plugin)
+    for kind, classes in offers.items():
+        for name, cls in classes.items():
+            reason = refusal(kind, name, cls)
+            if name in manager.parts[kind]:
+                reason = f"{kind}: the name '{name}' is taken by {manager.parts[kind][name].plugin}"
+            if reason:
+                manager.rejected.append(Rejected(plugin, reason))
+            else:
+                manager.parts[kind][cast(str, name)] = Part(kind, cast(str, name), cast(type, cls), plugin)
+
+
+def _offers(module: object, plugin: str) -> dict[str, dict[object, object]]:
+    """What a plugin's hooks return, by kind; a pluggy manager of its own keeps its mistakes from others."""
+    pm = pluggy.PluginManager(hookspecs.PROJECT)
+    pm.add_hookspecs(hookspecs)
+    pm.register(module, name=plugin)
+    pm.check_pending()
+    offers: dict[str, dict[object, object]] = {}
+    for kind in KINDS:
+        caller = getattr(pm.hook, f"calmkit_{kind}")
+        if not caller.get_hookimpls():
+            continue
+        classes = next(iter(caller()), None)
+        if not isinstance(classes, dict):
+            raise TypeError(
+                f"calmkit_{kind}() must return a dict of names and classes, it returned {classes!r}"
+            )
+        offers[kind] = classes
+    return offers
+
+
+def refusal(kind: str, name: object, cls: object) -> str | None:
+    """Why a class can't be a part of that kind under that name; None where it can."""
+    base, sizes = KINDS[kind].base, KINDS[kind].sizes
+    if not isinstance(name, str) or not name:
+        return f"{kind}: the name {name!r} is not a text"
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        return f"{kind}: '{name}' is {cls!r}, not a subclass of {base.__name__}"
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(cls.__abstractmethods__))  # type: ignore[attr-defined]
+        return f"{kind}: '{name}' is abstract; it lacks: {missing}"
+    given = _given(cls)
+    if given != sizes:
+        wanted = ", ".join((*sizes, "*", "..."))
+        return f"{kind}: the constructor of '{name}' must be ({wanted}); it takes {given} before the star"
+    try:
+        settings(cls)
+    except Exception as error:  # an annotation is any expression
+        return f"{kind}: the annotations of the constructor of '{name}' can't be read: {error}"
+    return None
+
+
+def _given(cls: type) -> tuple[str, ...]:
+    """Parameters of the constructor that are not keyword-only; none where the class has no constructor."""
+    if cls.__init__ is object.__init__:  # type: ignore[misc]
+        return ()
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+    return tuple(p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY)
