@@ -1,0 +1,1 @@
+"""Maths between noise and data, without networks."""

@@ -1,0 +1,66 @@
+"""Latents: the backbone reads the value of a unit itself through one Linear layer, as GIVT and LatentLM do.
+
+Source: Tschannen et al., GIVT: Generative Infinite-Vocabulary Transformers, 2023.
+https://arxiv.org/abs/2312.02116. For text it costs BrierLM: Shao et al., 2025, Table 5.
+https://arxiv.org/abs/2510.27688
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import Embedder, EventSpec
+from calmkit.nn.chunk_mlp import init_normal
+from calmkit.nn.swiglu import NORM_EPS
+
+
+@final
+class LatentsEmbedder(Embedder):
+    """x = Linear_D->H(z), with a LayerNorm behind it where asked.
+
+    Args:
+        hidden_dim: H.
+        event: The latent; one dimension, continuous.
+        chunk_size: Not read.
+        vocab_size: Not read.
+        norm: LayerNorm after the Linear layer, which takes the scale of the latents away.
+
+    Raises:
+        ValueError: An event of token ids, or of several dimensions.
+
+    Source:
+        Tschannen et al., 2023.
+    """
+
+    reads = "latents"
+
+    def __init__(
+        self, hidden_dim: int, event: EventSpec, chunk_size: int, vocab_size: int, *, norm: bool = False
+    ) -> None:
+        del chunk_size, vocab_size
+        super().__init__()
+        if event.kind != "continuous" or len(event.shape) != 1:
+            raise ValueError(
+                f"latents: the event must be a latent vector, got {event.kind} of shape {event.shape}; "
+                "embedder tokens would do."
+            )
+        self.project = nn.Linear(event.shape[0], hidden_dim)
+        self.norm = nn.LayerNorm(hidden_dim, eps=NORM_EPS) if norm else nn.Identity()
+        self.apply(init_normal)
+
+    def forward(
+        self, data: Int[Tensor, "*units K"], z: Float[Tensor, "*units D"]
+    ) -> Float[Tensor, "*units H"]:
+        """Latents -> one vector per unit; the ids are not read."""
+        del data
+        return self.norm(self.project(z))
+
+
+@hookimpl
+def calmkit_embedders() -> dict[str, type[Embedder]]:
+    """Register this part."""
+    return {"latents": LatentsEmbedder}

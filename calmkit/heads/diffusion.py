@@ -1,0 +1,169 @@
+"""diffusion: noise is taken out of the latent, level by level.
+
+Training draws a timestep, a noise and a latent, mixes them by the cosine schedule and asks the network for
+the noise (epsilon) or for v; a draw starts from noise and is denoised by a diffusers scheduler. The
+network is told t = 0 at the noise end and t -> 1 at the data, as in `flow`: t = 1 - (k + 1) / T for
+timestep k.
+
+Left out of CALM's released head: its learned variance and the likelihood term that trains it, which at the
+last step is that of 8-bit pixels; DDPM's steps take the posterior's variance.
+
+The released head predicts epsilon; here v is the default. The cosine schedule ends at alpha_bar 2e-9, where a
+latent is read from an epsilon with its error times 20,000: after 1000 steps of training on a two-dimensional
+toy, draws by epsilon were off by a thousand and draws by v by 0.06. Epsilon wants long training.
+
+Source: Li et al., Autoregressive Image Generation without Vector Quantization (MAR), 2024, section 3.2
+(the loss). https://arxiv.org/abs/2406.11838
+Sun et al., Multimodal Latent Language Modeling with Next-Token Diffusion (LatentLM), 2024 (v, DPM-Solver).
+https://arxiv.org/abs/2412.08635
+Shao et al., Continuous Autoregressive Language Models, 2025, section 7.4. https://arxiv.org/abs/2510.27688
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from calmkit.dynamics.paths import diffusion_path, diffusion_v, standard_noise
+from calmkit.dynamics.schedules import Denoiser, Prediction, Schedule, Scheduler, denoise
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import (
+    Context,
+    EventSpec,
+    GenerativeHead,
+    HeadInfo,
+    IterativeHead,
+    Posterior,
+    SampleOptions,
+)
+from calmkit.nn.adaln import AdaLNMLP, draw_blocks
+
+
+@final
+class DiffusionHead(IterativeHead):
+    """Denoising diffusion on the latent, cosine schedule.
+
+    Args:
+        hidden_dim: H.
+        event: A latent vector `(D,)`.
+        depth: Blocks of the network.
+        width: W, of the blocks; None: H.
+        repeats: Posterior draws per unit and step of training, each with a timestep and a noise.
+        prediction: What the network gives.
+        train_timesteps: T.
+        zero_terminal_snr: End in pure noise; only with v.
+        scheduler: `ddpm` is the reference, `ddim` wants steps that divide T, `dpm++` needs the fewest.
+        num_steps: Network calls of a draw; None: 100 for ddpm, 20 for the others.
+
+    The temperature multiplies the noise of each step of ddpm, and the noise the others start from. The
+    sample option `solver` names a scheduler.
+    """
+
+    info: ClassVar[HeadInfo] = HeadInfo(
+        sampling="iterative",
+        temperature="noise",
+        options=frozenset({"temperature", "num_steps", "solver", "generator"}),
+        half_precision=True,
+    )
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        event: EventSpec,
+        *,
+        depth: int = 3,  # MAR's default; CALM takes a quarter of the backbone's layers
+        width: int | None = None,  # CALM: the hidden width
+        repeats: int = 8,  # CALM, section 7.4: h repeated 8 times
+        prediction: Prediction = "v",  # LatentLM; CALM's release: epsilon
+        train_timesteps: int = 1000,  # released code
+        zero_terminal_snr: bool = False,
+        scheduler: Scheduler = "dpm++",  # LatentLM; CALM's release: ddpm
+        num_steps: int | None = None,  # ddpm: 100 in the release
+    ) -> None:
+        super().__init__()
+        if event.kind != "continuous" or len(event.shape) != 1:
+            raise ValueError(
+                f"diffusion: event must be a latent vector, got {event}; a continuous (D,) would do."
+            )
+        width = hidden_dim if width is None else width
+        for name, value in (("depth", depth), ("width", width), ("repeats", repeats)):
+            if value < 1:
+                raise ValueError(f"diffusion: {name} must be at least 1, got {value}.")
+        self.schedule = Schedule(train_timesteps, prediction, zero_terminal_snr)
+        self.schedule.sampling_steps("diffusion", scheduler, num_steps)
+        self.repeats, self.scheduler, self.num_steps = repeats, scheduler, num_steps
+        self.latent_dim = event.shape[0]
+        self.net = AdaLNMLP(self.latent_dim, hidden_dim, width, depth)
+
+    def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
+        """See `diffusion_loss`: squared error of the prediction per dimension, not nats."""
+        c = self.net.condition(context.h.reshape(-1, context.h.shape[-1]))
+        z = target.sample(self.repeats).reshape(self.repeats, -1, self.latent_dim)  # [R, N, D]
+        loss = diffusion_loss(lambda z_t, t: self.net(z_t, t, c), z, self.schedule)
+        return loss.reshape(context.h.shape[:-1])
+
+    def sample(
+        self, context: Context, num: int = 1, options: SampleOptions | None = None
+    ) -> Float[Tensor, "num *units D"]:
+        """Independent draws."""
+        options = self.info.accept(options)
+        self.network_calls(options)  # refuses bad options before any work
+        units = context.h.shape[:-1]
+        c = self.net.condition(context.h.reshape(-1, context.h.shape[-1]))
+        draws = [self._draw(c, block, options) for block in draw_blocks(num, c.shape[0])]
+        return torch.cat(draws).reshape(num, *units, self.latent_dim).to(context.h.dtype)
+
+    def _draw(self, c: Tensor, num: int, options: SampleOptions) -> Tensor:
+        return denoise(
+            lambda z_t, t: self.net(z_t, t[:1, :1], c),  # the scheduler's time is the same in all rows
+            standard_noise((num, c.shape[0], self.latent_dim), c, options.generator),
+            self.schedule,
+            scheduler=self.scheduler if options.solver is None else options.solver,
+            num_steps=self.num_steps if options.num_steps is None else options.num_steps,
+            temperature=1.0 if options.temperature is None else options.temperature,
+            generator=options.generator,
+        )
+
+    def network_calls(self, options: SampleOptions | None = None) -> int | None:
+        """The steps of the scheduler.
+
+        Raises:
+            ValueError: For a scheduler that is not known, or a number of steps that it cannot do.
+        """
+        options = self.info.accept(options)
+        steps = self.num_steps if options.num_steps is None else options.num_steps
+        scheduler = self.scheduler if options.solver is None else options.solver
+        return self.schedule.sampling_steps("diffusion", scheduler, steps)
+
+
+def diffusion_loss(denoiser: Denoiser, z: Float[Tensor, "R N D"], schedule: Schedule) -> Float[Tensor, " N"]:
+    """Mean over R and D of the squared error of the prediction, with a timestep and a noise for each row.
+
+    Timesteps are uniform, none is weighted. In float32 at least, also under autocast.
+
+    Returns:
+        One value per unit; for epsilon in units of the noise. For a latent N(m, s^2 I) the best denoiser
+        is left with the mean over timesteps of alpha_bar s^2 / q (epsilon) or s^2 / q (v), where
+        q = alpha_bar s^2 + 1 - alpha_bar.
+
+    Source:
+        Ho et al., Denoising Diffusion Probabilistic Models, 2020, Eq. 14. https://arxiv.org/abs/2006.11239
+        Salimans and Ho, 2022, appendix D (v). https://arxiv.org/abs/2202.00512
+    """
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
+    noise = torch.randn_like(z)
+    timesteps = torch.randint(schedule.train_timesteps, z.shape[:-1], device=z.device)
+    alpha_t, sigma_t = schedule.levels(timesteps, z.dtype)
+    wanted = noise if schedule.prediction == "epsilon" else diffusion_v(noise, z, alpha_t, sigma_t)
+    z_t = diffusion_path(noise, z, alpha_t, sigma_t)
+    error = denoiser(z_t, schedule.time(timesteps, z.dtype)) - wanted
+    return error.square().mean(-1).mean(0)
+
+
+@hookimpl
+def calmkit_heads() -> dict[str, type[GenerativeHead]]:
+    """The door."""
+    return {"diffusion": DiffusionHead}

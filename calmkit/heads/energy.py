@@ -1,0 +1,177 @@
+"""Energy head: a draw is one network call on fresh noise, and the loss is the energy score.
+
+The score (`calmkit.heads.energy_score`) needs draws only, no density: it pulls every draw towards draws of
+the posterior and pushes the draws apart, and for an exponent in (0, 2) the true distribution alone is best.
+
+Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 3.3.3 and Eq. 9-10.
+https://arxiv.org/abs/2510.27688
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from calmkit.heads.energy_score import at_least_float32, energy_loss, gaussian_energy_loss
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import Context, EventSpec, GenerativeHead, HeadInfo, Posterior, SampleOptions
+from calmkit.nn.swiglu import NORM_EPS
+
+
+@final
+class EnergyHead(GenerativeHead):
+    """CALM's head: one-step draws from uniform noise, trained by the energy score.
+
+    Temperature is a factor on the scale of the input noise: a heuristic, not a power of the density.
+
+    Args:
+        hidden_dim: H.
+        event: A latent vector.
+        num_draws: S, draws per unit in the loss; at least 2.
+        num_targets: R, draws of the posterior in the loss; a point posterior counts once.
+        exponent: Power of the distance, in (0, 2) without the ends.
+        noise_dim: Width of the noise, uniform on [-0.5, 0.5).
+        depth: Residual blocks.
+        width: W, of the network; None: `hidden_dim`, as in the official network.
+
+    Raises:
+        ValueError: For a setting out of its range, or an event that is no latent vector.
+    """
+
+    info = HeadInfo(
+        sampling="one_step",
+        temperature="noise",
+        options=frozenset({"temperature", "generator"}),
+        half_precision=True,
+    )
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        event: EventSpec,
+        *,
+        num_draws: int = 8,  # N in Eq. 10; Table 3
+        num_targets: int = 100,  # M in Eq. 10; Table 3
+        exponent: float = 1.0,  # alpha in Eq. 10; Table 4
+        noise_dim: int = 64,  # noise_size of the official code
+        depth: int = 4,  # a quarter of the backbone's 16 layers, section 3.3.3
+        width: int | None = None,
+    ) -> None:
+        super().__init__()
+        if event.kind != "continuous" or len(event.shape) != 1:
+            raise ValueError(
+                f"energy: event must be one latent vector, got {event}; autoencoder vae would do."
+            )
+        if not 0 < exponent < 2:
+            raise ValueError(f"energy: exponent must lie in (0, 2), got {exponent}; 1.0 would do.")
+        sizes = {"num_targets": num_targets, "noise_dim": noise_dim, "depth": depth, "width": width}
+        for name, size in {"num_draws": num_draws, **sizes}.items():
+            least = 2 if name == "num_draws" else 1  # the loss compares draws with each other
+            if size is not None and size < least:
+                raise ValueError(
+                    f"energy: {name} must be at least {least}, got {size}; the default would do."
+                )
+        self.num_draws, self.num_targets, self.exponent = num_draws, num_targets, exponent
+        self.network = NoiseMLP(noise_dim, hidden_dim, event.shape[0], width or hidden_dim, depth)
+
+    def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
+        """Energy loss per unit, in latent units to the power `exponent`.
+
+        Its floor is above 0 where the posterior has a spread. The target is a constant: it gets no gradient.
+        """
+        h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
+        draws = self._draw(h, self.num_draws, SampleOptions())
+        mean = target.mean.reshape(-1, draws.shape[-1])  # [N, D]
+        if target.log_std is None:
+            per_unit = energy_loss(draws, mean.unsqueeze(0), self.exponent)
+        else:
+            noise = torch.randn(
+                self.num_targets, mean.shape[-1], device=h.device, dtype=at_least_float32(h.dtype)
+            )
+            per_unit = gaussian_energy_loss(
+                draws, mean, target.log_std.reshape(mean.shape), noise, self.exponent
+            )
+        return per_unit.reshape(context.h.shape[:-1])
+
+    def sample(
+        self, context: Context, num: int = 1, options: SampleOptions | None = None
+    ) -> Float[Tensor, "num *units D"]:
+        """Independent draws, one network call each."""
+        h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
+        draws = self._draw(h, num, self.info.accept(options))
+        return draws.reshape(num, *context.h.shape[:-1], draws.shape[-1])
+
+    def _draw(self, h: Float[Tensor, "N H"], num: int, options: SampleOptions) -> Float[Tensor, "num N D"]:
+        # Uniform numbers drawn in bfloat16 take 256 values only: draw wide, then round.
+        noise = torch.rand(
+            (num, len(h), self.network.noise_dim),
+            dtype=at_least_float32(h.dtype),
+            device=h.device,
+            generator=options.generator,
+        )
+        temperature = 1.0 if options.temperature is None else options.temperature
+        return self.network(((noise - 0.5) * temperature).to(h.dtype), h)
+
+
+@final
+class NoiseMLP(nn.Module):
+    """Noise and condition to a latent: the official `MLPGenerator`, parameter for parameter.
+
+    The last layer starts at 0, so every draw of a fresh network is 0.
+    """
+
+    def __init__(self, noise_dim: int, hidden_dim: int, latent_dim: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.noise_dim = noise_dim
+        self.noise_in = nn.Linear(noise_dim, width)
+        self.noise_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.condition_in = nn.Linear(hidden_dim, width)
+        self.condition_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.blocks = nn.ModuleList(NoiseBlock(width) for _ in range(depth))
+        self.out_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.out_hidden = nn.Linear(width, width)
+        self.out = nn.Linear(width, latent_dim)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, noise: Float[Tensor, "S N noise"], h: Float[Tensor, "N H"]) -> Float[Tensor, "S N D"]:
+        """One draw per noise; the condition is read once for all S."""
+        x = self.noise_norm(self.noise_in(noise))
+        condition = self.condition_norm(self.condition_in(h))
+        for block in self.blocks:
+            x = block(x, condition)
+        return self.out(F.silu(self.out_hidden(self.out_norm(x))))
+
+
+@final
+class NoiseBlock(nn.Module):
+    """x + down(silu(gate) * up), where gate and up come from an MLP on (LayerNorm(x), condition).
+
+    `join` is one Linear on the concatenation, as in the official checkpoints (its first W columns read x, the
+    others the condition), but is applied in two parts, because the condition's is the same for all draws.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.join = nn.Linear(2 * width, width)
+        self.middle = nn.Linear(width, width)
+        self.gate_up = nn.Linear(width, 2 * width)
+        self.down = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "S N W"], condition: Float[Tensor, "N W"]) -> Float[Tensor, "S N W"]:
+        """One residual step of the noise stream."""
+        from_x, from_condition = self.join.weight.chunk(2, dim=1)
+        joined = F.linear(self.norm(x), from_x) + F.linear(condition, from_condition, self.join.bias)
+        gate, up = self.gate_up(F.silu(self.middle(F.silu(joined)))).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate) * up)
+
+
+@hookimpl
+def calmkit_heads() -> dict[str, type[GenerativeHead]]:
+    """The energy head."""
+    return {"energy": EnergyHead}

@@ -1,0 +1,149 @@
+"""flow: a velocity field carries noise to the latent, step by step.
+
+Training draws a time, a noise and a latent, and asks the network for the velocity of the straight line
+between them; a draw follows the learned field from noise (t = 0) to data (t = 1). The loss has a floor
+that no model can pass and that depends on the posterior's width, so losses are compared between equal
+autoencoders only.
+
+Source: Liu et al., Flow Straight and Fast, 2022, Eq. 1. https://arxiv.org/abs/2209.03003
+Shao et al., Continuous Autoregressive Language Models, 2025, section 7.4 (as a head).
+https://arxiv.org/abs/2510.27688
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from calmkit.dynamics.paths import linear_path, linear_velocity, standard_noise
+from calmkit.dynamics.solvers import Field, Solver, integrate, solver_calls
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import (
+    Context,
+    EventSpec,
+    GenerativeHead,
+    HeadInfo,
+    IterativeHead,
+    Posterior,
+    SampleOptions,
+)
+from calmkit.nn.adaln import AdaLNMLP, draw_blocks
+
+
+@final
+class FlowHead(IterativeHead):
+    """Rectified flow from noise to latent, an ODE solved per draw.
+
+    Args:
+        hidden_dim: H.
+        event: A latent vector `(D,)`.
+        depth: Blocks of the network.
+        width: W, of the blocks; None: H.
+        repeats: Posterior draws per unit and step of training, each with a time and a noise of its own.
+        num_steps: Of a fixed-step solver; `dopri5` and `tsit5` choose their own.
+        solver: `midpoint` calls the network twice per step, `euler` once.
+        quantize_time: Tell the network the time in whole thousandths, as the released code does.
+
+    The temperature multiplies the noise a draw starts from.
+    """
+
+    info: ClassVar[HeadInfo] = HeadInfo(
+        sampling="iterative",
+        temperature="noise",
+        options=frozenset({"temperature", "num_steps", "solver", "generator"}),
+        half_precision=True,
+    )
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        event: EventSpec,
+        *,
+        depth: int = 3,  # MAR's default; CALM takes a quarter of the backbone's layers
+        width: int | None = None,  # CALM: the hidden width
+        repeats: int = 8,  # CALM, section 7.4: h repeated 8 times
+        num_steps: int = 10,  # released code: 20 network calls by midpoint
+        solver: Solver = "midpoint",  # released code
+        quantize_time: bool = False,
+    ) -> None:
+        super().__init__()
+        if event.kind != "continuous" or len(event.shape) != 1:
+            raise ValueError(f"flow: event must be a latent vector, got {event}; a continuous (D,) would do.")
+        width = hidden_dim if width is None else width
+        for name, value in (("depth", depth), ("width", width), ("repeats", repeats)):
+            if value < 1:
+                raise ValueError(f"flow: {name} must be at least 1, got {value}.")
+        solver_calls("flow", solver, num_steps)
+        self.repeats, self.num_steps, self.solver = repeats, num_steps, solver
+        self.latent_dim = event.shape[0]
+        self.net = AdaLNMLP(self.latent_dim, hidden_dim, width, depth, quantize_time=quantize_time)
+
+    def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
+        """See `flow_loss`: squared latent units per dimension, not nats."""
+        c = self.net.condition(context.h.reshape(-1, context.h.shape[-1]))
+        z = target.sample(self.repeats).reshape(self.repeats, -1, self.latent_dim)  # [R, N, D]
+        return flow_loss(lambda z_t, t: self.net(z_t, t, c), z).reshape(context.h.shape[:-1])
+
+    def sample(
+        self, context: Context, num: int = 1, options: SampleOptions | None = None
+    ) -> Float[Tensor, "num *units D"]:
+        """Independent draws; with an adaptive solver they share step sizes."""
+        options = self.info.accept(options)
+        self.network_calls(options)  # refuses bad options before any work
+        units = context.h.shape[:-1]
+        c = self.net.condition(context.h.reshape(-1, context.h.shape[-1]))
+        draws = [self._draw(c, block, options) for block in draw_blocks(num, c.shape[0])]
+        return torch.cat(draws).reshape(num, *units, self.latent_dim).to(context.h.dtype)
+
+    def _draw(self, c: Tensor, num: int, options: SampleOptions) -> Tensor:
+        noise = standard_noise((num, c.shape[0], self.latent_dim), c, options.generator)
+        return integrate(
+            lambda z_t, t: self.net(z_t, t[:1, :1], c),  # the solver's time is the same in all rows
+            noise if options.temperature is None else options.temperature * noise,
+            solver=self.solver if options.solver is None else options.solver,
+            num_steps=self.num_steps if options.num_steps is None else options.num_steps,
+        )
+
+    def network_calls(self, options: SampleOptions | None = None) -> int | None:
+        """`euler`: the steps; `midpoint`: twice the steps; adaptive solvers: None.
+
+        Raises:
+            ValueError: For a solver that is not offered, or steps for a solver that chooses its own.
+        """
+        options = self.info.accept(options)
+        steps = self.num_steps if options.num_steps is None else options.num_steps
+        solver = self.solver if options.solver is None else options.solver
+        calls = solver_calls("flow", solver, steps)
+        if calls is None and options.num_steps is not None:
+            raise ValueError(
+                f"flow: num_steps got {steps} beside solver '{solver}', which chooses its own; "
+                "solver 'midpoint' would do."
+            )
+        return calls
+
+
+def flow_loss(field: Field, z: Float[Tensor, "R N D"]) -> Float[Tensor, " N"]:
+    """Mean over R and D of (field(z_t, t) - (z - noise))^2, with a uniform t and a noise for each row.
+
+    In float32 at least, also under autocast: the error is a small difference of large numbers.
+
+    Returns:
+        One value per unit. For a latent N(m, s^2 I) the best field is left with pi s / 2.
+
+    Source:
+        Liu et al., Flow Straight and Fast, 2022, Eq. 1. https://arxiv.org/abs/2209.03003
+    """
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
+    noise = torch.randn_like(z)
+    t = torch.rand(z.shape[:-1], dtype=z.dtype, device=z.device)
+    error = field(linear_path(noise, z, t), t) - linear_velocity(noise, z)
+    return error.square().mean(-1).mean(0)
+
+
+@hookimpl
+def calmkit_heads() -> dict[str, type[GenerativeHead]]:
+    """The door."""
+    return {"flow": FlowHead}

@@ -1,0 +1,152 @@
+"""Mixture head: a mixture of diagonal Gaussians, with an exact density.
+
+One network call gives M weights, locations and scales; the loss is the negative log-likelihood of a posterior
+draw. The scale is never below `min_scale`, but a point posterior rewards ever smaller scales: this head wants
+one with a spread.
+
+Source: Tschannen et al., GIVT: Generative Infinite-Vocabulary Transformers, 2023, and its code, proj/givt of
+big_vision. https://arxiv.org/abs/2312.02116
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import (
+    Context,
+    DensityHead,
+    EventSpec,
+    GenerativeHead,
+    HeadInfo,
+    Posterior,
+    SampleOptions,
+)
+from calmkit.nn.conditional_mlp import ConditionalMLP
+
+
+class Mixture(NamedTuple):
+    """The numbers of a mixture of M diagonal Gaussians per unit; `log_weights` are normalised."""
+
+    log_weights: Float[Tensor, "*units M"]
+    loc: Float[Tensor, "*units M D"]
+    scale: Float[Tensor, "*units M D"]
+
+
+@final
+class MixtureHead(DensityHead):
+    """GIVT's head: a Gaussian mixture in one network call; temperature scales each component's deviation.
+
+    Temperature leaves the weights unchanged; towards 0 a draw becomes the location of a component.
+
+    Args:
+        hidden_dim: H.
+        event: A latent vector.
+        num_components: M.
+        repeats: Posterior draws per unit in the loss.
+        depth: Residual blocks before the projection; GIVT has none, the default matches the energy head.
+        width: W, of the blocks; None: `hidden_dim`.
+        min_scale: Smallest standard deviation, in latent units.
+
+    Raises:
+        ValueError: For a setting out of its range, or an event that is no latent vector.
+    """
+
+    info = HeadInfo(
+        sampling="one_step",
+        temperature="scale",
+        options=frozenset({"temperature", "generator"}),
+        half_precision=True,
+    )
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        event: EventSpec,
+        *,
+        num_components: int = 16,  # k of the official code
+        repeats: int = 1,
+        depth: int = 4,
+        width: int | None = None,
+        min_scale: float = 1e-6,  # the official code
+    ) -> None:
+        super().__init__()
+        if event.kind != "continuous" or len(event.shape) != 1:
+            raise ValueError(
+                f"mixture: event must be one latent vector, got {event}; autoencoder vae would do."
+            )
+        if min_scale <= 0:
+            raise ValueError(f"mixture: min_scale must be above 0, got {min_scale}; 1e-6 would do.")
+        sizes = {"repeats": repeats, "depth": depth, "width": width}
+        for name, count in {"num_components": num_components, **sizes}.items():
+            if count is not None and count < 1:
+                raise ValueError(f"mixture: {name} must be at least 1, got {count}; the default would do.")
+        self.num_components, self.repeats, self.min_scale = num_components, repeats, min_scale
+        out_dim = num_components * (1 + 2 * event.shape[0])
+        self.network = ConditionalMLP(hidden_dim, out_dim, depth=depth, width=width)
+
+    def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
+        """Negative log density of posterior draws, nats per unit; may be negative."""
+        mixture = self._mixture(context)
+        draws = target.sample(self.repeats)  # [R, *units, D]
+        return -torch.stack([mixture_log_prob(z, mixture) for z in draws]).mean(0)
+
+    def log_prob(self, context: Context, z: Float[Tensor, "*units D"]) -> Float[Tensor, "*units"]:
+        """Exact log density, nats per unit."""
+        return mixture_log_prob(z, self._mixture(context))
+
+    def sample(
+        self, context: Context, num: int = 1, options: SampleOptions | None = None
+    ) -> Float[Tensor, "num *units D"]:
+        """A component by its weight, then a draw from it."""
+        options = self.info.accept(options)
+        temperature = 1.0 if options.temperature is None else options.temperature
+        mixture = self._mixture(context)
+        units = context.h.shape[:-1]
+        weights = mixture.log_weights.exp().reshape(-1, self.num_components)  # [N, M]
+        component = torch.multinomial(weights, num, replacement=True, generator=options.generator).T
+        unit = torch.arange(len(weights), device=weights.device)
+        shape = (*weights.shape, mixture.loc.shape[-1])  # [N, M, D], of which [num, N, D] are picked
+        loc, scale = (value.reshape(shape)[unit, component] for value in mixture[1:])
+        noise = torch.randn(loc.shape, dtype=loc.dtype, device=loc.device, generator=options.generator)
+        draws = loc + temperature * scale * noise
+        return draws.reshape(num, *units, draws.shape[-1]).to(context.h.dtype)
+
+    def _mixture(self, context: Context) -> Mixture:
+        numbers = self.network(context.h)
+        # Densities span more than half precision holds. Autocast leaves the rest alone: no matrix products.
+        numbers = numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+        logits, rest = numbers.split([self.num_components, numbers.shape[-1] - self.num_components], dim=-1)
+        loc, raw_scale = rest.unflatten(-1, (self.num_components, -1)).chunk(2, dim=-1)
+        return Mixture(logits.log_softmax(-1), loc, square_plus(raw_scale).clamp(min=self.min_scale))
+
+
+def square_plus(x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """(x + sqrt(x^2 + 4)) / 2, positive and smooth; 1 at 0, without cancellation for very negative x.
+
+    Source: Barron, Squareplus: A Softplus-Like Algebraic Rectifier, 2021, Eq. 3. https://arxiv.org/abs/2112.11687
+    """
+    size = torch.where(x < 0, -x, x)  # not abs: its gradient at 0 is 0, the true one is one half
+    above = (size + torch.sqrt(size.square() + 4)) / 2
+    return torch.where(x < 0, 1 / above, above)  # f(-x) f(x) = 1
+
+
+def mixture_log_prob(z: Float[Tensor, "*units D"], mixture: Mixture) -> Float[Tensor, "*units"]:
+    """Exact log density of a diagonal Gaussian mixture, nats; finite far from every component.
+
+    Source: Tschannen et al., 2023. https://arxiv.org/abs/2312.02116
+    """
+    standard = (z.to(mixture.loc.dtype).unsqueeze(-2) - mixture.loc) / mixture.scale  # [*units, M, D]
+    log_density = -0.5 * standard.square() - mixture.scale.log() - 0.5 * math.log(2 * math.pi)
+    return torch.logsumexp(mixture.log_weights + log_density.sum(-1), dim=-1)
+
+
+@hookimpl
+def calmkit_heads() -> dict[str, type[GenerativeHead]]:
+    """The mixture head."""
+    return {"mixture": MixtureHead}

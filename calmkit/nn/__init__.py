@@ -1,0 +1,1 @@
+"""Networks with at least two users each."""

@@ -1,0 +1,179 @@
+"""The network that CALM's autoencoder and its relatives share: residual MLPs over single chunks.
+
+Half of the layers work on each token alone, half on one vector for the whole chunk; chunks never see each
+other. One embedding is also the vocabulary projection, and its last row is a mask id that stands for a
+dropped token and is never predicted.
+
+Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 2.1.
+https://arxiv.org/abs/2510.27688
+
+The official code never runs the extra layer of an odd count, writes a dropped token as the real id 0 and
+makes all logits before an argmax; this file does none of the three.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from calmkit.nn.swiglu import NORM_EPS, SwiGLUBlock
+
+INIT_STD = 0.02  # initializer_range of the official configuration
+
+# Largest tensor that `ChunkMLP.predict` makes, in elements (one unit's logits at least): 64 MiB in float32.
+BLOCK_ELEMENTS = 2**24
+
+
+def init_normal(module: nn.Module) -> None:
+    """Linear and embedding weights from N(0, 0.02^2), biases 0. For `nn.Module.apply`."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INIT_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+@final
+class ChunkEncoder(nn.Module):
+    """K embedded tokens -> one vector. An odd layer goes to the chunk vector, where it costs a K-th."""
+
+    def __init__(self, chunk_size: int, hidden_dim: int, ffn_dim: int, layers: int, out_dim: int) -> None:
+        super().__init__()
+        self.tokens = _blocks(layers // 2, hidden_dim, ffn_dim)
+        self.squeeze = nn.Linear(chunk_size * hidden_dim, hidden_dim)
+        self.chunk = _blocks(layers - layers // 2, hidden_dim, ffn_dim)
+        self.norm = nn.RMSNorm(hidden_dim, eps=NORM_EPS)
+        self.out = nn.Linear(hidden_dim, out_dim)
+
+    def forward(self, x: Float[Tensor, "*units K W"]) -> Float[Tensor, "*units out"]:
+        """Read each chunk by itself."""
+        x = self.tokens(x).flatten(-2)  # [*units, K*W]
+        x = self.squeeze(x).to(self.squeeze.weight.dtype)  # autocast rounds products, not the residual stream
+        return self.out(self.norm(self.chunk(x)))
+
+
+@final
+class ChunkDecoder(nn.Module):
+    """One latent -> K hidden vectors for the vocabulary. An odd layer goes to the chunk vector."""
+
+    def __init__(self, chunk_size: int, hidden_dim: int, ffn_dim: int, layers: int, latent_dim: int) -> None:
+        super().__init__()
+        self.chunk_size = chunk_size
+        self.into = nn.Linear(latent_dim, hidden_dim)
+        self.chunk = _blocks(layers - layers // 2, hidden_dim, ffn_dim)
+        self.expand = nn.Linear(hidden_dim, chunk_size * hidden_dim)
+        self.tokens = _blocks(layers // 2, hidden_dim, ffn_dim)
+        self.norm = nn.RMSNorm(hidden_dim, eps=NORM_EPS)
+
+    def forward(self, z: Float[Tensor, "*units D"]) -> Float[Tensor, "*units K W"]:
+        """Write each chunk by itself; its tokens are independent given z."""
+        dtype = self.into.weight.dtype  # of the residual stream, under autocast too
+        x = self.expand(self.chunk(self.into(z).to(dtype))).to(dtype)
+        return self.norm(self.tokens(x.unflatten(-1, (self.chunk_size, -1))))
+
+
+@final
+class ChunkMLP(nn.Module):
+    """Encoder, decoder and the embedding they share.
+
+    Args:
+        part: Name of the autoencoder, for messages.
+        vocab_size: V. The embedding has V + 1 rows; row V is the mask.
+        latent_dim: D.
+        stats: Vectors of width D that the encoder gives: 1 (mean) or 2 (mean, log_std).
+        ffn_dim: Inner width of the MLPs; None: 5/2 of `hidden_dim`, the paper's 1280 to 512.
+
+    Raises:
+        ValueError: A size that leaves nothing to build.
+    """
+
+    def __init__(
+        self,
+        part: str,
+        vocab_size: int,
+        latent_dim: int,
+        stats: int,
+        *,
+        chunk_size: int,
+        hidden_dim: int,
+        ffn_dim: int | None,
+        encoder_layers: int,
+        decoder_layers: int,
+    ) -> None:
+        super().__init__()
+        ffn_dim = hidden_dim * 5 // 2 if ffn_dim is None else ffn_dim
+        require_at_least(part, 1, chunk_size=chunk_size, latent_dim=latent_dim)
+        require_at_least(part, 1, hidden_dim=hidden_dim, ffn_dim=ffn_dim)
+        require_at_least(part, 0, encoder_layers=encoder_layers, decoder_layers=decoder_layers)
+        self.vocab_size = vocab_size
+        self.widest = chunk_size * max(vocab_size, hidden_dim, ffn_dim)  # elements per unit of a tensor
+        self.embedding = nn.Embedding(vocab_size + 1, hidden_dim)
+        self.encoder = ChunkEncoder(chunk_size, hidden_dim, ffn_dim, encoder_layers, stats * latent_dim)
+        self.decoder = ChunkDecoder(chunk_size, hidden_dim, ffn_dim, decoder_layers, latent_dim)
+        self.apply(init_normal)
+
+    def drop_tokens(self, data: Int[Tensor, "*units K"], probability: float) -> Int[Tensor, "*units K"]:
+        """In train mode, replace each id by the mask id with that probability; in eval mode, none."""
+        if not self.training or probability == 0:
+            return data
+        dropped = torch.rand(data.shape, device=data.device) < probability
+        return data.masked_fill(dropped, self.vocab_size)
+
+    def read(self, data: Int[Tensor, "*units K"]) -> Float[Tensor, "*units out"]:
+        """Ids, the mask id allowed -> what the encoder says of each chunk.
+
+        It comes in the dtype of the weights even under autocast: the target of stage 2 is not rounded
+        further.
+        """
+        return self.encoder(self.embedding(data)).to(self.embedding.weight.dtype)
+
+    def logits(self, z: Float[Tensor, "*units D"]) -> Float[Tensor, "*units K V"]:
+        """Latents -> logits over the V ids; the mask row takes no part."""
+        return F.linear(self.decoder(z), self.embedding.weight[: self.vocab_size])
+
+    @torch.no_grad()
+    def predict(self, z: Float[Tensor, "*units D"]) -> Int[Tensor, "*units K"]:
+        """Latents -> most likely ids, in blocks of units: the logits of all draws never exist at once."""
+        rows = max(1, BLOCK_ELEMENTS // self.widest)
+        blocks = z.flatten(0, -2).split(rows) if z.dim() > 1 else (z[None],)
+        ids = torch.cat([self.logits(block).argmax(-1) for block in blocks])
+        return ids.view(*z.shape[:-1], self.decoder.chunk_size)
+
+
+def chunk_cross_entropy(
+    logits: Float[Tensor, "*units K V"], data: Int[Tensor, "*units K"]
+) -> Float[Tensor, "*units"]:
+    """-log p(chunk | z), summed over its K tokens: nats per chunk, never negative."""
+    # softmax over a vocabulary needs more digits than half precision has
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    per_token = F.cross_entropy(logits.flatten(0, -2), data.flatten(), reduction="none")
+    return per_token.view(data.shape).sum(-1)
+
+
+def require_at_least(part: str, least: int, **values: int | float) -> None:
+    """Refuse settings below `least`, by name.
+
+    Raises:
+        ValueError: Naming part, setting and value.
+    """
+    for name, value in values.items():
+        if not value >= least:
+            raise ValueError(f"{part}: {name} must be at least {least}, got {value}; {least} would do.")
+
+
+def require_probability(part: str, **values: int | float) -> None:
+    """Refuse dropout rates outside [0, 1), by name.
+
+    Raises:
+        ValueError: Naming part, setting and value.
+    """
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{part}: {name} must be in [0, 1), got {value}; 0.15 would do.")
+
+
+def _blocks(count: int, dim: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(*(SwiGLUBlock(dim, hidden) for _ in range(count)))
