@@ -1,0 +1,121 @@
+"""A data set of the Hugging Face hub, or of any builder of `datasets`, streamed: nothing is downloaded whole.
+
+Source: https://huggingface.co/docs/datasets/stream
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, final
+
+from calmkit.data.digest import digest
+from calmkit.data.document_split import check_fraction, is_valid_by_threshold
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import Corpus, DataError, Split
+
+
+@final
+class HubCorpus(Corpus):
+    """Documents of a `datasets` id, streamed; needs the extra `hf`.
+
+    Args:
+        dataset: An id of the hub, a folder, or the name of a builder such as `json`.
+        config: The configuration, where the data set has several.
+        revision: A branch, tag or commit of the hub.
+        data_files: Files of each split, for builders such as `json`: {"train": "a.jsonl"}.
+        train_split: Name of the split to train on.
+        valid_split: Name of the split to validate on. None: a hash of each document of `train_split` decides.
+        text_key: The column of the text.
+        max_documents: Read at most so many of each split, from its start.
+        valid_fraction: Share of the documents; without effect where `valid_split` is given.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: str,
+        config: str | None = None,
+        revision: str | None = None,
+        data_files: dict[str, str] | None = None,
+        train_split: str = "train",
+        valid_split: str | None = "validation",
+        text_key: str = "text",
+        max_documents: int | None = None,
+        valid_fraction: float = 0.05,
+    ) -> None:
+        check_fraction("hub", valid_fraction)
+        if max_documents is not None and max_documents < 1:
+            raise ValueError(
+                f"hub: max_documents must be at least 1, got {max_documents}; leave it out for all"
+            )
+        self.dataset, self.config, self.revision = dataset, config, revision
+        self.data_files = data_files
+        self.train_split, self.valid_split = train_split, valid_split
+        self.text_key, self.max_documents, self.valid_fraction = text_key, max_documents, valid_fraction
+
+    def documents(self, split: Split) -> Iterator[str]:
+        """In the order of the data set; blank ones are left out.
+
+        Raises:
+            DataError: `datasets` is missing, the data set or split cannot be had, or a row lacks the text.
+        """
+        texts: Iterator[str] = islice(self._texts(split), self.max_documents)
+        if self.valid_split is None:
+            wanted = split == "valid"
+            texts = (t for t in texts if is_valid_by_threshold(t, self.valid_fraction) == wanted)
+        yield from texts
+
+    def identity(self) -> str:
+        """By the settings and the files as the builder knows them: a commit of the hub, dates on the disk."""
+        splits = (self.train_split, self.valid_split, self.valid_fraction)
+        builder = self._call("load_dataset_builder")
+        return f"hub-{digest(builder.cache_dir, json.dumps([splits, self.text_key, self.max_documents]))}"
+
+    def _texts(self, split: Split) -> Iterator[str]:
+        name = self.valid_split if split == "valid" and self.valid_split is not None else self.train_split
+        rows = iter(self._call("load_dataset", split=name, streaming=True))
+        for number in range(2**63):
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except Exception as error:  # the network, a broken file: whatever the builder meets on the way
+                raise self._refused(error) from error
+            text = row.get(self.text_key)
+            if not isinstance(text, str):
+                raise DataError(
+                    f"hub: row {number} of '{self.dataset}' ({name}) has no text under '{self.text_key}'; "
+                    f"its columns are {', '.join(row)}; set data.text_key to the one of the text"
+                )
+            if text.strip():
+                yield text
+
+    def _call(self, function: str, **options: Any) -> Any:
+        try:
+            import datasets
+        except ImportError as error:
+            raise DataError(
+                'the corpus `hub` needs the package `datasets`: pip install "calmkit[hf]", or use data=text'
+            ) from error
+        try:
+            return getattr(datasets, function)(
+                self.dataset, self.config, data_files=self.data_files, revision=self.revision, **options
+            )
+        except Exception as error:  # `datasets` raises some twenty kinds of its own and of its transports
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> DataError:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return DataError(
+            f"hub: the data set '{self.dataset}' cannot be had: {reason}. Check its name, config, revision, "
+            f"the splits '{self.train_split}' and '{self.valid_split}' (data.valid_split=null holds some "
+            "out of train) and the network; log in with `hf auth login` if it is gated; or use data=text"
+        )
+
+
+@hookimpl
+def calmkit_corpora() -> dict[str, type[Corpus]]:
+    """Data sets of the hub."""
+    return {"hub": HubCorpus}

@@ -1,0 +1,61 @@
+"""Any tokenizer.json on the disk, as `tokenizers` and `transformers` write it.
+
+Source: https://huggingface.co/docs/tokenizers/api/tokenizer
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import final
+
+from calmkit.data.tokenizer_json import FILE_NAME, JsonTokenizer, LateTokenizer, read_tokenizer
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import Corpus, Tokenizer
+
+
+@final
+class FileTokenizer(LateTokenizer):
+    """A tokenizer.json of your own. It is read when first needed, so a finished run outlives the file.
+
+    Args:
+        path: The file, or the folder it is in.
+        eos: Its end-of-text token; None: the first of the common names it has.
+    """
+
+    def __init__(self, *, path: str, eos: str | None = None) -> None:
+        self.path, self.eos = path, eos
+
+    @functools.cached_property
+    def _read(self) -> JsonTokenizer:
+        path = Path(self.path).expanduser()
+        return read_tokenizer(path / FILE_NAME if path.is_dir() else path, self.eos)
+
+    def ready(self) -> JsonTokenizer:
+        """From the disk, once."""
+        return self._read
+
+    @property
+    def vocab_size(self) -> int:  # type: ignore[override]
+        """V."""
+        return self.ready().vocab_size
+
+    @property
+    def eos_id(self) -> int:  # type: ignore[override]
+        """The id of end-of-text."""
+        return self.ready().eos_id
+
+    def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
+        """What the file says.
+
+        Raises:
+            DataError: It cannot be read, is no tokenizer, or has no end-of-text.
+        """
+        del corpus, cache
+        return self.ready()
+
+
+@hookimpl
+def calmkit_tokenizers() -> dict[str, type[Tokenizer]]:
+    """From the disk."""
+    return {"file": FileTokenizer}

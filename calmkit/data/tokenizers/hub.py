@@ -1,0 +1,77 @@
+"""The tokenizer.json of a model on the Hugging Face hub, fetched once and kept by `huggingface_hub`.
+
+Source: https://huggingface.co/docs/huggingface_hub/guides/download
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import final
+
+from calmkit.data.tokenizer_json import FILE_NAME, JsonTokenizer, LateTokenizer, read_tokenizer
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import Corpus, DataError, Tokenizer
+
+
+@final
+class HubTokenizer(LateTokenizer):
+    """The tokenizer of a model on the hub, fetched when first needed; a finished run needs no network.
+
+    Args:
+        id: Of the model, such as `openai-community/gpt2`.
+        eos: Its end-of-text token; None: the first of the common names it has.
+        revision: A branch, tag or commit.
+    """
+
+    def __init__(self, *, id: str, eos: str | None = None, revision: str | None = None) -> None:
+        self.id, self.eos, self.revision = id, eos, revision
+
+    @functools.cached_property
+    def _fetched(self) -> JsonTokenizer:
+        try:
+            import huggingface_hub
+        except ImportError as error:
+            raise DataError(
+                'the tokenizer `hub` needs the package `huggingface_hub`: pip install "calmkit[hf]", '
+                "or use tokenizer=file"
+            ) from error
+        try:
+            path = huggingface_hub.hf_hub_download(self.id, FILE_NAME, revision=self.revision)
+        except Exception as error:  # a missing model, a gate, no network: kinds of several libraries
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise DataError(
+                f"the tokenizer of '{self.id}' cannot be fetched: {reason}. Check the id, the revision "
+                "and the network; log in with `hf auth login` if it is gated; or download its tokenizer.json "
+                "and use tokenizer=file"
+            ) from error
+        return read_tokenizer(Path(path), self.eos)
+
+    def ready(self) -> JsonTokenizer:
+        """From the hub or its cache, once."""
+        return self._fetched
+
+    @property
+    def vocab_size(self) -> int:  # type: ignore[override]
+        """V."""
+        return self.ready().vocab_size
+
+    @property
+    def eos_id(self) -> int:  # type: ignore[override]
+        """The id of end-of-text."""
+        return self.ready().eos_id
+
+    def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
+        """What the hub holds.
+
+        Raises:
+            DataError: It cannot be fetched, is no tokenizer, or has no end-of-text.
+        """
+        del corpus, cache
+        return self.ready()
+
+
+@hookimpl
+def calmkit_tokenizers() -> dict[str, type[Tokenizer]]:
+    """From the hub."""
+    return {"hub": HubTokenizer}
