@@ -1,0 +1,154 @@
+"""CalmModel: the parts meet here and nowhere else.
+
+    chunks -> autoencoder.encode (frozen) -> posterior ----------------------.
+           -> embedder -> backbone -> context -> keep = valid & predict -> head.loss -> one value per unit
+
+A discrete model is the same thing with an identity autoencoder and a head over ids, so one training loop,
+one metric and one table serve both.
+
+Source: Shao et al., Continuous Autoregressive Language Models, 2025, sections 2 and 3. https://arxiv.org/abs/2510.27688
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+
+from calmkit.interfaces import (
+    Autoencoder,
+    Backbone,
+    Context,
+    Embedder,
+    GenerativeHead,
+    Posterior,
+    SampleOptions,
+)
+
+
+@dataclass(frozen=True)
+class UnitLoss:
+    """The head's loss of the units that count, and which ones they are.
+
+    Attributes:
+        per_unit: `[N]`, in the head's own unit.
+        keep: `[B, L]`, true where a unit counts; N of them, in row-major order.
+    """
+
+    per_unit: Float[Tensor, " N"]
+    keep: Bool[Tensor, "B L"]
+
+
+@final
+class CalmModel(nn.Module):
+    """A continuous autoregressive model, composed of four parts.
+
+    The autoencoder is frozen in all three senses: no gradient, hence no optimiser entry, and eval mode that
+    survives `model.train()`.
+
+    Args:
+        autoencoder: Between data and values.
+        embedder: What the backbone reads.
+        backbone: From the past to the condition.
+        head: p(z | context).
+        eos_id: End-of-text.
+        predict_first: False leaves unit 0 of a row out of the loss, as official checkpoints do.
+    """
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        embedder: Embedder,
+        backbone: Backbone,
+        head: GenerativeHead,
+        *,
+        eos_id: int,
+        predict_first: bool = True,
+    ) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder.requires_grad_(False)
+        self.embedder = embedder
+        self.backbone = backbone
+        self.head = head
+        self.eos_id = eos_id
+        self.predict_first = predict_first
+        self.autoencoder.eval()
+
+    @property
+    def chunk_size(self) -> int:
+        """K, tokens per unit."""
+        return self.autoencoder.chunk_size
+
+    def train(self, mode: bool = True) -> CalmModel:
+        """Switch the mode of every part but the frozen autoencoder, which stays in eval mode."""
+        super().train(mode)
+        self.autoencoder.eval()
+        return self
+
+    @torch.no_grad()
+    def encode(self, chunks: Int[Tensor, "*units K"]) -> Posterior:
+        """The targets of chunks. Outside autocast: they don't depend on the precision of training."""
+        with torch.autocast(chunks.device.type, enabled=False):
+            return self.autoencoder.encode(chunks)
+
+    def context(self, chunks: Int[Tensor, "B L K"], valid: Bool[Tensor, "B L"], z: Tensor) -> Context:
+        """Conditions of all units, `h` `[B, L, H]`; z `[B, L, *E]` is what a latent-reading embedder sees."""
+        return self.backbone(self.embedder(chunks, z), valid)
+
+    def predict(self, valid: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
+        """Which units are predicted: all real ones, or all but unit 0."""
+        if self.predict_first:
+            return valid
+        first = torch.zeros_like(valid)
+        first[:, 0] = True
+        return valid & ~first
+
+    def loss(self, chunks: Int[Tensor, "B L K"], valid: Bool[Tensor, "B L"]) -> UnitLoss:
+        """Loss of each unit that counts; the mean is taken by whoever trains."""
+        target = self.encode(chunks)
+        context = self.context(chunks, valid, target.sample(1)[0])
+        keep = self.predict(valid)
+        if self.head.info.needs_memory:
+            per_unit = self.head.loss(context, target)[keep]
+        else:
+            per_unit = self.head.loss(context[keep], target[keep])
+        if not self.predict_first:
+            # The start vector conditions nothing then, but DDP wants every parameter in every step.
+            per_unit = per_unit + 0.0 * context.h[:, 0].sum()
+        return UnitLoss(per_unit, keep)
+
+    def draw(
+        self, context: Context, num: int, options: SampleOptions | None = None
+    ) -> tuple[Int[Tensor, "num *units K"], Shaped[Tensor, "num *units_and_event"]]:
+        """`num` draws per unit, as ids and as the values they were decoded from."""
+        z = self.head.sample(context, num, options)
+        return self.autoencoder.to_data(z), z
+
+
+def fill_after_end(
+    ids: Int[Tensor, "*rows K"], eos_id: int, at_document_start: Bool[Tensor, "*rows"] | None = None
+) -> Int[Tensor, "*rows K"]:
+    """Replace everything after an end-of-text inside a chunk by end-of-text.
+
+    Where a chunk opens a document, the end-of-text tokens at its left are the fill that packing puts there (a
+    document's length is made a multiple of K on its left), so only one that follows another token ends the
+    text.
+    """
+    is_end = ids == eos_id
+    if at_document_start is not None:
+        is_fill = is_end.long().cumprod(-1).bool() & at_document_start.unsqueeze(-1)
+        is_end = is_end & ~is_fill
+    after = is_end.long().cumsum(-1) - is_end.long() > 0
+    return torch.where(after, torch.full_like(ids, eos_id), ids)
+
+
+def has_ended(
+    ids: Int[Tensor, "*rows K"], eos_id: int, at_document_start: Bool[Tensor, "*rows"]
+) -> Bool[Tensor, "*rows"]:
+    """True where a chunk that `fill_after_end` returned ends its text."""
+    last_is_end = ids[..., -1] == eos_id
+    any_end = (ids == eos_id).any(-1)
+    return torch.where(at_document_start, last_is_end, any_end)
