@@ -1,0 +1,33 @@
+"""`calmkit eval`: the numbers of a trained run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from calmkit.cli.run_folder import RunFolder, only
+from calmkit.cli.table import show_table
+
+
+@click.argument("run", type=RunFolder())
+@click.argument("overrides", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def evaluate(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Measure a run on held-out text.
+
+    OVERRIDES such as evaluation.draws=8 are laid over the run's recipe.
+    """
+    only(["evaluation", "sampler", "trainer"], overrides)
+    from calmkit.training.evaluate import evaluate as measure
+
+    scores = measure(run, overrides=overrides)
+    if as_json:
+        click.echo(json.dumps(scores, indent=2))
+    else:
+        show_table(["measure", "value"], [[name, _shown(value)] for name, value in scores.items()])
+
+
+def _shown(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

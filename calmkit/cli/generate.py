@@ -1,0 +1,36 @@
+"""`calmkit generate`: text from a trained run, as it comes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from calmkit.cli.run_folder import RunFolder, only
+
+
+@click.argument("run", type=RunFolder())
+@click.argument("overrides", nargs=-1)
+@click.option("-p", "--prompt", default="", help="Text to continue; default: a new document.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same text.")
+@click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True)
+def generate(run: Path, overrides: tuple[str, ...], prompt: str, seed: int, max_tokens: int) -> None:
+    """Continue a prompt with a run's model.
+
+    OVERRIDES change the sampler: sampler=vote, sampler.temperature=0.5.
+    """
+    only(["sampler"], overrides)
+    from calmkit.cli.reading import read
+    from calmkit.recipe.assemble import build_sampler
+    from calmkit.registry import make_manager
+
+    manager = make_manager()
+    sampler = None
+    if overrides:
+        sampler = build_sampler(read(str(run / "resolved.yaml"), overrides, manager), manager)
+    from calmkit.training.run import load_run
+
+    model = load_run(run)
+    for piece in model.stream(prompt, max_tokens=max_tokens, seed=seed, sampler=sampler):
+        click.echo(piece, nl=False)
+    click.echo()

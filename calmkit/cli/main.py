@@ -1,0 +1,54 @@
+"""`calmkit`: the program."""
+
+from __future__ import annotations
+
+import click
+
+from calmkit.cli import evaluate, generate, ls, show, study, train, validate
+from calmkit.cli.verbs import Verb, Verbs
+
+
+def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    del parameter
+    if value:
+        import importlib.metadata
+
+        try:
+            click.echo(f"calmkit {importlib.metadata.version('calmkit')}")
+        except importlib.metadata.PackageNotFoundError:
+            click.echo("calmkit, from a folder that is not installed")
+        context.exit()
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print it."
+)
+def cli() -> None:
+    """Continuous autoregressive models: train, sample, measure and compare them from YAML recipes."""
+
+
+cli.command("ls")(ls.ls)
+cli.command("show")(show.show)
+cli.command("validate")(validate.validate)
+cli.command("train")(train.train)
+cli.command("eval")(evaluate.evaluate)
+cli.command("generate")(generate.generate)
+
+
+@cli.group("study", cls=click.Group)
+def studies() -> None:
+    """Many runs, one table."""
+
+
+studies.command_class = Verb
+studies.command("run")(study.run)
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="calmkit")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What parts there are, and what one of them takes: the words of `ls` and `show`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from calmkit.registry import KINDS, Manager, Part
+
+Rows = list[dict[str, str]]
+
+
+def part_rows(manager: Manager, kind: str) -> Rows:
+    """Name, plugin and summary of every part of a kind."""
+    parts = sorted(manager.parts[kind].items())
+    return [{"name": name, "plugin": part.plugin, "summary": part.summary} for name, part in parts]
+
+
+def plugin_rows(manager: Manager) -> Rows:
+    """Every plugin with its parts; what was left out with the reason."""
+    rows = []
+    for plugin in manager.plugins:
+        offers = [
+            f"{kind}/{name}"
+            for kind in KINDS
+            for name, p in manager.parts[kind].items()
+            if p.plugin == plugin
+        ]
+        rows.append({"name": plugin, "state": "in use", "parts or reason": ", ".join(offers)})
+    left_out = [
+        {"name": r.plugin, "state": "left out", "parts or reason": r.reason} for r in manager.rejected
+    ]
+    return rows + left_out
+
+
+def setting_rows(part: Part) -> Rows:
+    """Name, type and default of every setting of a part."""
+    from calmkit.recipe.convert import describe
+
+    return [
+        {
+            "setting": setting.name,
+            "type": describe(setting.annotation),
+            "default": "(required)" if setting.required else _shown(setting.default),
+        }
+        for setting in part.settings.values()
+    ]
+
+
+def documentation(part: Part) -> str:
+    """The docstring of the part."""
+    return inspect.getdoc(part.cls) or ""
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

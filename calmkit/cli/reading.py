@@ -1,0 +1,45 @@
+"""A recipe as the command line reads it: loaded, its swaps told, its files looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import click
+
+from calmkit.model import CalmModel
+from calmkit.recipe.load import load_recipe
+from calmkit.recipe.schema import Recipe
+from calmkit.registry import Manager
+
+
+def read(name_or_path: str, overrides: Sequence[str], manager: Manager) -> Recipe:
+    """The recipe; what its swaps kept and dropped goes to standard error."""
+    recipe = load_recipe(name_or_path, overrides, manager)
+    for note in recipe.source.notes:
+        click.echo(f"note: {note}", err=True)
+    return recipe
+
+
+def look_for_files(recipe: Recipe, manager: Manager) -> None:
+    """Find the files of a corpus that has some, without reading them.
+
+    Raises:
+        RecipeError: CK146 one is missing.
+    """
+    from calmkit.data.sized_corpus import SizedCorpus
+    from calmkit.recipe.parts import build_corpus, refusals
+
+    corpus = build_corpus(recipe, manager)
+    if isinstance(corpus, SizedCorpus):
+        with refusals(recipe, "data"):
+            corpus.expected_bytes("train")
+            corpus.expected_bytes("valid")
+
+
+def count_parameters(model: CalmModel) -> Iterator[str]:
+    """A line for each part that has parameters, and one for all."""
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    for name, count in counts.items():
+        if count:
+            yield f"{name}: {count:,} parameters"
+    yield f"all: {sum(counts.values()):,} parameters"

@@ -1,0 +1,36 @@
+"""What is asked of a trained run: a folder that is one, and overrides that it can still take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+import click
+
+
+@final
+class RunFolder(click.ParamType):
+    """A folder that holds a run; anything else is refused as wrong usage."""
+
+    name = "run"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The folder, if it has what every run has."""
+        folder = Path(value)
+        if not (folder / "resolved.yaml").is_file():
+            self.fail(
+                f"'{value}' is no run folder: it has no resolved.yaml. 'calmkit ls runs' lists runs.",
+                param,
+                ctx,
+            )
+        return folder
+
+
+def only(sections: Sequence[str], overrides: Sequence[str]) -> None:
+    """Refuse overrides of what a trained run is made of."""
+    for override in overrides:
+        if override.partition("=")[0].partition(".")[0] not in sections:
+            raise click.UsageError(
+                f"a trained run takes overrides of {', '.join(sections)} only, got '{override}'"
+            )

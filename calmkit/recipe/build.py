@@ -1,0 +1,195 @@
+"""From a tree of text to a Recipe: every key known, every value of its type, all faults said at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from calmkit.recipe.convert import Misfit, convert, to_node
+from calmkit.recipe.errors import Mark, Problem, RecipeError, suggest
+from calmkit.recipe.schema import SECTIONS, VERSION, DataSection, PartSpec, Recipe, Source
+from calmkit.recipe.tree import Keys, Node, Scalar
+from calmkit.registry import Manager, Setting, UnknownPart
+
+_MISSING = object()
+_RANGES: Mapping[str, Any] = {
+    "at least": lambda value, limit: value >= limit,
+    "above": lambda value, limit: value > limit,
+    "below": lambda value, limit: value < limit,
+    "like": lambda value, limit: re.fullmatch(limit.pattern, value) is not None,
+}
+
+
+def build_recipe(tree: Keys, manager: Manager, source: Source) -> Recipe:
+    """The recipe that a complete tree says.
+
+    Args:
+        tree: Parents and overrides merged in, `extends` gone.
+        manager: Where parts are looked up.
+        source: Goes into the recipe.
+
+    Raises:
+        RecipeError: CK105, CK120, CK130 to CK133, all of them at once.
+    """
+    builder = _Builder(manager)
+    version = tree.nodes.get("calmkit")
+    if isinstance(version, Scalar) and version.text != str(VERSION):
+        message = f"this calmkit reads recipes of version {VERSION}, got '{version.text}'"
+        raise RecipeError([Problem("CK105", message, version.mark, "calmkit", f"write 'calmkit: {VERSION}'")])
+    fields = builder.fields(Recipe, tree.without("source"), "")
+    if "source" in tree.nodes:
+        builder.unknown("source", tree.key_marks["source"], "", Recipe)
+    if builder.problems:
+        raise RecipeError(builder.problems)
+    return Recipe(**{**fields, "source": source})
+
+
+class _Builder:
+    """Walks a tree beside the schema and gathers what is wrong."""
+
+    def __init__(self, manager: Manager) -> None:
+        self.manager, self.problems = manager, list[Problem]()
+
+    def fields(self, cls: type, tree: Keys, path: str) -> dict[str, Any]:
+        """Values for the constructor of a section; what is left out keeps its default."""
+        hints, values = typing.get_type_hints(cls), dict[str, Any]()
+        declared = {f.name: f for f in dataclasses.fields(cls) if f.name != "source"}
+        for key in (key for key in tree.nodes if key not in declared):
+            self.unknown(key, tree.key_marks.get(key, tree.mark), path, cls)
+        for name, field in declared.items():
+            node, dotted = tree.nodes.get(name), _join(path, name)
+            if node is not None:
+                value = self.value(hints[name], node, dotted)
+            elif name in SECTIONS and not path and not _required(field):
+                default: Any = field.default_factory
+                value = self.part(name, default().name, Keys({}, tree.mark), tree.mark)
+            elif _required(field):
+                value = self.missing(name, path, tree.mark)
+            else:
+                continue
+            if value is not _MISSING:
+                self.in_range(field.metadata, value, dotted, node)
+                values[name] = value
+        return values
+
+    def value(self, annotation: Any, node: Node, path: str) -> Any:
+        """A value of any field: a part, a section, or something that `convert` knows."""
+        members = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+        section: Any = next((m for m in members if dataclasses.is_dataclass(m)), None)
+        if section is None:
+            return self.converted(annotation, node, path)
+        if type(None) in members and isinstance(node, Scalar) and node.is_null:
+            return None
+        if not isinstance(node, Keys):
+            return self.misfit(Misfit("a mapping", node), path)
+        if section is PartSpec:
+            return self.named_part(path, node)
+        if section is DataSection:
+            return self.data(node, path)
+        before = len(self.problems)
+        values = self.fields(section, node, path)
+        return section(**values) if len(self.problems) == before else _MISSING
+
+    def converted(self, annotation: Any, node: Node, path: str, default: Any = None) -> Any:
+        """A value by its type."""
+        try:
+            return convert(annotation, node, default)
+        except Misfit as misfit:
+            return self.misfit(misfit, path)
+
+    def data(self, node: Keys, path: str) -> Any:
+        """The data section: its own field, and a corpus beside it."""
+        length = next(f for f in dataclasses.fields(DataSection) if f.name == "sequence_length")
+        part = self.named_part(path, node.without(length.name))
+        value: Any = length.default
+        if length.name in node.nodes:
+            value = self.converted(int, node.nodes[length.name], _join(path, length.name))
+            if value is not _MISSING:
+                self.in_range(length.metadata, value, _join(path, length.name), node.nodes[length.name])
+        return _MISSING if _MISSING in (part, value) else DataSection(value, part)
+
+    def named_part(self, section: str, node: Keys) -> Any:
+        """A part whose name stands in its section."""
+        if "name" not in node.nodes:
+            return self.missing("name", section, node.mark)
+        name = self.converted(str, node.nodes["name"], f"{section}.name")
+        return _MISSING if name is _MISSING else self.part(section, name, node, node.nodes["name"].mark)
+
+    def part(self, section: str, name: str, node: Keys, mark: Mark) -> Any:
+        """A part and all its settings."""
+        kind, noun = SECTIONS[section], "corpus" if section == "data" else section
+        try:
+            settings = self.manager.find(kind, name).settings
+        except UnknownPart:
+            left_out = "".join(f"\n  left out: {r.plugin}: {r.reason}" for r in self.manager.rejected)
+            help = suggest(name, self.manager.parts[kind], kind) + left_out
+            self.problems.append(Problem("CK120", f"unknown {noun} '{name}'", mark, f"{section}.name", help))
+            return _MISSING
+        options, before = dict[str, Any](), len(self.problems)
+        own = {"sequence_length"} if section == "data" else set[str]()
+        for key in (key for key in node.nodes if key not in settings and key != "name"):
+            help = suggest(key, settings.keys() | own, "keys")
+            message = f"unknown key '{key}' of {noun} '{name}'"
+            key_mark = node.key_marks.get(key, node.mark)
+            self.problems.append(Problem("CK130", message, key_mark, f"{section}.{key}", help))
+        for key, setting in settings.items():
+            if key in node.nodes:
+                options[key] = self.converted(
+                    setting.annotation, node.nodes[key], f"{section}.{key}", setting.default
+                )
+            elif setting.required:
+                self.missing(key, section, mark, f"{noun} '{name}'")
+            else:
+                options[key] = _default(setting, mark)
+        return PartSpec(name, options) if len(self.problems) == before else _MISSING
+
+    def unknown(self, key: str, mark: Mark, path: str, cls: type) -> None:
+        """A key that a section does not have."""
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "source"]
+        message = f"unknown key '{key}' of {path or 'the recipe'}"
+        self.problems.append(Problem("CK130", message, mark, _join(path, key), suggest(key, names, "keys")))
+
+    def missing(self, key: str, path: str, mark: Mark, owner: str = "") -> object:
+        """A key that must be there."""
+        message = f"{owner or path or 'the recipe'} needs '{key}'"
+        self.problems.append(Problem("CK131", message, mark, _join(path, key)))
+        return _MISSING
+
+    def misfit(self, misfit: Misfit, path: str) -> object:
+        """A value of another type."""
+        self.problems.append(Problem("CK132", f"{path} {misfit}", misfit.mark, path))
+        return _MISSING
+
+    def in_range(self, metadata: Mapping[str, Any], value: Any, path: str, node: Node | None) -> None:
+        """A number of a section, or each number of its tuple, within the limits of the schema."""
+        for word, limit in metadata.items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if (
+                node is None
+                or limit is None
+                or value is None
+                or all(_RANGES[word](n, limit) for n in numbers)
+            ):
+                continue
+            message = f"{path} must be {word} {limit}, got {value}"
+            self.problems.append(Problem("CK133", message, node.mark, path))
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _default(setting: Setting, mark: Mark) -> Any:
+    """The default as a file would give it: a tuple for a list is a list, so a dump is read back equal."""
+    try:
+        return convert(setting.annotation, to_node(setting.default, mark), setting.default)
+    except Misfit:
+        return setting.default
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

@@ -1,0 +1,238 @@
+"""Recipe: all that a run is made of, as values; every field of a file is checked against its annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from calmkit.recipe.errors import Mark
+
+VERSION = 1
+
+SECTIONS: Mapping[str, str] = {
+    "data": "corpora",
+    "tokenizer": "tokenizers",
+    "autoencoder": "autoencoders",
+    "embedder": "embedders",
+    "backbone": "backbones",
+    "head": "heads",
+    "sampler": "samplers",
+}
+"""The sections that name a part, and the kind of part in `calmkit.registry.KINDS`."""
+
+
+Precision = Literal["auto", "64-true", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true"]
+"""Lightning's names; `auto` decides by the machine."""
+
+
+@dataclass(frozen=True)
+class Like:
+    """A pattern that a text must match, and examples of it for the error."""
+
+    examples: str
+    pattern: str
+
+    def __str__(self) -> str:
+        return self.examples
+
+
+DEVICES = Like("auto, -1, 2 or 0,1", r"auto|-1|[1-9]\d*|\d+(,\d+)+|\d+,")
+
+
+def bounded(
+    default: Any = ...,
+    *,
+    least: int | float | None = None,
+    above: int | float | None = None,
+    below: int | float | None = None,
+) -> Any:
+    """A field whose number (or every number of a tuple) is at least `least`, above `above`, below `below`."""
+    limits = {"at least": least, "above": above, "below": below}
+    return field(metadata=limits) if default is ... else field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class PartSpec:
+    """A part by name, and every one of its settings, the defaults included."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """Where text comes from and how much of it one row holds.
+
+    Attributes:
+        sequence_length: T, tokens per row; a multiple of the chunk size.
+        part: The corpus. In a recipe its name and settings stand beside `sequence_length`.
+    """
+
+    sequence_length: int = bounded(512, least=1)
+    part: PartSpec = field(default_factory=lambda: PartSpec("stdlib"))
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW and its schedule.
+
+    Attributes:
+        lr: Peak learning rate.
+        weight_decay: Of matrices only.
+        warmup_steps: Steps of linear growth from 0.
+        schedule: After the warmup: constant, or a cosine to a tenth of lr at the last step.
+        clip: Largest norm of the gradient of all parameters; null switches it off.
+    """
+
+    lr: float = bounded(3e-4, above=0)
+    betas: tuple[float, float] = bounded((0.9, 0.95), least=0, below=1)
+    weight_decay: float = bounded(0.1, least=0)
+    warmup_steps: int = bounded(100, least=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip: float | None = bounded(1.0, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Stage 2 refuses an autoencoder whose held-out metric is below `min`."""
+
+    metric: str = "val/token_accuracy"
+    min: float
+
+
+@dataclass(frozen=True)
+class AutoencoderStage:
+    """Stage 1.
+
+    Attributes:
+        init_from: A run folder whose autoencoder is taken as it is; then nothing is trained in this stage.
+    """
+
+    max_steps: int = bounded(least=1)
+    batch_size: int = bounded(16, least=1)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    gate: Gate | None = None
+    eval_every: int = bounded(500, least=1)
+    init_from: str | None = None
+
+
+@dataclass(frozen=True)
+class LmStage:
+    """Stage 2: embedder, backbone and head; the autoencoder is frozen.
+
+    Attributes:
+        eval_rows: Rows of held-out text that are measured on the way.
+        init_from: A run folder whose weights are the first ones of this stage.
+    """
+
+    max_steps: int = bounded(least=1)
+    batch_size: int = bounded(16, least=1)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    eval_every: int = bounded(500, least=1)
+    eval_rows: int = bounded(16, least=1)
+    init_from: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """The two stages.
+
+    Attributes:
+        autoencoder: Null for an autoencoder without parameters.
+        lm: Null to train the autoencoder alone.
+    """
+
+    autoencoder: AutoencoderStage | None = None
+    lm: LmStage | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How much a BrierLM is worth.
+
+    Attributes:
+        draws: Draws per position, at least the two that a Brier score compares.
+        max_rows: Rows of held-out text that are measured.
+        batch_size: Rows at once.
+        untrained: Whether the model is also measured before its first step, to show what training gave.
+        sample_tokens: Length of the text in `samples.txt`.
+    """
+
+    draws: int = bounded(4, least=2)
+    max_rows: int = bounded(64, least=1)
+    batch_size: int = bounded(8, least=1)
+    untrained: bool = True
+    sample_tokens: int = bounded(240, least=1)
+
+
+@dataclass(frozen=True)
+class TrainerSection:
+    """What is handed to Lightning: `auto` decides by the machine.
+
+    Attributes:
+        devices: A number of devices (-1: all), a list such as `0,1`, or `auto`.
+        accumulate: Batches per optimiser step.
+        log_every: Steps between two lines of the log.
+    """
+
+    accelerator: str = "auto"
+    devices: str = field(default="auto", metadata={"like": DEVICES})
+    strategy: str = "auto"
+    precision: Precision = "auto"
+    num_nodes: int = bounded(1, least=1)
+    accumulate: int = bounded(1, least=1)
+    log_every: int = bounded(10, least=1)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a recipe was read from. It tells errors where to point, and takes no part in comparing recipes.
+
+    Attributes:
+        text: The file as written; empty for a recipe made in Python.
+        place: What errors call the file.
+        overrides: As given.
+        marks: Dotted key -> where its value was stated.
+        notes: What the swaps of parts kept and dropped, a line each.
+    """
+
+    text: str = ""
+    place: str = ""
+    overrides: tuple[str, ...] = ()
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def mark(self, key: str) -> Mark | None:
+        """Where a dotted key was stated, or the nearest section above it that was."""
+        while key and key not in self.marks:
+            key = key.rpartition(".")[0]
+        return self.marks.get(key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that a run is made of. `calmkit.recipe.load.load_recipe` reads one."""
+
+    calmkit: int = VERSION
+    name: str
+    description: str = ""
+    seed: int = bounded(1, least=0)
+    data: DataSection
+    tokenizer: PartSpec
+    autoencoder: PartSpec
+    embedder: PartSpec = field(default_factory=lambda: PartSpec("tokens"))
+    backbone: PartSpec
+    head: PartSpec
+    sampler: PartSpec = field(default_factory=lambda: PartSpec("direct"))
+    predict_first: bool = True
+    stages: Stages
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    trainer: TrainerSection = field(default_factory=TrainerSection)
+    loggers: list[Literal["csv", "tensorboard", "wandb"]] = field(default_factory=lambda: ["csv"])
+    source: Source = field(default_factory=Source, compare=False, repr=False)
+
+    @property
+    def source_text(self) -> str:
+        """The file as written; empty for a recipe made in Python."""
+        return self.source.text

@@ -1,0 +1,167 @@
+"""A recipe is refused whole, before data is touched, with the place of what does not fit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fake_parts import BASE, fake_manager
+
+from calmkit.recipe.assemble import assemble, build_sampler, validate
+from calmkit.recipe.errors import RecipeError
+from calmkit.recipe.load import load_recipe
+from calmkit.recipe.shapes_only import shapes_only
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("base.yaml").write_text(BASE)
+
+
+def refused(*overrides: str) -> str:
+    manager = fake_manager()
+    recipe = load_recipe("base.yaml", overrides, manager)
+    with pytest.raises(RecipeError) as caught:
+        validate(recipe, manager)
+    return str(caught.value)
+
+
+def test_assembled_sizes() -> None:
+    manager = fake_manager()
+    model = assemble(load_recipe("base.yaml", ["predict_first=false"], manager), manager, 16, 15)
+    assert (model.eos_id, model.predict_first, model.chunk_size) == (15, False, 4)
+    # Linear(4, 6): 4 * 6 + 6; Linear(4, 8): 4 * 8 + 8; two Linear(8, 8); Linear(8, 6): 8 * 6 + 6
+    counts = [sum(p.numel() for p in part.parameters()) for part in model.children()]
+    assert counts == [30, 40, 144, 54]
+
+
+def test_validation_gives_the_shapes_of_the_real_model() -> None:
+    manager = fake_manager()
+    recipe = load_recipe("base.yaml", [], manager)
+    shapes = {name: p.shape for name, p in assemble(recipe, manager, 16, 15).named_parameters()}
+    model = validate(recipe, manager)
+    assert {name: p.shape for name, p in model.named_parameters()} == shapes
+    assert all(p.is_meta for p in model.parameters())
+
+
+def test_shapes_only_leaves_no_trace() -> None:
+    with shapes_only():
+        layer = torch.nn.Linear(3, 2)
+        noise = torch.randn(4, 5)
+    assert layer.weight.is_meta
+    assert (noise.shape, noise.is_meta) == ((4, 5), True)
+    assert torch.randn(2).device == torch.device("cpu")
+
+
+def test_shapes_only_does_not_wake_the_compiler() -> None:
+    """Random numbers on the meta device import sympy and triton, seconds that a validation does not have."""
+    code = (
+        "import sys, torch; from calmkit.recipe.shapes_only import shapes_only\n"
+        "before = 'sympy' in sys.modules\n"
+        "with shapes_only(): torch.nn.Embedding(3, 2); torch.nn.Linear(3, 2); torch.randn(2)\n"
+        "sys.exit(('sympy' in sys.modules) != before)"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["data.sequence_length=18"],
+            "error[CK140]: data.sequence_length 18 is no multiple of the autoencoder's chunk size 4\n"
+            "  --> command line (data.sequence_length=18)\n  help: the nearest: 16 or 20",
+        ),
+        (
+            ["autoencoder.chunk_size=3"],
+            "error[CK140]: data.sequence_length 16 is no multiple of the autoencoder's chunk size 3\n"
+            "  --> base.yaml:3:24  (data.sequence_length)\n  help: the nearest: 15 or 18",
+        ),
+        (
+            ["data.sequence_length=3"],
+            "error[CK140]: data.sequence_length 3 is no multiple of the autoencoder's chunk size 4\n"
+            "  --> command line (data.sequence_length=3)\n  help: the nearest: 4",
+        ),
+        (
+            ["head=ids"],
+            "error[CK141]: head 'ids' takes tokens events, autoencoder 'plain' gives continuous\n"
+            "  --> command line (head=ids)\n  help: heads that take continuous: narrow, wide",
+        ),
+        (
+            ["autoencoder=ids", "embedder=latents", "stages.autoencoder=null"],
+            "error[CK141]: head 'wide' takes continuous events, autoencoder 'ids' gives tokens\n"
+            "  --> base.yaml:8:3  (head)\n  help: heads that take tokens: ids\n"
+            "error[CK142]: embedder 'latents' reads latents, autoencoder 'ids' has none\n"
+            "  --> command line (embedder=latents)\n  help: embedder=tokens reads the ids",
+        ),
+        (
+            ["sampler=direct"],
+            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide'\n"
+            "  --> base.yaml:11:23  (sampler.temperature)\n"
+            "  help: options of head 'wide': none; sampler.temperature=null asks for nothing",
+        ),
+        (
+            ["head=narrow", "sampler=direct", "sampler.num_steps=4"],
+            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'narrow'\n"
+            "  --> base.yaml:11:23  (sampler.temperature)\n"
+            "  help: options of head 'narrow': num_steps; sampler.temperature=null asks for nothing",
+        ),
+        (
+            ["autoencoder=ids", "head=ids"],
+            "error[CK144]: autoencoder 'ids' has no parameters, so it has no stage 1 and no gate\n"
+            "  --> base.yaml:13:3  (stages.autoencoder)\n  help: write stages.autoencoder=null",
+        ),
+        (
+            ["stages.autoencoder=null"],
+            "error[CK144]: autoencoder 'plain' has parameters, but stages.autoencoder is null\n"
+            "  --> command line (stages.autoencoder=null)\n"
+            "  help: give stages.autoencoder.max_steps, and stages.autoencoder.init_from to take a run's "
+            "autoencoder",
+        ),
+        (
+            ["autoencoder=ids", "head=ids", "stages.autoencoder=null", "stages.lm=null"],
+            "error[CK144]: nothing to train: stages.lm is null and autoencoder 'ids' has no parameters\n"
+            "  --> command line (stages.lm=null)",
+        ),
+        (
+            ["autoencoder.latent_dim=0"],
+            "error[CK145]: autoencoder 'plain': latent_dim must be at least 1, got 0; 8 would do.\n"
+            "  --> command line (autoencoder.latent_dim=0)",
+        ),
+        (
+            ["data=files", "data.train=none.txt"],
+            "error[CK146]: corpus 'files': data.train: none.txt does not exist; correct the path\n"
+            "  --> command line (data.train=none.txt)",
+        ),
+        (
+            ["stages.lm.init_from=runs/none"],
+            "error[CK146]: stages.lm.init_from 'runs/none' is not there\n"
+            "  --> command line (stages.lm.init_from=runs/none)\n  help: name a run folder",
+        ),
+        (
+            ["data=files", "data.train=none.txt", "sampler=direct", "data.sequence_length=3"],
+            "error[CK146]: corpus 'files': data.train: none.txt does not exist; correct the path\n"
+            "  --> command line (data.train=none.txt)\n"
+            "error[CK140]: data.sequence_length 3 is no multiple of the autoencoder's chunk size 4\n"
+            "  --> command line (data.sequence_length=3)\n  help: the nearest: 4\n"
+            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide'\n"
+            "  --> base.yaml:11:23  (sampler.temperature)\n"
+            "  help: options of head 'wide': none; sampler.temperature=null asks for nothing",
+        ),
+    ],
+)
+def test_refused(overrides: list[str], said: str) -> None:
+    assert refused(*overrides) == said
+
+
+def test_a_sampler_gets_its_options() -> None:
+    manager = fake_manager()
+    overrides = ["head=narrow", "sampler=direct", "sampler.temperature=null", "sampler.num_steps=4"]
+    sampler = build_sampler(load_recipe("base.yaml", overrides, manager), manager)
+    assert sampler.options.set_fields() == {"num_steps"}
+    assert sampler.options.num_steps == 4
