@@ -1,0 +1,22 @@
+"""The public conformance kit: laws that every part obeys, ours and guests'.
+
+Each check takes a registered name or a class and the settings to build it with, and raises an AssertionError
+whose sentence names the part, the law and what was seen. In a plugin's own tests:
+
+    from calmkit.testing import check_head
+    from my_plugin import MyHead
+
+    def test_contract():
+        check_head(MyHead, width=32)
+
+Small settings keep a check within a second or two. Checks leave torch's random state and default dtype as
+they were.
+"""
+
+from calmkit.testing.autoencoders import check_autoencoder
+from calmkit.testing.backbones import check_backbone
+from calmkit.testing.embedders import check_embedder
+from calmkit.testing.heads import check_head
+from calmkit.testing.samplers import check_sampler
+
+__all__ = ["check_autoencoder", "check_backbone", "check_embedder", "check_head", "check_sampler"]

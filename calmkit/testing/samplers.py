@@ -1,0 +1,136 @@
+"""The laws of samplers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from calmkit.interfaces import Choice, SampleOptions, Sampler
+from calmkit.testing import laws
+from calmkit.testing.laws import Subject
+
+PROBABILITIES = (0.6, 0.3, 0.1)
+
+
+class Recorder:
+    """A source of draws that remembers, per row, what it gave.
+
+    Args:
+        law: (n, rows) -> ids `[n, len(rows), K]`.
+        allowed: Rows that may be asked for.
+    """
+
+    def __init__(self, law: Callable[[int, Tensor], Tensor], allowed: Tensor) -> None:
+        self.law = law
+        self.allowed = set(allowed.tolist())
+        self.given: dict[int, list[Tensor]] = defaultdict(list)
+        self.strangers: set[int] = set()
+
+    def __call__(self, n: int, rows: Tensor) -> Tensor:
+        """N draws for each of the rows."""
+        ids = self.law(n, rows)
+        self.strangers |= set(rows.tolist()) - self.allowed
+        for column, row in enumerate(rows.tolist()):
+            self.given[row].extend(ids[:, column])
+        return ids
+
+
+def check_sampler(part: str | type[Sampler], **settings: Any) -> None:
+    """Hold a sampler to its contract.
+
+    Laws: constructor; only the rows given are asked for; the chosen ids are the draw at `index`; `draws`
+    counts what was asked; level is a float per row; same seed same choice; each row gets a chunk from its own
+    draws, whatever the order of the rows, and no row is favoured by its place; device.
+
+    Args:
+        part: Name in the registry, or a class.
+        settings: Keyword settings of the sampler.
+
+    Raises:
+        AssertionError: Naming sampler, law and what was seen.
+    """
+    with laws.undisturbed():
+        subject = laws.subject("samplers", part, settings)
+        sampler: Sampler = subject.build()
+        seen = f"{getattr(sampler, 'options', None)!r}"
+        good = isinstance(getattr(sampler, "options", None), SampleOptions)
+        subject.require(good, "options are SampleOptions", seen)
+        for rows in (torch.tensor([0]), torch.arange(4), torch.tensor([5, 0, 3])):
+            for chunk_size in (1, 3):
+                _check_choice(subject, sampler, rows, chunk_size)
+        _check_rows(subject, sampler)
+        _check_places(subject, sampler)
+        device = laws.accelerator()
+        if device is not None:
+            rows = torch.arange(3, device=device)
+            choice = sampler.choose(_random_chunks(2), rows)
+            for name in ("ids", "index", "draws", "level"):
+                laws.check_device(subject, getattr(choice, name), device, name)
+
+
+def _random_chunks(chunk_size: int) -> Callable[[int, Tensor], Tensor]:
+    """Chunks of one repeated id with the probabilities above: few values, so that draws agree often."""
+
+    def draw(n: int, rows: Tensor) -> Tensor:
+        weights = torch.tensor(PROBABILITIES, device=rows.device)
+        ids = torch.multinomial(weights, n * len(rows), replacement=True)
+        return ids.reshape(n, len(rows), 1).repeat(1, 1, chunk_size)
+
+    return draw
+
+
+def _check_choice(part: Subject, sampler: Sampler, rows: Tensor, chunk_size: int) -> None:
+    source = Recorder(_random_chunks(chunk_size), rows)
+    choice: Choice = laws.with_seed(0, lambda: sampler.choose(source, rows))
+    where = f"rows {rows.tolist()}, K = {chunk_size}"
+    part.require(not source.strangers, "only the rows given are asked for", f"{source.strangers}; {where}")
+    for name, wanted in (
+        ("ids", (len(rows), chunk_size)),
+        *((n, (len(rows),)) for n in ("index", "draws", "level")),
+    ):
+        shape = tuple(getattr(choice, name).shape)
+        part.require(
+            shape == wanted, "a choice has one entry per row", f"{name} {shape}, not {wanted}; {where}"
+        )
+    part.require(choice.level.is_floating_point(), "level is a float", f"{choice.level.dtype}")
+    for i, row in enumerate(rows.tolist()):
+        given, index = source.given[row], int(choice.index[i])
+        seen = f"{int(choice.draws[i])} stated, {len(given)} asked for row {row}; {where}"
+        part.require(int(choice.draws[i]) == len(given), "draws counts what was asked", seen)
+        part.require(
+            0 <= index < len(given), "index is one of the draws", f"{index} of {len(given)}; {where}"
+        )
+        seen = f"{choice.ids[i].tolist()} is not draw {index}, {given[index].tolist()}; {where}"
+        part.require(torch.equal(choice.ids[i], given[index]), "the ids are the draw at index", seen)
+    again = laws.with_seed(0, lambda: sampler.choose(_random_chunks(chunk_size), rows))
+    for name in ("ids", "index", "draws"):
+        same = torch.equal(getattr(choice, name), getattr(again, name))
+        part.require(same, "same seed, same choice", f"{name} differs; {where}")
+
+
+def _check_rows(part: Subject, sampler: Sampler) -> None:
+    """Where row r can only draw chunk (r, r), it gets that, in any order of the rows."""
+    for rows in (torch.tensor([2, 0, 3, 1]), torch.tensor([7, 4]), torch.arange(5)):
+        choice = sampler.choose(lambda n, asked: asked.reshape(1, -1, 1).repeat(n, 1, 2), rows)
+        wanted = rows.unsqueeze(-1).repeat(1, 2)
+        seen = f"rows {rows.tolist()} got {choice.ids.tolist()}"
+        part.require(torch.equal(choice.ids, wanted), "a row gets one of its own draws", seen)
+
+
+def _check_places(part: Subject, sampler: Sampler, count: int = 2000) -> None:
+    """Rows of one law choose alike in the first and the second half of a batch."""
+    rows = torch.arange(2 * count)
+    ids = laws.with_seed(0, lambda: sampler.choose(_random_chunks(1), rows)).ids[:, 0]
+    for value in range(len(PROBABILITIES)):
+        first, second = ((half == value).double().mean().item() for half in ids.split(count))
+        share = (first + second) / 2
+        # Six standard errors: a correct sampler fails once in 10^9 seeds; this seed is fixed.
+        bound = 6 * (2 * share * (1 - share) / count) ** 0.5
+        seen = (
+            f"a chunk is chosen with frequency {first:.3f} in the first half of the rows, {second:.3f} after"
+        )
+        part.require(abs(first - second) <= bound, "no row is favoured by its place", seen)
