@@ -43,7 +43,11 @@ class SeededRandomness:
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
         with self._forked():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
+            if device.type != "cpu":
+                module = torch.get_device_module(device)
+                with module.device(device):
+                    module.manual_seed(seed)
             self._keep()
 
     @contextmanager

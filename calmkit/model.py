@@ -99,12 +99,8 @@ class CalmModel(nn.Module):
         return self.backbone(self.embedder(chunks, z), valid)
 
     def predict(self, valid: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
-        """Which units are predicted: all real ones, or all but unit 0."""
-        if self.predict_first:
-            return valid
-        first = torch.zeros_like(valid)
-        first[:, 0] = True
-        return valid & ~first
+        """Which units are predicted: all real ones, or all but the first real one of each row."""
+        return valid if self.predict_first else valid & (valid.long().cumsum(1) > 1)
 
     def loss(self, chunks: Int[Tensor, "B L K"], valid: Bool[Tensor, "B L"]) -> UnitLoss:
         """Loss of each unit that counts; the mean is taken by whoever trains."""
@@ -115,9 +111,6 @@ class CalmModel(nn.Module):
             per_unit = self.head.loss(context, target)[keep]
         else:
             per_unit = self.head.loss(context[keep], target[keep])
-        if not self.predict_first:
-            # The start vector conditions nothing then, but DDP wants every parameter in every step.
-            per_unit = per_unit + 0.0 * context.h[:, 0].sum()
         return UnitLoss(per_unit, keep)
 
     def draw(

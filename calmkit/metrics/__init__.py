@@ -1,0 +1,1 @@
+"""Measures: torchmetrics over pure functions of tensors."""
