@@ -1,0 +1,118 @@
+"""The table of a study: one row per model, the same columns in the terminal and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Cell = dict[str, Any]
+REFERENCES = ("unigram", "bigram", "trigram")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its head, and how a cell's result becomes its text."""
+
+    head: str
+    text: Callable[[Cell], str]
+
+
+def _score(name: str, digits: int = 2, factor: float = 1.0) -> Callable[[Cell], str]:
+    return lambda cell: f"{factor * cell['evaluation'][name]:.{digits}f}"
+
+
+def _interval(cell: Cell) -> str:
+    e = cell["evaluation"]
+    return f"{e['brier_lm_low']:.2f}-{e['brier_lm_high']:.2f}"
+
+
+def _calls(cell: Cell) -> str:
+    calls = cell["evaluation"]["network_calls_per_unit"]
+    return "adaptive" if calls is None else f"{calls:.0f}"
+
+
+def _parameters(cell: Cell) -> str:
+    return f"{sum(cell['facts']['parameters'].values()) / 1e6:.2f} M"
+
+
+def total_train_flops(cell: Cell) -> int | float:
+    """Both stages, the shared autoencoder counted in full."""
+    return cell["facts"]["lm_train_flops"] + cell["facts"].get("autoencoder_train_flops", 0)
+
+
+COLUMNS = (
+    Column("model", lambda cell: cell["label"]),
+    Column("K", lambda cell: str(cell["chunk_size"])),
+    Column("BrierLM", _score("brier_lm")),
+    Column("95 %", _interval),
+    *(Column(f"Brier-{n}", _score(f"brier_{n}", 2, 100.0)) for n in (1, 2, 3, 4)),
+    Column("params", _parameters),
+    Column("train TFLOPs", lambda cell: f"{total_train_flops(cell) / 1e12:.2f}"),
+    Column("seconds", lambda cell: f"{cell['facts']['lm_seconds']:.0f}"),
+    Column("tokens/s", lambda cell: f"{cell['evaluation']['tokens_per_second']:.0f}"),
+    Column("draws/unit", _score("draws_per_unit", 0)),
+    Column("calls/unit", _calls),
+)
+
+
+def references(summary: dict[str, Any]) -> list[tuple[str, float]]:
+    """BrierLM of the models that only count, at the baseline's positions; those too large to count are left
+    out.
+    """
+    cells = summary["cells"]
+    cell = next((c for c in cells if c["label"] == summary["baseline"]), cells[0])
+    found = [(name, cell["evaluation"].get(f"{name}_brier_lm")) for name in REFERENCES]
+    return [(name, value) for name, value in found if value is not None]
+
+
+def standing(cell: Cell, summary: dict[str, Any]) -> str:
+    """Where a model stands against its untrained self and the counting models, in words."""
+    e = cell["evaluation"]
+    words = []
+    rivals = [("its untrained self", e.get("untrained_brier_lm"))]
+    rivals += [(f"the {name}", e.get(f"{name}_brier_lm")) for name in REFERENCES]
+    for name, value in rivals:
+        if value is None:
+            continue
+        if e["brier_lm_low"] > value:
+            words.append(f"above {name} ({value:.2f})")
+        elif e["brier_lm_high"] < value:
+            words.append(f"below {name} ({value:.2f})")
+        else:
+            words.append(f"level with {name} ({value:.2f})")
+    del summary
+    return f"{cell['label']} ({e['brier_lm']:.2f}): " + ", ".join(words)
+
+
+def as_text(summary: dict[str, Any]) -> str:
+    """The table, the standings and a sample of each model, as plain text."""
+    rows = [[column.head for column in COLUMNS]]
+    rows += [[column.text(cell) for column in COLUMNS] for cell in ranked(summary)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    lines = [f"Study {summary['study']}, equal {summary['matched_by'].replace('_', ' ')}; Brier-n in percent"]
+    for row in rows:
+        head, *rest = (
+            text.ljust(w) if i == 0 else text.rjust(w)
+            for i, (text, w) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([head, *rest]).rstrip())
+    lines += [
+        "",
+        "Models that only count, BrierLM: " + ", ".join(f"{n} {v:.2f}" for n, v in references(summary)),
+    ]
+    lines += ["", *(standing(cell, summary) for cell in ranked(summary))]
+    accuracy = [c["evaluation"].get("reconstruction_token_accuracy") for c in summary["cells"]]
+    known = [a for a in accuracy if a is not None]
+    if known:
+        lines += ["", f"Held-out tokens that the autoencoder gives back: {100 * min(known):.2f} %"]
+    for cell in ranked(summary):
+        lines += ["", f"--- {cell['label']} ---", cell["sample"].strip()]
+    minutes, seconds = divmod(round(summary["seconds"]), 60)
+    lines += ["", f"{minutes} min {seconds:02d} s on {summary['hardware']}, commit {summary['commit']}"]
+    return "\n".join(lines) + "\n"
+
+
+def ranked(summary: dict[str, Any]) -> list[Cell]:
+    """Cells, the best BrierLM first."""
+    return sorted(summary["cells"], key=lambda cell: -cell["evaluation"]["brier_lm"])

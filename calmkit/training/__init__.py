@@ -1,0 +1,1 @@
+"""Training: Lightning lives here, and in data/datamodule.py, and nowhere else."""

@@ -1,0 +1,218 @@
+"""evaluate: the numbers of a trained model on held-out text, beside models that only count.
+
+The loss, BrierLM with its interval, reconstruction, speed, and BrierLM of n-gram models counted from the
+same training text at the same positions.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from calmkit.data.datamodule import TextDataModule
+from calmkit.data.prepare import PreparedData, default_cache, prepare_data
+from calmkit.interfaces import Sampler
+from calmkit.metrics.brier import BrierLM
+from calmkit.metrics.ngram import NGramModel, NotCounted
+from calmkit.metrics.rollout import eligible_units
+from calmkit.metrics.throughput import measure_throughput
+from calmkit.model import CalmModel
+from calmkit.recipe.schema import Recipe
+from calmkit.registry import Manager, make_manager
+from calmkit.training.checkpoints import write_json
+from calmkit.training.errors import RunFailed
+from calmkit.training.precision import choose_precision
+from calmkit.training.progress import quiet_libraries
+from calmkit.training.run import Run, is_rank_zero, load_run, wait_for_all
+from calmkit.training.stages import LanguageModule
+
+UNITS_TIMED = 64
+ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
+
+
+def evaluate(
+    folder: Path | str, overrides: Sequence[str] = (), manager: Manager | None = None
+) -> dict[str, Any]:
+    """Measure the model of a run folder anew and write `evaluation.json`.
+
+    Args:
+        folder: A run folder.
+        overrides: Of the recipe's `evaluation` and `sampler` sections, such as `evaluation.draws=8`.
+        manager: Parts; default all that are installed.
+
+    Returns:
+        Name -> number: see `measure`.
+    """
+    quiet_libraries()
+    run, manager = Run(Path(folder)), manager or make_manager()
+    recipe = run.recipe(manager, overrides)
+    text_model = load_run(run.folder, manager, overrides)
+    corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
+    prepared = prepare_data(corpus, text_model.tokenizer, default_cache())
+    data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)
+    scores: dict[str, Any] = measure(recipe, text_model.model, data, "eval")
+    if not is_rank_zero():
+        wait_for_all()
+        return run.evaluation
+    if recipe.evaluation == run.recipe(manager).evaluation:  # else they were measured in another way
+        scores |= untrained_scores(run)
+    scores |= ngram_scores(prepared, data, text_model.model)
+    scores |= speed(text_model.model, text_model.sampler, manager)
+    scores |= reconstruction_scores(run.facts)
+    write_json(run.folder / "evaluation.json", scores)
+    wait_for_all()
+    return scores
+
+
+def datamodule(
+    recipe: Recipe, prepared: PreparedData, chunk_size: int, batch_size: int, max_eval_rows: int
+) -> TextDataModule:
+    """Batches of a recipe's data."""
+    return TextDataModule(
+        prepared.train,
+        prepared.valid,
+        chunk_size=chunk_size,
+        sequence_length=recipe.data.sequence_length,
+        eos_id=prepared.tokenizer.eos_id,
+        batch_size=batch_size,
+        eval_batch_size=recipe.evaluation.batch_size,
+        seed=recipe.seed,
+        max_eval_rows=max_eval_rows,
+    )
+
+
+def measure(
+    recipe: Recipe, model: CalmModel, data: TextDataModule, prefix: str, trainer: pl.Trainer | None = None
+) -> dict[str, float]:
+    """Held-out `loss` and everything `BrierLM.compute` gives, reduced over the trainer's processes.
+
+    The default generators are left as they were, so measuring changes nothing that comes after it.
+    """
+    stage = recipe.stages.lm
+    assert stage is not None
+    module = LanguageModule(
+        model,
+        stage.optimizer,
+        stage.max_steps,
+        draws=recipe.evaluation.draws,
+        seed=recipe.seed,
+        prefix=prefix,
+    )
+    trainer = trainer or make_trainer(recipe, logger=False)
+    with torch.random.fork_rng(devices=[]), interrupts():
+        trainer.validate(module, dataloaders=None, datamodule=data, verbose=False)
+    return {
+        name.removeprefix(f"{prefix}/"): float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith(f"{prefix}/")
+    }
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """Lightning turns an interrupt into an exit and ignores all that follow; turn it back.
+
+    Raises:
+        KeyboardInterrupt: Where Lightning was interrupted.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from error
+
+
+def make_trainer(recipe: Recipe, **settings: Any) -> pl.Trainer:
+    """Lightning's trainer on the devices of a recipe.
+
+    Raises:
+        RunFailed: If this machine has no such devices, or Lightning knows no such setting.
+    """
+    section = recipe.trainer
+    given: dict[str, Any] = {
+        "accelerator": section.accelerator,
+        "devices": section.devices,
+        "strategy": section.strategy,
+        "num_nodes": section.num_nodes,
+        "precision": choose_precision(section.precision, section.accelerator),
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "enable_progress_bar": False,
+        "enable_checkpointing": False,
+    }
+    try:
+        return pl.Trainer(**(given | settings))
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        names = ("accelerator", "devices", "strategy", "precision")
+        asked = ", ".join(f"{name}={given[name]}" for name in names)
+        raise RunFailed(
+            f"Lightning refuses the section trainer ({asked}): {error} "
+            "trainer.accelerator=auto and trainer.devices=auto take what there is."
+        ) from error
+
+
+_COUNTED: dict[tuple[Path, int], NGramModel] = {}
+
+
+def ngram_scores(prepared: PreparedData, data: TextDataModule, model: CalmModel) -> dict[str, float]:
+    """`unigram_brier_lm`, `bigram_brier_lm`, `trigram_brier_lm` at this model's positions; too large ones
+    are left out.
+    """
+    scores: dict[str, float] = {}
+    data.trainer = None  # all rows, not the share of one process
+    for order, name in ORDERS.items():
+        key = (prepared.train.path, order)
+        try:
+            if key not in _COUNTED:
+                _COUNTED[key] = NGramModel.count(prepared.train.tokens, prepared.tokenizer.vocab_size, order)
+        except NotCounted:
+            continue
+        metric = BrierLM()
+        metric.distributed_available_fn = lambda: False  # only rank 0 is here, so nobody to wait for
+        for batch in data.val_dataloader():
+            predict = model.predict(batch["valid"])
+            eligible = eligible_units(predict, model.chunk_size)
+            metric.update(*_COUNTED[key].brier_terms(batch["chunks"], batch["valid"], eligible))
+        result = metric.compute()
+        scores[f"{name}_brier_lm"] = float(result["brier_lm"])
+    return scores
+
+
+def speed(model: CalmModel, sampler: Sampler, manager: Manager) -> dict[str, Any]:
+    """Tokens per second, draws and network calls per unit: as the recipe samples, and with one plain draw
+    per unit.
+    """
+    was_training = model.training
+    model.eval()
+    plain = measure_throughput(model, manager.build("samplers", "direct", {}), units=UNITS_TIMED)
+    sampled = measure_throughput(model, sampler, units=UNITS_TIMED)
+    model.train(was_training)
+    return {
+        "tokens_per_second": sampled.tokens_per_second,
+        "draws_per_unit": sampled.draws_per_unit,
+        "network_calls_per_unit": sampled.network_calls_per_unit,
+        "plain_tokens_per_second": plain.tokens_per_second,
+        "plain_network_calls_per_unit": plain.network_calls_per_unit,
+    }
+
+
+def untrained_scores(run: Run) -> dict[str, float]:
+    """What the run measured before its first step, if it did."""
+    before = run.evaluation if (run.folder / "evaluation.json").exists() else {}
+    return {name: value for name, value in before.items() if name.startswith("untrained_")}
+
+
+def reconstruction_scores(facts: dict[str, Any]) -> dict[str, float]:
+    """What stage 1 measured, under names of their own."""
+    return {f"reconstruction_{name}": value for name, value in facts.get("reconstruction", {}).items()}

@@ -1,0 +1,302 @@
+"""Run: a folder that holds all that a result came from, and how a model is read back from it.
+
+recipe.yaml  resolved.yaml  lock.yaml  metrics.csv  checkpoints/  model/  evaluation.json  samples.txt
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+from calmkit.generation import TextModel
+from calmkit.interfaces import Autoencoder, Tokenizer
+from calmkit.recipe.assemble import assemble, build_sampler
+from calmkit.recipe.load import load_recipe
+from calmkit.recipe.schema import Gate, Recipe
+from calmkit.registry import Manager, make_manager
+from calmkit.training.checkpoints import load_weights, not_written, save_weights, write_json, write_text
+from calmkit.training.errors import GateMissed, RunFailed
+
+RESOLVED = "resolved.yaml"
+LOCKED_PACKAGES = (
+    "calmkit",
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "diffusers",
+    "torchdyn",
+    "tokenizers",
+    "omegaconf",
+)
+RUN_FOLDER_OF_RANK_ZERO = "CALMKIT_RUN_FOLDER"  # how the processes that Lightning starts find rank 0's folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Reading needs nothing but the folder; every write is moved into place."""
+
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """The model's tensors, safetensors."""
+        return self.folder / "model" / "model.safetensors"
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """What `Tokenizer.restore` reads."""
+        return self.folder / "model" / "tokenizer"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """`model/config.json`: sizes, tokenizer, reconstruction, cost."""
+        return self._json("model/config.json")
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """`evaluation.json`: the last evaluation's numbers."""
+        return self._json("evaluation.json")
+
+    def recipe(self, manager: Manager | None = None, overrides: Sequence[str] = ()) -> Recipe:
+        """The resolved recipe, with overrides if wished."""
+        path = self.folder / RESOLVED
+        if not path.is_file():
+            raise RunFailed(
+                f"{self.folder} is no run folder: it has no {RESOLVED}. `calmkit ls runs` lists runs."
+            )
+        return load_recipe(str(path), overrides, manager)
+
+    def load(self) -> TextModel:
+        """The trained model with its tokenizer and sampler, in eval mode."""
+        return load_run(self.folder)
+
+    def save_model(
+        self, module: torch.nn.Module, tokenizer: Tokenizer, facts: Mapping[str, Any], prefix: str = ""
+    ) -> None:
+        """Write `model/`: tensors, tokenizer, facts."""
+        save_weights(self.weights, module, prefix)
+        try:
+            self.tokenizer_folder.mkdir(parents=True, exist_ok=True)
+            tokenizer.save(self.tokenizer_folder)
+        except OSError as error:
+            raise not_written(self.tokenizer_folder, error) from error
+        write_json(self.folder / "model" / "config.json", facts)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunFailed(
+                f"{self.folder} has no {name}: the run did not get that far, or it is no run folder."
+            ) from error
+        except ValueError as error:
+            raise RunFailed(f"{path} is damaged ({error}); run the step that writes it again.") from error
+
+
+def new_run(recipe: Recipe, recipe_text: str, resolved_text: str, out: Path | None) -> Run:
+    """Make the folder of a run, `runs/<name>/<stamp>/` or `out`, with the recipe in it."""
+    stamped = Path("runs") / recipe.name / time.strftime("%Y%m%d-%H%M%S")
+    folder = out or agreed_folder(lambda: _unused(stamped), RUN_FOLDER_OF_RANK_ZERO)
+    if not is_rank_zero():
+        return Run(folder)
+    if (folder / RESOLVED).exists():
+        raise RunFailed(f"{folder} already holds a run; name another folder with --out, or delete it.")
+    write_text(folder / "recipe.yaml", recipe_text)
+    write_text(folder / RESOLVED, resolved_text)
+    return Run(folder)
+
+
+def agreed_folder(choose: Callable[[], Path], variable: str) -> Path:
+    """The folder that rank 0 chooses, in every process.
+
+    Over the process group where there is one; before that through the environment, which the processes that
+    Lightning starts inherit.
+
+    Raises:
+        RunFailed: In a process that something else started: it inherits nothing.
+    """
+    if is_rank_zero():
+        os.environ[variable] = str(choose())
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        chosen = [os.environ.get(variable)]
+        torch.distributed.broadcast_object_list(chosen, src=0)
+        os.environ[variable] = str(chosen[0])
+    if variable not in os.environ:
+        raise RunFailed(
+            "Processes that were not started by calmkit can't agree on a folder; name it with --out."
+        )
+    return Path(os.environ[variable])
+
+
+def wait_for_all() -> None:
+    """Until every process is here: what rank 0 wrote can be read by all."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    try:
+        torch.distributed.barrier()
+    except RuntimeError:
+        if is_rank_zero():
+            raise
+        raise SystemExit(0) from None  # rank 0 has gone, and has said why
+
+
+def is_rank_zero() -> bool:
+    """True in the one process that writes files: Lightning's own answer, also before a trainer exists."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def write_lock(run: Run, recipe: Recipe, data_fingerprint: str) -> None:
+    """Write `lock.yaml`: versions, git state, data, seed, command."""
+    versions = {name: _version(name) for name in LOCKED_PACKAGES}
+    lines = [
+        f"seed: {recipe.seed}",
+        f"data: {json.dumps(data_fingerprint)}",  # quoted: hexadecimal digits may look like a number
+        f"git: {json.dumps(git_state())}",
+        f"python: {sys.version.split()[0]}",
+        f"threads: {torch.get_num_threads()}",
+        "versions:",
+        *(f"  {name}: {version}" for name, version in versions.items()),
+        "command:",
+        *(f"  - {json.dumps(word)}" for word in [Path(sys.argv[0]).name, *sys.argv[1:]]),
+    ]
+    write_text(run.folder / "lock.yaml", "\n".join(lines) + "\n")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def git_state() -> str:
+    """The commit of the current folder, with `+changes` where the tree is not clean; `none` outside git."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "none"
+    return commit + ("+changes" if changed else "")
+
+
+def load_run(folder: Path | str, manager: Manager | None = None, overrides: Sequence[str] = ()) -> TextModel:
+    """Read a run folder: the model in eval mode, its tokenizer, and the sampler of its recipe.
+
+    Args:
+        folder: The run's.
+        manager: Parts; default all that are installed.
+        overrides: Of the recipe; those of the sampler make sense here, others must still fit the weights.
+
+    Raises:
+        RunFailed: If the folder holds no trained model.
+    """
+    run = Run(Path(folder))
+    manager = manager or make_manager()
+    recipe = run.recipe(manager, overrides)
+    if "lm_steps" not in run.facts:
+        raise RunFailed(
+            f"{run.folder} holds a trained autoencoder and no language model: its stage 2 "
+            + ("did not end." if recipe.stages.lm else "is null.")
+            + " stages.autoencoder.init_from takes the autoencoder into a run that trains one."
+        )
+    tokenizer = load_tokenizer(run, recipe, manager)
+    model = assemble(recipe, manager, tokenizer.vocab_size, tokenizer.eos_id)
+    load_weights(run.weights, model)
+    return TextModel(model.eval(), tokenizer, build_sampler(recipe, manager))
+
+
+def load_tokenizer(run: Run, recipe: Recipe, manager: Manager) -> Tokenizer:
+    """The tokenizer a run was trained with."""
+    spec = recipe.tokenizer
+    return manager.build("tokenizers", spec.name, spec.options).restore(run.tokenizer_folder)
+
+
+def load_autoencoder(
+    source: Path, autoencoder: Autoencoder, tokenizer: Tokenizer, gate: Gate | None
+) -> dict[str, Any]:
+    """Load the autoencoder of another run into `autoencoder`.
+
+    Returns:
+        The other run's facts.
+
+    Raises:
+        RunFailed: If it has another chunk size, event or tokenizer.
+        GateMissed: If it reconstructs less than the gate asks.
+    """
+    facts = Run(source).facts
+    check_lineage(source, autoencoder, tokenizer)
+    check_gate(gate, facts.get("reconstruction", {}), f"The autoencoder of {source}", "Train it longer")
+    load_weights(Run(source).weights, autoencoder, "autoencoder")
+    return facts
+
+
+def check_lineage(source: Path, autoencoder: Autoencoder, tokenizer: Tokenizer) -> None:
+    """Refuse another run's weights that were trained for other units.
+
+    Raises:
+        RunFailed: If its chunk size, event (the latent's width) or tokenizer differs.
+    """
+    facts = Run(source).facts
+    mine = {
+        "chunk_size": autoencoder.chunk_size,
+        "event": list(autoencoder.event.shape),
+        "tokenizer": tokenizer.fingerprint(),
+    }
+    for name, value in mine.items():
+        if facts.get(name) != value:
+            raise RunFailed(
+                f"The autoencoder of {source} can't be used: its {name} is {facts.get(name)}, this "
+                f"recipe's is {value}. Change the recipe, or train an autoencoder for it "
+                "(stages.autoencoder.init_from=null)."
+            )
+
+
+def check_gate(
+    gate: Gate | None, scores: Mapping[str, float], who: str, cure: str, kept: Path | None = None
+) -> None:
+    """Refuse an autoencoder that gives back too little.
+
+    Raises:
+        GateMissed: If the gate's metric is not among the scores, or below the gate; NaN is below every gate.
+    """
+    if gate is None:
+        return
+    name = gate.metric.rsplit("/", 1)[-1]
+    if name not in scores:
+        known = ", ".join(f"val/{score}" for score in sorted(scores)) or "nothing"
+        raise GateMissed(
+            f"The gate asks for '{gate.metric}', which stage 1 does not measure; it measures: {known}.", kept
+        )
+    if not scores[name] >= gate.min:
+        raise GateMissed(
+            f"{who} reaches {gate.metric} {scores[name]:.4f}, below the gate of {gate.min}. {cure}, widen "
+            "the latent, or lower the gate (stages.autoencoder.gate.min=..., stages.autoencoder.gate=null).",
+            kept,
+        )
+
+
+def _unused(folder: Path) -> Path:
+    candidate, number = folder, 2
+    while candidate.exists():
+        candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return candidate

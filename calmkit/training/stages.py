@@ -1,0 +1,187 @@
+"""The two stages as Lightning modules: the autoencoder alone, then everything on top of it, frozen.
+
+Both average a per-unit loss in their last line, clip the gradient, and refuse a step whose gradient is not
+finite, so the weights are always the last good ones.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+from typing import Any, final
+
+import lightning.pytorch as pl
+import torch
+from jaxtyping import Float
+from lightning.pytorch.plugins import MixedPrecision
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from calmkit.generation import SeededRandomness
+from calmkit.interfaces import Autoencoder
+from calmkit.metrics.brier import BrierLM
+from calmkit.metrics.reconstruction import ReconstructionAccuracy, reconstruct
+from calmkit.metrics.rollout import brier_draws
+from calmkit.model import CalmModel
+from calmkit.recipe.schema import Optimizer
+from calmkit.training.errors import TrainingDiverged
+
+Batch = dict[str, Tensor]
+
+
+def learning_rate_factor(step: int, warmup_steps: int, max_steps: int, schedule: str) -> float:
+    """Factor on the learning rate at a step: linear warm-up, then constant, or a cosine to a tenth."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if schedule == "constant":
+        return 1.0
+    progress = min(1.0, (step - warmup_steps) / max(1, max_steps - warmup_steps))
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
+
+
+class StageModule(pl.LightningModule, ABC):
+    """What both stages share: the optimiser, and the refusal of a step that is not finite."""
+
+    def __init__(self, optimizer: Optimizer, max_steps: int) -> None:
+        super().__init__()
+        self.optimizer_settings = optimizer
+        self.max_steps = max_steps
+        self.last_loss = float("nan")
+
+    @final
+    def configure_optimizers(self) -> Any:
+        """AdamW; weight decay on matrices only."""
+        settings = self.optimizer_settings
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=1e-8)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: learning_rate_factor(step, settings.warmup_steps, self.max_steps, settings.schedule),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @final
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm, and refuse a step whose norm is not finite."""
+        del gradient_clip_val, gradient_clip_algorithm, optimizer  # the recipe's optimiser section says it
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        clip = self.optimizer_settings.clip
+        norm = nn.utils.clip_grad_norm_(parameters, float("inf") if clip is None else clip)
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and precision.scaler is not None:
+            return  # half precision overflows now and then; its scaler skips the step and scales less
+        if not torch.isfinite(norm):
+            self.refuse("gradient", float(norm))
+
+    @final
+    def refuse(self, what: str, value: float) -> None:
+        """Stop before the step is taken.
+
+        Raises:
+            TrainingDiverged: Always.
+        """
+        raise TrainingDiverged(
+            f"The {what} became {value} at step {self.global_step} of {self.max_steps} (last finite loss "
+            f"{self.last_loss:.4g}). The step was not taken. A lower learning rate (now "
+            f"{self.optimizer_settings.lr:g}), a longer warm-up or "
+            "trainer.precision=32-true would be the first things to try."
+        )
+
+    @final
+    def checked(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The mean over all processes, to be logged, if it is finite; so all of them stop, or none."""
+        mean = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        value = float(mean)
+        if not math.isfinite(value):
+            self.refuse("loss", value)
+        self.last_loss = value
+        return mean
+
+
+@final
+class AutoencoderModule(StageModule):
+    """Stage 1: the autoencoder by its own loss; judged by what it reconstructs."""
+
+    def __init__(self, autoencoder: Autoencoder, optimizer: Optimizer, max_steps: int, seed: int) -> None:
+        super().__init__(optimizer, max_steps)
+        self.autoencoder = autoencoder
+        self.seed = seed
+        self.accuracy = ReconstructionAccuracy()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean loss of the real units, nats per unit."""
+        del batch_idx
+        out = self.autoencoder.loss(batch["chunks"])
+        loss = out.per_unit[batch["valid"]].mean()
+        self.log("autoencoder/train/loss", self.checked(loss))
+        self.log_dict({f"autoencoder/train/{name}": v for name, v in out.terms.items()}, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Tokens and chunks that come back from a posterior draw."""
+        with SeededRandomness(self.seed + batch_idx, self.device).borrowed():
+            drawn, from_mean = reconstruct(self.autoencoder, batch["chunks"])
+        self.accuracy.update(batch["chunks"], drawn, from_mean, batch["valid"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log over all processes."""
+        self.log_dict({f"autoencoder/val/{name}": value for name, value in self.accuracy.compute().items()})
+        self.accuracy.reset()
+
+
+@final
+class LanguageModule(StageModule):
+    """Stage 2: embedder, backbone and head; the autoencoder frozen. Judged by the head's loss and by
+    BrierLM.
+    """
+
+    def __init__(
+        self,
+        model: CalmModel,
+        optimizer: Optimizer,
+        max_steps: int,
+        *,
+        draws: int,
+        seed: int,
+        prefix: str = "lm/val",
+    ) -> None:
+        super().__init__(optimizer, max_steps)
+        self.model = model
+        self.draws = draws
+        self.seed = seed
+        self.prefix = prefix
+        self.brier = BrierLM()
+        self.val_loss = MeanMetric()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean loss of the units that count."""
+        del batch_idx
+        loss = self.model.loss(batch["chunks"], batch["valid"]).per_unit.mean()
+        self.log("lm/train/loss", self.checked(loss))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The loss and BrierLM of a batch, on randomness of their own: training's stream is not touched."""
+        chunks, valid = batch["chunks"], batch["valid"]
+        with SeededRandomness(self.seed + 7919 * self.global_rank + batch_idx, self.device).borrowed():
+            per_unit = self.model.loss(chunks, valid).per_unit
+            accuracy, collision, rows = brier_draws(self.model, chunks, valid, self.draws)
+        self.val_loss.update(per_unit)
+        self.brier.update(accuracy, collision, rows)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log over all processes."""
+        scores = {"loss": self.val_loss.compute(), **self.brier.compute()}
+        self.log_dict({f"{self.prefix}/{name}": value.float() for name, value in scores.items()})
+        self.val_loss.reset()
+        self.brier.reset()

@@ -1,0 +1,360 @@
+"""train: from a recipe to a run folder with a trained, measured model in it.
+
+recipe -> validated whole -> data -> stage 1 (or init_from) -> gate -> stage 2 -> evaluation -> samples
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from calmkit.data.datamodule import TextDataModule
+from calmkit.data.prepare import PreparedData, default_cache, prepare_data
+from calmkit.generation import TextModel
+from calmkit.interfaces import Autoencoder, DataError, NotTrainable
+from calmkit.metrics.flops import autoencoder_train_flops, count_flops
+from calmkit.model import CalmModel
+from calmkit.recipe.assemble import assemble, build_sampler, validate
+from calmkit.recipe.load import to_yaml
+from calmkit.recipe.schema import Recipe
+from calmkit.registry import Manager, make_manager
+from calmkit.training.checkpoints import (
+    MovedCheckpoints,
+    check_disk,
+    load_weights,
+    not_written,
+    save_weights,
+    write_json,
+    write_text,
+)
+from calmkit.training.errors import RunFailed, TrainingDiverged
+from calmkit.training.evaluate import (
+    datamodule,
+    interrupts,
+    make_trainer,
+    measure,
+    ngram_scores,
+    reconstruction_scores,
+    speed,
+)
+from calmkit.training.loggers import make_loggers
+from calmkit.training.progress import Say, progress_callback, quiet_libraries, said_once
+from calmkit.training.run import (
+    Run,
+    check_gate,
+    check_lineage,
+    is_rank_zero,
+    load_autoencoder,
+    new_run,
+    wait_for_all,
+    write_lock,
+)
+from calmkit.training.stages import AutoencoderModule, LanguageModule, StageModule
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the steps of one training share."""
+
+    recipe: Recipe
+    manager: Manager
+    run: Run
+    prepared: PreparedData
+    loggers: list[Any]
+    say: Say
+
+
+def train(
+    recipe: Recipe, *, out: Path | None = None, say: Say = print, manager: Manager | None = None
+) -> Run:
+    """Train all stages of a recipe.
+
+    Args:
+        recipe: From `load_recipe`.
+        out: The run folder; default `runs/<name>/<stamp>/` under the current folder.
+        say: Takes each line of what happens.
+        manager: Parts; default all that are installed.
+
+    Returns:
+        The run, evaluated.
+
+    Raises:
+        RecipeError: Before anything is read or written.
+        DataError: Before a weight is trained.
+        RunFailed: With what was trained so far kept in the run folder.
+    """
+    quiet_libraries()
+    manager = manager or make_manager()
+    model = validate(recipe, manager)
+    try:
+        session = _begin(recipe, manager, model.chunk_size, out, said_once(say))
+        facts, autoencoder = _first_stage(session)
+        if recipe.stages.lm is not None:
+            _second_stage(session, facts, autoencoder)
+        for logger in session.loggers:
+            logger.finalize("success")
+        wait_for_all()
+    except (RunFailed, DataError, KeyboardInterrupt):
+        if is_rank_zero() or not torch.distributed.is_initialized():
+            raise
+        raise SystemExit(0) from None  # rank 0 says it, and must not be killed over it while it saves
+    session.say(f"done: {session.run.folder}")
+    return session.run
+
+
+def _begin(recipe: Recipe, manager: Manager, chunk_size: int, out: Path | None, say: Say) -> Session:
+    """Data, loggers, folder; all that can be refused before the first step is refused here."""
+    units = recipe.data.sequence_length // chunk_size
+    if recipe.stages.lm is not None and units < 2:
+        raise RunFailed(
+            f"A row of {recipe.data.sequence_length} tokens is {units} unit of {chunk_size}, with nothing to "
+            "predict it from; raise data.sequence_length."
+        )
+    corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
+    tokenizer = manager.build("tokenizers", recipe.tokenizer.name, recipe.tokenizer.options)
+    prepared = prepare_data(corpus, tokenizer, default_cache())
+    for stage in (recipe.stages.autoencoder, recipe.stages.lm):
+        if stage is not None:
+            datamodule(recipe, prepared, chunk_size, stage.batch_size, recipe.evaluation.max_rows)
+    make_trainer(recipe, logger=False)
+    run = new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), out)
+    if is_rank_zero():
+        write_lock(run, recipe, prepared.fingerprint)
+    say(f"run: {run.folder}")
+    sizes = f"{len(prepared.train.tokens):,} training and {len(prepared.valid.tokens):,} held-out tokens"
+    say(f"data: {sizes} of {prepared.tokenizer.vocab_size} kinds")
+    return Session(recipe, manager, run, prepared, make_loggers(recipe.loggers, run.folder), say)
+
+
+def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
+    """Train the autoencoder, or load it, and keep it. Returns the facts known by now, and the autoencoder."""
+    recipe, stage, prepared = session.recipe, session.recipe.stages.autoencoder, session.prepared
+    pl.seed_everything(recipe.seed, verbose=False)
+    spec = recipe.autoencoder
+    autoencoder: Autoencoder = session.manager.build(
+        "autoencoders", spec.name, spec.options, vocab_size=prepared.tokenizer.vocab_size
+    )
+    facts: dict[str, Any] = {
+        "calmkit": 1,
+        "vocab_size": prepared.tokenizer.vocab_size,
+        "eos_id": prepared.tokenizer.eos_id,
+        "tokenizer": prepared.tokenizer.fingerprint(),
+        "chunk_size": autoencoder.chunk_size,
+        "event": list(autoencoder.event.shape),
+    }
+    if stage is None or not any(p.requires_grad for p in autoencoder.parameters()):
+        return facts, autoencoder
+    if stage.init_from:
+        other = load_autoencoder(Path(stage.init_from), autoencoder, prepared.tokenizer, stage.gate)
+        facts |= {"reconstruction": other["reconstruction"], "autoencoder_from": stage.init_from}
+        facts["autoencoder_train_flops"] = other.get("autoencoder_train_flops", 0)
+        session.say(f"stage 1 skipped: autoencoder of {stage.init_from}")
+    else:
+        facts |= _train_autoencoder(session, autoencoder)
+    if is_rank_zero():
+        session.run.save_model(autoencoder, prepared.tokenizer, facts, prefix="autoencoder")
+    longer = f"Train it longer (stages.autoencoder.max_steps, now {stage.max_steps})"
+    check_gate(stage.gate, facts["reconstruction"], "Stage 1", longer, session.run.folder)
+    return facts, autoencoder
+
+
+def _train_autoencoder(session: Session, autoencoder: Autoencoder) -> dict[str, Any]:
+    recipe, stage = session.recipe, session.recipe.stages.autoencoder
+    assert stage is not None
+    try:
+        units = recipe.data.sequence_length // autoencoder.chunk_size
+        flops = autoencoder_train_flops(autoencoder, units, session.prepared.tokenizer.vocab_size)
+    except NotTrainable as error:
+        raise RunFailed(
+            f"The autoencoder '{recipe.autoencoder.name}' has parameters but no loss: {error}"
+        ) from error
+    data = datamodule(
+        recipe, session.prepared, autoencoder.chunk_size, stage.batch_size, recipe.evaluation.max_rows
+    )
+    module = AutoencoderModule(autoencoder, stage.optimizer, stage.max_steps, recipe.seed)
+    trainer, seconds = _fit(session, module, data, "autoencoder", stage.eval_every)
+    if stage.max_steps % stage.eval_every and stage.max_steps > stage.eval_every:  # weights moved on since
+        with interrupts():
+            trainer.validate(module, datamodule=data, verbose=False)
+    scores = {
+        name.removeprefix("autoencoder/val/"): float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith("autoencoder/val/")
+    }
+    rows = stage.max_steps * stage.batch_size * trainer.world_size * recipe.trainer.accumulate
+    return {"reconstruction": scores, "autoencoder_seconds": seconds, "autoencoder_train_flops": flops * rows}
+
+
+def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoencoder) -> None:
+    recipe, stage, prepared = session.recipe, session.recipe.stages.lm, session.prepared
+    assert stage is not None
+    pl.seed_everything(recipe.seed + 1, verbose=False)
+    model: CalmModel = assemble(
+        recipe, session.manager, prepared.tokenizer.vocab_size, prepared.tokenizer.eos_id
+    )
+    model.autoencoder.load_state_dict(autoencoder.state_dict())
+    if stage.init_from:
+        _continue_from(Path(stage.init_from), model, session)
+    units = recipe.data.sequence_length // model.chunk_size
+    cost = count_flops(model, units)
+    data = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, stage.eval_rows)
+    final = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, recipe.evaluation.max_rows)
+    untrained = measure(recipe, model, final, "untrained") if recipe.evaluation.untrained else {}
+    module = LanguageModule(
+        model, stage.optimizer, stage.max_steps, draws=recipe.evaluation.draws, seed=recipe.seed
+    )
+    trainer, seconds = _fit(session, module, data, "lm", stage.eval_every)
+    rows = stage.max_steps * stage.batch_size * trainer.world_size * recipe.trainer.accumulate
+    facts |= {
+        "parameters": {
+            name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()
+        },
+        "lm_steps": stage.max_steps,
+        "lm_seconds": seconds,
+        "lm_train_flops": cost.total * rows,
+        "lm_train_tokens": rows * recipe.data.sequence_length,
+        "train_flops_by_part": {part: flops * rows for part, flops in cost.training.items()},
+        "inference_flops_per_token": cost.inference_per_token,
+    }
+    if is_rank_zero():
+        session.run.save_model(model, prepared.tokenizer, facts)
+    _evaluate_and_show(session, model, final, facts, untrained)
+
+
+def _continue_from(source: Path, model: CalmModel, session: Session) -> None:
+    """Load the weights of another run, which must rest on the same autoencoder."""
+    check_lineage(source, model.autoencoder, session.prepared.tokenizer)
+    own = {name: value.clone() for name, value in model.autoencoder.state_dict().items()}
+    load_weights(Run(source).weights, model)
+    theirs = model.autoencoder.state_dict()
+    if not all(torch.equal(value, theirs[name]) for name, value in own.items()):
+        raise RunFailed(
+            f"The weights of {source} rest on another autoencoder than this run's; take it from there too: "
+            f"stages.autoencoder.init_from={source}",
+            session.run.folder,
+        )
+    session.say(f"stage 2 continues the weights of {source}")
+
+
+def _evaluate_and_show(
+    session: Session,
+    model: CalmModel,
+    data: TextDataModule,
+    facts: dict[str, Any],
+    untrained: dict[str, float],
+) -> None:
+    recipe = session.recipe
+    scores: dict[str, Any] = measure(recipe, model, data, "final")
+    if not is_rank_zero():
+        return
+    sampler = build_sampler(recipe, session.manager)
+    scores |= {f"untrained_{name}": value for name, value in untrained.items() if name.startswith("brier_lm")}
+    scores |= ngram_scores(session.prepared, data, model)
+    scores |= speed(model.cpu(), sampler, session.manager)
+    scores |= reconstruction_scores(facts)
+    write_json(session.run.folder / "evaluation.json", scores)
+    text = TextModel(model.eval(), session.prepared.tokenizer, sampler)
+    sample = text.generate("", max_tokens=recipe.evaluation.sample_tokens, seed=recipe.seed)
+    write_text(session.run.folder / "samples.txt", sample + "\n")
+    counted = ", ".join(
+        f"{name.removesuffix('_brier_lm')} {value:.3f}"
+        for name, value in scores.items()
+        if name.endswith("gram_brier_lm")
+    )
+    interval = f"95 % {scores['brier_lm_low']:.3f} to {scores['brier_lm_high']:.3f}"
+    session.say(
+        f"BrierLM {scores['brier_lm']:.3f} ({interval}) on {scores['units']:.0f} units of held-out text"
+    )
+    session.say(f"BrierLM of models that only count: {counted}")
+
+
+def _fit(
+    session: Session, module: StageModule, data: TextDataModule, label: str, eval_every: int
+) -> tuple[pl.Trainer, float]:
+    """Fit one stage; what is trained so far survives a failure."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    recipe, settings, folder = session.recipe, session.recipe.trainer, session.run.folder
+    if is_rank_zero():
+        check_disk(folder, module)
+    clock = TrainingClock()
+    keep = ModelCheckpoint(
+        dirpath=folder / "checkpoints" / label,
+        filename="last",
+        save_top_k=1,
+        every_n_train_steps=min(eval_every, module.max_steps),
+        enable_version_counter=False,
+    )
+    trainer = make_trainer(
+        recipe,
+        max_steps=module.max_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=settings.accumulate,
+        val_check_interval=min(eval_every, module.max_steps) * settings.accumulate,
+        check_val_every_n_epoch=None,
+        log_every_n_steps=settings.log_every,
+        logger=session.loggers,
+        callbacks=[progress_callback(session.say, label), keep, clock],
+        plugins=[MovedCheckpoints()],
+        enable_checkpointing=True,
+        default_root_dir=folder,
+    )
+    try:
+        with interrupts():
+            trainer.fit(module, datamodule=data)
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"{error}\n  {_keep(session, trainer, module, label)}", folder) from error
+    except OSError as error:  # a logger's file
+        failed = not_written(Path(error.filename or folder / "metrics.csv"), error)
+        raise RunFailed(f"{failed}\n  {_keep(session, trainer, module, label)}") from error
+    except (RunFailed, DataError):
+        raise
+    except BaseException:
+        session.say(_keep(session, trainer, module, label))
+        raise
+    if trainer.global_step < module.max_steps:
+        raise RunFailed(f"Stage {label} stopped at step {trainer.global_step} of {module.max_steps}.", folder)
+    return trainer, clock.seconds
+
+
+def _keep(session: Session, trainer: pl.Trainer, module: StageModule, label: str) -> str:
+    """Save the weights of a stage that did not end, and say where."""
+    step = f"weights of step {trainer.global_step}"
+    if not all(bool(p.isfinite().all()) for p in module.parameters()):
+        return f"{step} are not finite either; earlier ones may be in {session.run.folder / 'checkpoints'}"
+    path = session.run.folder / "checkpoints" / f"{label}-unfinished.safetensors"
+    if is_rank_zero():
+        save_weights(path, module)
+    return f"{step}: {path}"
+
+
+class TrainingClock(pl.Callback):
+    """Seconds of training proper: a stage's wall time without its validations."""
+
+    def __init__(self) -> None:
+        self.seconds, self._since = 0.0, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start."""
+        del trainer, pl_module
+        self._since = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Pause."""
+        del trainer, pl_module
+        self.seconds += time.perf_counter() - self._since
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on."""
+        del trainer, pl_module
+        self._since = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop."""
+        del trainer, pl_module
+        self.seconds += time.perf_counter() - self._since

@@ -1,0 +1,96 @@
+"""`trainer.devices=2` on the CPU: one run folder, metrics over both processes, the same failure in both."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import column, workshop
+
+from calmkit.training.evaluate import evaluate
+from calmkit.training.run import Run
+
+TIME_LIMIT = 240  # seconds; a run takes about 15 on one core, a hang takes for ever
+TWO = (
+    "trainer.devices=2",
+    "stages.autoencoder.max_steps=10",
+    "stages.autoencoder.batch_size=4",  # in each process
+    "stages.lm.max_steps=12",
+    "stages.lm.eval_every=6",
+    "stages.lm.batch_size=4",
+    "evaluation.max_rows=7",  # the last batch of the second process has a row less
+)
+
+
+@pytest.fixture(autouse=True)
+def float32() -> None:
+    """As users have it; `conftest.py` puts the default back."""
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with workshop(tmp_path_factory.mktemp("two_processes")) as folder:
+        yield folder
+
+
+def calm(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user types it; Lightning starts it a second time."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "calmkit.cli.main", "train", "small.yaml", *words]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT
+    )
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> subprocess.CompletedProcess[str]:
+    """A run without --out, so both processes have to agree on its folder."""
+    return calm(folder, *TWO)
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, done: subprocess.CompletedProcess[str]) -> Run:
+    assert done.returncode == 0, done.stderr
+    (made,) = (folder / "runs" / "small").iterdir()  # one folder only
+    return Run(made)
+
+
+def test_it_ends_well_and_says_everything_once(done: subprocess.CompletedProcess[str], run: Run) -> None:
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("done: ") for line in lines) == 1
+    assert sum(line.startswith("run: ") for line in lines) == 1
+    assert sum(line.startswith("lm  step 12/12") for line in lines) == 1
+    assert "Warning" not in done.stderr, done.stderr
+
+
+def test_it_learns(run: Run) -> None:
+    first, *_, last = column(run, "autoencoder/train/loss")
+    assert last < first
+    assert len(column(run, "lm/val/loss")) == 2
+
+
+def test_every_row_is_measured_once(run: Run) -> None:
+    """7 rows of 8 units over two processes: no row twice, none left out."""
+    assert (run.evaluation["rows"], run.evaluation["units"]) == (7, 56)
+    both = run.evaluation
+    alone = evaluate(run.folder, ["trainer.devices=1"])
+    assert (alone["rows"], alone["units"]) == (7, 56)
+    for name in ("unigram_brier_lm", "bigram_brier_lm", "trigram_brier_lm"):
+        assert alone[name] == both[name]
+    # The same rows with other draws: the loss is a mean over them, so the two can't be far apart.
+    assert abs(alone["loss"] - both["loss"]) < 0.1 * both["loss"]
+
+
+def test_a_failure_of_both_is_told_once(folder: Path) -> None:
+    optimizer = ("stages.autoencoder.optimizer.lr=1e30", "stages.autoencoder.optimizer.warmup_steps=0")
+    failed = calm(folder, *TWO, *optimizer, "stages.lm=null", "--out", "failed")
+    assert failed.returncode == 1, failed.stderr
+    assert failed.stderr.count("error: The ") == 1, failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert (folder / "failed" / "checkpoints" / "autoencoder-unfinished.safetensors").is_file()

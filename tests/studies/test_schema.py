@@ -1,0 +1,122 @@
+"""Studies as text: cells by hand, and refusals with their codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small_runs import workshop
+
+from calmkit.recipe.errors import RecipeError
+from calmkit.registry import make_manager
+from calmkit.studies.schema import Study, load_study
+
+HEAD = "calmkit_study: 1\nname: s\nbase: small.yaml\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Iterator[Path]:
+    with workshop(tmp_path):
+        yield tmp_path
+
+
+def read(text: str) -> Study:
+    Path("s.yaml").write_text(text)
+    return load_study("s.yaml", make_manager())
+
+
+def test_labels_and_overrides_by_hand() -> None:
+    """Two axes and a fixed setting: 2 x 2 cells, the last axis fastest."""
+    study = read(
+        HEAD
+        + "set: {data.sequence_length: 16}\n"
+        + "grid:\n"
+        + "  head: [energy, {label: ODE, head: flow, sampler.num_steps: 2}]\n"
+        + "  stages.lm.max_steps: [2, 3]\n"
+    )
+    fixed = "data.sequence_length=16"
+    assert [(cell.label, cell.overrides) for cell in study.cells] == [
+        ("energy max_steps=2", (fixed, "head=energy", "stages.lm.max_steps=2")),
+        ("energy max_steps=3", (fixed, "head=energy", "stages.lm.max_steps=3")),
+        ("ODE max_steps=2", (fixed, "head=flow", "sampler.num_steps=2", "stages.lm.max_steps=2")),
+        ("ODE max_steps=3", (fixed, "head=flow", "sampler.num_steps=2", "stages.lm.max_steps=3")),
+    ]
+    last = study.cells[-1].recipe
+    assert (last.head.name, last.sampler.options["num_steps"], last.data.sequence_length) == ("flow", 2, 16)
+    assert last.stages.lm is not None
+    assert last.stages.lm.max_steps == 3
+    assert (study.match_by, study.share, study.baseline) == ("train_flops", (), "energy max_steps=2")
+
+
+def test_seeds_multiply_the_cells() -> None:
+    study = read(HEAD + "seeds: [0, 7]\ngrid: {head: [energy, flow]}\nmatch: {by: steps}\n")
+    assert [(cell.label, cell.recipe.seed) for cell in study.cells] == [
+        ("energy seed 0", 0), ("flow seed 0", 0), ("energy seed 7", 7), ("flow seed 7", 7),
+    ]  # fmt: skip
+    assert [cell.label for cell in read(HEAD + "seeds: [7]\ngrid: {head: [flow]}\n").cells] == ["flow"]
+
+
+def test_values_that_are_lists_mappings_or_quoted_text_stay_so() -> None:
+    study = read(
+        HEAD
+        + "grid:\n  m:\n    - label: a\n      description: 'it''s off'\n"
+        + "      stages.lm.optimizer: {betas: [0.5, 0.6]}\n"
+    )
+    recipe = study.cells[0].recipe
+    assert recipe.stages.lm is not None
+    assert recipe.stages.lm.optimizer.betas == (0.5, 0.6)
+    assert recipe.description == "it's off"
+
+
+def test_a_base_file_lies_beside_its_study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "s.yaml").write_text(HEAD + "grid: {head: [energy]}\n")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert load_study(str(folder / "s.yaml"), make_manager()).cells[0].recipe.name == "small"
+
+
+def test_the_shipped_study_is_found_by_either_name() -> None:
+    manager = make_manager()
+    assert load_study("quickstart", manager) == load_study("studies/quickstart", manager)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        ("[1, 2]\n", "CK101", "s.yaml:1:1"),
+        (HEAD + "grid: {head: [energy]}\nbudget: 3\n", "CK130", "unknown key 'budget'"),
+        ("calmkit_study: 1\nname: s\nbase: small.yaml\n", "CK131", "needs the key 'grid'"),
+        ("calmkit_study: 2\nname: s\nbase: small.yaml\ngrid: {head: [energy]}\n", "CK105", "version 1"),
+        (HEAD + "grid: [energy]\n", "CK132", "a grid is a mapping"),
+        (HEAD + "grid: {head: energy}\n", "CK132", "the axis 'head' is a list"),
+        (HEAD + "grid: {head: []}\n", "CK132", "the axis 'head' is a list"),
+        (HEAD + "grid: {head: [[energy]]}\n", "CK132", "a scalar or a mapping"),
+        (HEAD + "grid: {head: [energy]}\nseeds: 3\n", "CK132", "expected a list"),
+        (HEAD + "grid: {head: [energy]}\nseeds: []\n", "CK133", "seeds is an empty list"),
+        (HEAD + "grid: {head: [energy]}\nset: 3\n", "CK132", "expected a mapping"),
+        (HEAD + "grid: {head: [energy]}\nshare: [backbone]\n", "CK133", "'backbone' can't be shared"),
+        (HEAD + "grid: {head: [energy]}\nmatch: {by: hours}\n", "CK133", "match says by what"),
+        (HEAD + "grid: {head: [energy]}\nbaseline: flow\n", "CK133", "no cell is called 'flow'"),
+        (HEAD + "grid: {head: [energy, energy]}\n", "CK133", "2 cells are called 'energy'"),
+        (HEAD + "grid: {head: [energy]}\nset: {stages.lm: null}\n", "CK144", "trains no language model"),
+        (HEAD + "grid: {head: [enrgy]}\n", "CK120", "did you mean 'energy'?"),
+        (HEAD + "grid: {head: [energy]}\nname: t\n", "CK103", "name"),
+        ("calmkit_study: 1\nname: s\nbase: nowhere.yaml\ngrid: {head: [energy]}\n", "CK100", "nowhere.yaml"),
+    ],
+)
+def test_refusals(text: str, code: str, told: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        read(text)
+    assert raised.value.problems[0].code == code
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [None, b"caf\xe9"])
+def test_a_study_that_cannot_be_read(folder: Path, content: bytes | None) -> None:
+    if content is not None:
+        (folder / "t.yaml").write_bytes(content)
+    with pytest.raises(RecipeError, match=r"CK100.*t\.yaml"):
+        load_study("t.yaml", make_manager())
+    with pytest.raises(RecipeError, match=r"no study 'studies/quikstart'"):
+        load_study("quikstart", make_manager())

@@ -1,0 +1,129 @@
+"""Measuring a run again gives what it measured itself, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import SHORT, small_run, workshop
+
+from calmkit.data.prepare import default_cache, prepare_data
+from calmkit.metrics.brier import BrierLM
+from calmkit.registry import make_manager
+from calmkit.training.errors import RunFailed
+from calmkit.training.evaluate import datamodule, evaluate, interrupts, make_trainer, measure, ngram_scores
+from calmkit.training.progress import quiet_libraries
+from calmkit.training.run import Run
+
+TIMED = ("tokens_per_second", "plain_tokens_per_second")
+
+
+@pytest.fixture(autouse=True)
+def float32() -> None:
+    """As users have it; `conftest.py` puts the default back."""
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with workshop(tmp_path_factory.mktemp("evaluate")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Run:
+    return small_run(folder, "run", *SHORT[:2])
+
+
+def test_a_second_measurement_is_the_first(run: Run) -> None:
+    first = run.evaluation
+    second = evaluate(run.folder)
+    assert {name: value for name, value in second.items() if name not in TIMED} == {
+        name: value for name, value in first.items() if name not in TIMED
+    }
+    assert json.loads((run.folder / "evaluation.json").read_text()) == second
+    assert "untrained_brier_lm" in second
+
+
+def test_another_way_of_measuring_leaves_out_what_it_did_not_measure(run: Run) -> None:
+    kept = (run.folder / "evaluation.json").read_text()
+    more = evaluate(run.folder, ["evaluation.max_rows=9", "sampler=vote", "sampler.candidates=3"])
+    assert (more["rows"], more["units"]) == (9, 9 * 8)
+    assert more["draws_per_unit"] == 3
+    assert not any(name.startswith("untrained_") for name in more)
+    (run.folder / "evaluation.json").write_text(kept)
+
+
+def test_measuring_touches_neither_randomness_nor_weights(run: Run) -> None:
+    quiet_libraries()
+    recipe, text_model = run.recipe(), run.load()
+    data = _data(run)
+    weights = [p.clone() for p in text_model.model.parameters()]
+    before = torch.get_rng_state()
+    first = measure(recipe, text_model.model, data, "x")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert measure(recipe, text_model.model, data, "y") == first
+    assert all(torch.equal(a, b) for a, b in zip(weights, text_model.model.parameters(), strict=True))
+
+
+def test_counting_models_see_all_rows_whatever_the_process_sees(run: Run) -> None:
+    model = run.load().model
+    alone = ngram_scores(_prepared(run), _data(run), model)
+    shared = _data(run)
+    shared.trainer = type("Trainer", (), {"global_rank": 0, "world_size": 2})()  # type: ignore[assignment]
+    assert ngram_scores(_prepared(run), shared, model) == alone
+    assert alone["trigram_brier_lm"] > alone["unigram_brier_lm"]  # the text has words
+
+
+def test_counting_waits_for_no_other_process(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only rank 0 counts; a metric that synchronised would wait for the others for ever."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("waits for the other processes")
+
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "barrier", never)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda group=None: 0)
+    metric = BrierLM()
+    metric.update(torch.zeros(1, 4), torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
+    with pytest.raises(AssertionError, match="waits"):
+        metric.compute()  # so the test would notice
+    assert ngram_scores(_prepared(run), _data(run), run.load().model)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [("trainer.accelerator=abacus", "accelerator=abacus"), ("trainer.strategy=x", "strategy=x")],
+)
+def test_a_trainer_that_cannot_be_is_refused(run: Run, words: str, told: str) -> None:
+    with pytest.raises(RunFailed, match=f"Lightning refuses the section trainer .*{told}"):
+        make_trainer(run.recipe(None, [words]))
+
+
+def test_an_interrupt_stays_one() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    @interrupts()
+    def as_lightning_does() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise SystemExit(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        as_lightning_does()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def _prepared(run: Run):
+    recipe, manager = run.recipe(), make_manager()
+    corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
+    return prepare_data(corpus, manager.build("tokenizers", "bytes", {}), default_cache())
+
+
+def _data(run: Run):
+    return datamodule(run.recipe(), _prepared(run), 4, 1, 6)

@@ -1,0 +1,159 @@
+"""Run folders: made once, agreed on, read back or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from small_runs import SHORT, small_recipe, small_run, workshop
+
+from calmkit.recipe.schema import Gate
+from calmkit.registry import make_manager
+from calmkit.training import run as run_module
+from calmkit.training.errors import GateMissed, RunFailed
+from calmkit.training.run import (
+    RUN_FOLDER_OF_RANK_ZERO,
+    Run,
+    agreed_folder,
+    check_gate,
+    check_lineage,
+    git_state,
+    load_run,
+    new_run,
+    write_lock,
+)
+
+
+@pytest.fixture(autouse=True)
+def float32() -> None:
+    """As users have it; `conftest.py` puts the default back."""
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with workshop(tmp_path_factory.mktemp("runs")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def autoencoder_only(folder: Path) -> Run:
+    return small_run(folder, "autoencoder", SHORT[0], "stages.lm=null")
+
+
+@pytest.fixture(autouse=True)
+def no_folder_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUN_FOLDER_OF_RANK_ZERO, "")
+    monkeypatch.delenv(RUN_FOLDER_OF_RANK_ZERO)
+
+
+def test_a_second_run_of_the_same_second_gets_a_folder_of_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("time.strftime", lambda form: "20260101-000000")
+    recipe = small_recipe(folder)
+    first, second = new_run(recipe, "written", "resolved", None), new_run(recipe, "b", "b", None)
+    assert str(first.folder) == "runs/small/20260101-000000"
+    assert str(second.folder) == "runs/small/20260101-000000-2"
+    assert (first.folder / "recipe.yaml").read_text() == "written"
+    assert (first.folder / "resolved.yaml").read_text() == "resolved"
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path, folder: Path) -> None:
+    recipe = small_recipe(folder)
+    new_run(recipe, "a", "a", tmp_path / "x")
+    with pytest.raises(RunFailed, match=f"{tmp_path}/x already holds a run; .*--out"):
+        new_run(recipe, "b", "b", tmp_path / "x")
+    assert (tmp_path / "x" / "recipe.yaml").read_text() == "a"
+
+
+def test_other_processes_take_the_folder_of_rank_zero(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert agreed_folder(lambda: Path("mine"), "FOLDER_IN_A_TEST") == Path("mine")
+    monkeypatch.setattr(run_module, "is_rank_zero", lambda: False)
+    monkeypatch.setenv("FOLDER_IN_A_TEST", os.environ["FOLDER_IN_A_TEST"])  # as a started process inherits it
+    assert agreed_folder(lambda: Path("another"), "FOLDER_IN_A_TEST") == Path("mine")
+    monkeypatch.delenv("FOLDER_IN_A_TEST")
+    with pytest.raises(RunFailed, match="can't agree on a folder; name it with --out"):
+        agreed_folder(lambda: Path("another"), "FOLDER_IN_A_TEST")
+    recipe = small_recipe(folder)
+    assert new_run(recipe, "a", "a", tmp_path / "given").folder == tmp_path / "given"
+    assert not (tmp_path / "given").exists()
+
+
+def test_later_runs_are_agreed_on_over_the_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a started process names the first run's folder for ever."""
+
+    def broadcast(values: list[str | None], src: int) -> None:
+        values[0] = "second"
+
+    monkeypatch.setenv("FOLDER_IN_A_TEST", "first")
+    monkeypatch.setattr(run_module, "is_rank_zero", lambda: False)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    assert agreed_folder(lambda: Path("mine"), "FOLDER_IN_A_TEST") == Path("second")
+
+
+def test_the_lock_is_yaml_and_says_what_was_used(tmp_path: Path, folder: Path) -> None:
+    write_lock(Run(tmp_path), small_recipe(folder, "seed=7"), "12e4567")  # digits that look like a number
+    lock = OmegaConf.to_container(OmegaConf.load(tmp_path / "lock.yaml"))
+    assert isinstance(lock, dict)
+    assert (lock["seed"], lock["data"], lock["threads"]) == (7, "12e4567", 1)
+    assert lock["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert all(isinstance(word, str) for word in lock["command"])
+
+
+def test_git_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state() == "none"
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=f"{tmp_path} is no run folder"):
+        load_run(tmp_path)
+    with pytest.raises(RunFailed, match=r"has no evaluation\.json"):
+        _ = Run(tmp_path).evaluation
+    (tmp_path / "evaluation.json").write_text("{")
+    with pytest.raises(RunFailed, match=r"evaluation.json is damaged"):
+        _ = Run(tmp_path).evaluation
+
+
+def test_an_autoencoder_alone_cannot_write(autoencoder_only: Run) -> None:
+    with pytest.raises(RunFailed, match=r"autoencoder and no language model: .* is null.*init_from"):
+        load_run(autoencoder_only.folder)
+
+
+@pytest.mark.parametrize("name", ["chunk_size", "event", "tokenizer"])
+def test_lineage(folder: Path, autoencoder_only: Run, tmp_path: Path, name: str) -> None:
+    manager = make_manager()
+    recipe = autoencoder_only.recipe(manager)
+    autoencoder = manager.build(
+        "autoencoders", recipe.autoencoder.name, recipe.autoencoder.options, vocab_size=257
+    )
+    tokenizer = manager.build("tokenizers", "bytes", {})
+    check_lineage(autoencoder_only.folder, autoencoder, tokenizer)
+    (tmp_path / "model").mkdir()
+    other = autoencoder_only.facts | {name: "other"}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(other))
+    with pytest.raises(RunFailed, match=f"its {name} is other, this recipe's is"):
+        check_lineage(tmp_path, autoencoder, tokenizer)
+
+
+def test_the_gate_by_hand() -> None:
+    gate = Gate(metric="val/chunk_accuracy", min=0.5)
+    check_gate(gate, {"chunk_accuracy": 0.5}, "It", "Train on")
+    check_gate(None, {}, "It", "Train on")
+    with pytest.raises(GateMissed, match=r"It reaches val/chunk_accuracy 0\.4999, below the gate of 0\.5"):
+        check_gate(gate, {"chunk_accuracy": 0.4999, "token_accuracy": 1.0}, "It", "Train on")
+    with pytest.raises(GateMissed, match="nan"):
+        check_gate(gate, {"chunk_accuracy": float("nan")}, "It", "Train on")
+    with pytest.raises(GateMissed, match="does not measure; it measures: val/a, val/b"):
+        check_gate(gate, {"b": 1.0, "a": 1.0}, "It", "Train on")
