@@ -1,9 +1,9 @@
-"""Seconds from typing a command to its answer, beside the time that `import torch` alone takes on this machine.
+"""Seconds from typing a command to its answer, beside what `import torch` alone takes on this machine.
 
     python benchmarks/startup.py
 
-`calmkit --help` must come in 0.5 s and `calmkit validate tiny/energy` in 4 s on two CPU cores. The script exits with 1 if the
-medians are above; the ratio to `import torch` says how much of it is ours.
+`calmkit --help` must come in 0.5 s and `calmkit validate tiny/energy` in 4 s on two CPU cores. The script exits
+with 1 if the medians are above; the ratio to `import torch` says how much of it is ours.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ class Choice:
         index: `[R]`, which draw of the row it is, counting all draws asked for that row from 0 in their
             order.
         draws: `[R]`, how many draws the row cost.
-        level: `[R]`, the agreement really used: 1 a plain draw, n the law P^n, NaN where the law asked for was not
-            reached (a ceiling on draws) or there is nothing to say. A float.
+        level: `[R]`, the agreement really used: 1 a plain draw, n the law P^n, NaN where the law asked for
+            was not reached (a ceiling on draws) or there is nothing to say. A float.
     """
 
     ids: Int[Tensor, "R K"]

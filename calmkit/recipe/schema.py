@@ -156,13 +156,15 @@ class Evaluation:
         max_rows: Rows of held-out text that are measured.
         batch_size: Rows at once.
         untrained: Whether the model is also measured before its first step, to show what training gave.
-        sample_tokens: Length of the text in `samples.txt`.
+        sample_prompt: What the text in `samples.txt` goes on from; empty begins a new document.
+        sample_tokens: Length of that text.
     """
 
     draws: int = bounded(4, least=2)
     max_rows: int = bounded(64, least=1)
     batch_size: int = bounded(8, least=1)
     untrained: bool = True
+    sample_prompt: str = ""
     sample_tokens: int = bounded(240, least=1)
 
 

@@ -5,8 +5,6 @@ recipe -> validated whole -> data -> stage 1 (or init_from) -> gate -> stage 2 -
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import lightning.pytorch as pl
 import torch
 
 from calmkit.data.datamodule import TextDataModule
-from calmkit.data.prepare import PreparedData, default_cache, prepare_data
+from calmkit.data.prepare import default_cache, prepare_data
 from calmkit.generation import TextModel
 from calmkit.interfaces import Autoencoder, DataError, NotTrainable
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops
@@ -24,15 +22,11 @@ from calmkit.recipe.load import to_yaml
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import (
-    MovedCheckpoints,
-    check_disk,
     load_weights,
-    not_written,
-    save_weights,
     write_json,
     write_text,
 )
-from calmkit.training.errors import RunFailed, TrainingDiverged
+from calmkit.training.errors import RunFailed
 from calmkit.training.evaluate import (
     datamodule,
     interrupts,
@@ -42,31 +36,12 @@ from calmkit.training.evaluate import (
     reconstruction_scores,
     speed,
 )
+from calmkit.training.fit import Session, fit_stage
+from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import make_loggers
-from calmkit.training.progress import Say, progress_callback, quiet_libraries, said_once
-from calmkit.training.run import (
-    Run,
-    check_gate,
-    check_lineage,
-    is_rank_zero,
-    load_autoencoder,
-    new_run,
-    wait_for_all,
-    write_lock,
-)
-from calmkit.training.stages import AutoencoderModule, LanguageModule, StageModule
-
-
-@dataclass(frozen=True)
-class Session:
-    """What the steps of one training share."""
-
-    recipe: Recipe
-    manager: Manager
-    run: Run
-    prepared: PreparedData
-    loggers: list[Any]
-    say: Say
+from calmkit.training.progress import Say, quiet_libraries, said_once
+from calmkit.training.run import Run, is_rank_zero, new_run, wait_for_all, write_lock
+from calmkit.training.stages import AutoencoderModule, LanguageModule
 
 
 def train(
@@ -177,7 +152,7 @@ def _train_autoencoder(session: Session, autoencoder: Autoencoder) -> dict[str, 
         recipe, session.prepared, autoencoder.chunk_size, stage.batch_size, recipe.evaluation.max_rows
     )
     module = AutoencoderModule(autoencoder, stage.optimizer, stage.max_steps, recipe.seed)
-    trainer, seconds = _fit(session, module, data, "autoencoder", stage.eval_every)
+    trainer, seconds = fit_stage(session, module, data, "autoencoder", stage.eval_every)
     if stage.max_steps % stage.eval_every and stage.max_steps > stage.eval_every:  # weights moved on since
         with interrupts():
             trainer.validate(module, datamodule=data, verbose=False)
@@ -208,7 +183,7 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     module = LanguageModule(
         model, stage.optimizer, stage.max_steps, draws=recipe.evaluation.draws, seed=recipe.seed
     )
-    trainer, seconds = _fit(session, module, data, "lm", stage.eval_every)
+    trainer, seconds = fit_stage(session, module, data, "lm", stage.eval_every)
     rows = stage.max_steps * stage.batch_size * trainer.world_size * recipe.trainer.accumulate
     facts |= {
         "parameters": {
@@ -255,12 +230,13 @@ def _evaluate_and_show(
     sampler = build_sampler(recipe, session.manager)
     scores |= {f"untrained_{name}": value for name, value in untrained.items() if name.startswith("brier_lm")}
     scores |= ngram_scores(session.prepared, data, model)
-    scores |= speed(model.cpu(), sampler, session.manager)
+    scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
     scores |= reconstruction_scores(facts)
     write_json(session.run.folder / "evaluation.json", scores)
     text = TextModel(model.eval(), session.prepared.tokenizer, sampler)
-    sample = text.generate("", max_tokens=recipe.evaluation.sample_tokens, seed=recipe.seed)
-    write_text(session.run.folder / "samples.txt", sample + "\n")
+    prompt, length = recipe.evaluation.sample_prompt, recipe.evaluation.sample_tokens
+    sample = text.generate(prompt, max_tokens=length, seed=recipe.seed)
+    write_text(session.run.folder / "samples.txt", prompt + sample + "\n")
     counted = ", ".join(
         f"{name.removesuffix('_brier_lm')} {value:.3f}"
         for name, value in scores.items()
@@ -271,90 +247,3 @@ def _evaluate_and_show(
         f"BrierLM {scores['brier_lm']:.3f} ({interval}) on {scores['units']:.0f} units of held-out text"
     )
     session.say(f"BrierLM of models that only count: {counted}")
-
-
-def _fit(
-    session: Session, module: StageModule, data: TextDataModule, label: str, eval_every: int
-) -> tuple[pl.Trainer, float]:
-    """Fit one stage; what is trained so far survives a failure."""
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
-    recipe, settings, folder = session.recipe, session.recipe.trainer, session.run.folder
-    if is_rank_zero():
-        check_disk(folder, module)
-    clock = TrainingClock()
-    keep = ModelCheckpoint(
-        dirpath=folder / "checkpoints" / label,
-        filename="last",
-        save_top_k=1,
-        every_n_train_steps=min(eval_every, module.max_steps),
-        enable_version_counter=False,
-    )
-    trainer = make_trainer(
-        recipe,
-        max_steps=module.max_steps,
-        max_epochs=-1,
-        accumulate_grad_batches=settings.accumulate,
-        val_check_interval=min(eval_every, module.max_steps) * settings.accumulate,
-        check_val_every_n_epoch=None,
-        log_every_n_steps=settings.log_every,
-        logger=session.loggers,
-        callbacks=[progress_callback(session.say, label), keep, clock],
-        plugins=[MovedCheckpoints()],
-        enable_checkpointing=True,
-        default_root_dir=folder,
-    )
-    try:
-        with interrupts():
-            trainer.fit(module, datamodule=data)
-    except TrainingDiverged as error:
-        raise TrainingDiverged(f"{error}\n  {_keep(session, trainer, module, label)}", folder) from error
-    except OSError as error:  # a logger's file
-        failed = not_written(Path(error.filename or folder / "metrics.csv"), error)
-        raise RunFailed(f"{failed}\n  {_keep(session, trainer, module, label)}") from error
-    except (RunFailed, DataError):
-        raise
-    except BaseException:
-        session.say(_keep(session, trainer, module, label))
-        raise
-    if trainer.global_step < module.max_steps:
-        raise RunFailed(f"Stage {label} stopped at step {trainer.global_step} of {module.max_steps}.", folder)
-    return trainer, clock.seconds
-
-
-def _keep(session: Session, trainer: pl.Trainer, module: StageModule, label: str) -> str:
-    """Save the weights of a stage that did not end, and say where."""
-    step = f"weights of step {trainer.global_step}"
-    if not all(bool(p.isfinite().all()) for p in module.parameters()):
-        return f"{step} are not finite either; earlier ones may be in {session.run.folder / 'checkpoints'}"
-    path = session.run.folder / "checkpoints" / f"{label}-unfinished.safetensors"
-    if is_rank_zero():
-        save_weights(path, module)
-    return f"{step}: {path}"
-
-
-class TrainingClock(pl.Callback):
-    """Seconds of training proper: a stage's wall time without its validations."""
-
-    def __init__(self) -> None:
-        self.seconds, self._since = 0.0, 0.0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start."""
-        del trainer, pl_module
-        self._since = time.perf_counter()
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Pause."""
-        del trainer, pl_module
-        self.seconds += time.perf_counter() - self._since
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on."""
-        del trainer, pl_module
-        self._since = time.perf_counter()
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop."""
-        del trainer, pl_module
-        self.seconds += time.perf_counter() - self._since

@@ -16,12 +16,11 @@ from calmkit.recipe.schema import Gate
 from calmkit.registry import make_manager
 from calmkit.training import run as run_module
 from calmkit.training.errors import GateMissed, RunFailed
+from calmkit.training.lineage import check_gate, check_lineage
 from calmkit.training.run import (
     RUN_FOLDER_OF_RANK_ZERO,
     Run,
     agreed_folder,
-    check_gate,
-    check_lineage,
     git_state,
     load_run,
     new_run,
