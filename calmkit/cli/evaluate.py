@@ -20,9 +20,12 @@ def evaluate(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     OVERRIDES such as evaluation.draws=8 are laid over the run's recipe.
     """
     only(["evaluation", "sampler", "trainer"], overrides)
+    from calmkit.cli.reading import is_first_process
     from calmkit.training.evaluate import evaluate as measure
 
     scores = measure(run, overrides=overrides)
+    if not is_first_process():
+        return
     if as_json:
         click.echo(json.dumps(scores, indent=2))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 import click
@@ -15,9 +16,15 @@ from calmkit.registry import Manager
 def read(name_or_path: str, overrides: Sequence[str], manager: Manager) -> Recipe:
     """The recipe; what its swaps kept and dropped goes to standard error."""
     recipe = load_recipe(name_or_path, overrides, manager)
-    for note in recipe.source.notes:
-        click.echo(f"note: {note}", err=True)
+    if is_first_process():
+        for note in recipe.source.notes:
+            click.echo(f"note: {note}", err=True)
     return recipe
+
+
+def is_first_process() -> bool:
+    """True in the process that a person started: those that Lightning starts beside it say nothing."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def look_for_files(recipe: Recipe, manager: Manager) -> None:
