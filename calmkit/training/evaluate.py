@@ -106,7 +106,7 @@ def measure(
         seed=recipe.seed,
         prefix=prefix,
     )
-    trainer = trainer or make_trainer(recipe, logger=False)
+    trainer = trainer or make_trainer(recipe)
     with torch.random.fork_rng(devices=[]), interrupts():
         trainer.validate(module, dataloaders=None, datamodule=data, verbose=False)
     return {
@@ -150,6 +150,7 @@ def make_trainer(recipe: Recipe, **settings: Any) -> pl.Trainer:
         "enable_model_summary": False,
         "enable_progress_bar": False,
         "enable_checkpointing": False,
+        "logger": False,
     }
     try:
         return pl.Trainer(**(given | settings))
