@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py
 
-`calmkit --help` must come in 0.5 s and `calmkit validate tiny/energy` in 4 s on two CPU cores. The script exits
+`calmkit --help` must come in 0.5 s and `calmkit validate tiny/energy` in 4 s on two CPU cores. It exits
 with 1 if the medians are above; the ratio to `import torch` says how much of it is ours.
 """
 
