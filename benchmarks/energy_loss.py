@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from calmkit.heads.energy import gaussian_energy_loss
+from calmkit.heads.energy_score import gaussian_energy_loss
 
 MAX_MEMORY_RATIO = 0.1
 MAX_TIME_RATIO = 0.5

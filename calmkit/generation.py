@@ -209,8 +209,8 @@ class TextModel:
         (ids,) = self.tokenizer.encode([prompt])
         sampler = sampler or self.sampler
         max_units = -(-max_tokens // self.model.chunk_size)
-        made: list[int] = []
-        said = 0
+        made = list(ids)  # decoded together: some tokenizers drop the space in front of a first word
+        said = len(self.tokenizer.decode(ids))
         for unit in generate(self.model, [ids], sampler, max_units=max_units, seed=seed):
             made.extend(unit.ids[0].tolist())
             text = self.tokenizer.decode(made)

@@ -33,7 +33,7 @@ def ls(kind: str | None, as_json: bool) -> None:
     else:
         rows = [[each, row["name"], _summary(each, row)] for each, rows in found.items() for row in rows]
         show_table(["kind", "name", "summary"], rows)
-    if manager and kind != "plugins" and not as_json:
+    if manager and kind != "plugins":
         for rejected in manager.rejected:
             click.echo(f"left out: {rejected.plugin}: {rejected.reason}", err=True)
 
@@ -57,10 +57,10 @@ def _summary(kind: str, row: dict[str, str]) -> str:
 
 
 def _recipes() -> list[dict[str, str]]:
-    from calmkit.recipe.load import shipped_recipes
+    from calmkit.recipe.load import shipped_files
 
     return [
-        {"name": name, "description": _said(file)["description"]} for name, file in shipped_recipes().items()
+        {"name": name, "description": _said(file)["description"]} for name, file in shipped_files().items()
     ]
 
 

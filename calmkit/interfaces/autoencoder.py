@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import final
 
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ class NotTrainable(Exception):
     """Raised by `Autoencoder.loss` where there is nothing to learn: such a model has no stage 1."""
 
 
+@final
 @dataclass(frozen=True)
 class LossOutput:
     """A loss before it is averaged, and what it is made of.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ State = Any
 stepping an older state again is safe, or an error, never a silent mix."""
 
 
+@final
 @dataclass(frozen=True)
 class Context:
     """The condition of units.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float, Shaped
@@ -19,6 +19,7 @@ from calmkit.interfaces.backbone import Context
 from calmkit.interfaces.posterior import Posterior
 
 
+@final
 @dataclass(frozen=True)
 class SampleOptions:
     """Wishes for a draw. None means: as the head was built.
@@ -40,6 +41,7 @@ class SampleOptions:
         return frozenset(field.name for field in fields(self) if getattr(self, field.name) is not None)
 
 
+@final
 @dataclass(frozen=True)
 class HeadInfo:
     """Facts about a head, checked when a recipe is composed.

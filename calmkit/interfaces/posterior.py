@@ -9,12 +9,14 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
+@final
 @dataclass(frozen=True)
 class EventSpec:
     """The value of one unit.
@@ -33,6 +35,7 @@ class EventSpec:
         return "continuous" if self.vocab_size is None else "tokens"
 
 
+@final
 @dataclass(frozen=True)
 class Posterior:
     """q(z | unit): a diagonal Gaussian, or a point where `log_std` is None.

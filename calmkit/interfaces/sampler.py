@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import final
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,6 +20,7 @@ Draw = Callable[[int, Tensor], Tensor]
 follows an end-of-text inside a chunk is already replaced by end-of-text."""
 
 
+@final
 @dataclass(frozen=True)
 class Choice:
     """What a sampler chose.

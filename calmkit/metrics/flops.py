@@ -9,6 +9,7 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, Table 1. h
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,9 +57,9 @@ class FlopCount:
 
 
 def count_flops(model: CalmModel, units: int) -> FlopCount:
-    """FLOPs of a model on rows of `units` units. Neither gradients nor random streams are touched.
+    """FLOPs of a model on rows of `units` units. It is a copy that runs: the model is left as it is.
 
-    The ids are random: a part whose cost depends on the data is counted on these.
+    The ids are end-of-text: a part whose cost depends on the data is counted on these.
 
     Raises:
         ValueError: If there are fewer than 2 units: backbones don't read the last unit of a training row.
@@ -66,8 +67,9 @@ def count_flops(model: CalmModel, units: int) -> FlopCount:
     if units < 2:
         raise ValueError(f"FLOPs are counted on rows of at least 2 units, got {units}.")
     device = next(model.parameters()).device
+    model = copy.deepcopy(model)
     with SeededRandomness(0, device).borrowed(), _comparable():
-        chunks = torch.randint(model.eos_id + 1, (1, units, model.chunk_size), device=device)
+        chunks = torch.full((1, units, model.chunk_size), model.eos_id, device=device)
         return FlopCount(_training(model, chunks), _inference(model, chunks), model.chunk_size)
 
 
@@ -75,6 +77,7 @@ def autoencoder_train_flops(autoencoder: Autoencoder, units: int, vocab_size: in
     """FLOPs of one step of stage 1 on one row of `units` units; 0 where there is nothing to train."""
     if isinstance(autoencoder, StatesFlops):
         return (1 + BACKWARD) * autoencoder.forward_flops(units)
+    autoencoder = copy.deepcopy(autoencoder)  # a running statistic must not move
     device = next((parameter.device for parameter in autoencoder.parameters()), torch.device("cpu"))
     with SeededRandomness(0, device).borrowed(), _comparable(), _thawed(autoencoder):
         chunks = torch.randint(vocab_size, (1, units, autoencoder.chunk_size), device=device)

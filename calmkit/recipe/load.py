@@ -129,6 +129,11 @@ def _with_parents(
         raise refuse(
             "CK132", "a recipe must be a mapping", tree.mark, help="begin with 'extends: tiny/energy'"
         )
+    if "calmkit_study" in tree.nodes:
+        message = f"'{place}' is a study, not a recipe"
+        raise refuse(
+            "CK100", message, tree.mark, help=f"calmkit study run {path.stem if _is_shipped(path) else place}"
+        )
     parent = tree.nodes.get("extends")
     if parent is None:
         return short_parts(tree)

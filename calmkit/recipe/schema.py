@@ -80,7 +80,7 @@ class Optimizer:
     Attributes:
         lr: Peak learning rate.
         weight_decay: Of matrices only.
-        warmup_steps: Steps of linear growth from 0.
+        warmup_steps: Steps of linear growth, the first at lr / warmup_steps.
         schedule: After the warmup: constant, or a cosine to a tenth of lr at the last step.
         clip: Largest norm of the gradient of all parameters; null switches it off.
     """

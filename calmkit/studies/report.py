@@ -31,7 +31,7 @@ def write_report(summary: dict[str, Any], path: Path) -> None:
         heads=[column.head for column in COLUMNS],
         rows=[[column.text(cell) for column in COLUMNS] for cell in cells],
         references=references(summary),
-        standings=[standing(cell, summary) for cell in cells],
+        standings=[standing(cell) for cell in cells],
         bars=jinja2.utils.markupsafe.Markup(_bars(summary)),
         curves=jinja2.utils.markupsafe.Markup(_curves(summary)),
         tflops=max(total_train_flops(cell) for cell in cells) / 1e12,
@@ -89,12 +89,12 @@ def _draw_bars(axes: Any, summary: dict[str, Any]) -> None:
             va="center",
         )
     axes.set_yticks(range(len(cells)), [cell["label"] for cell in cells])
-    for name, value in references(summary):
+    for index, (name, value) in enumerate(references(summary)):
         axes.axvline(value, color="black", linewidth=0.9, linestyle=":")
         axes.annotate(
             name,
             (value, len(cells) - 0.45),
-            (0, 2),
+            (0, 2 + 9 * (index % 2)),  # neighbours may stand close
             textcoords="offset points",
             ha="center",
             va="bottom",

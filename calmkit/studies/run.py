@@ -29,6 +29,7 @@ from calmkit.studies.schema import Cell, Study, load_study
 from calmkit.studies.table import as_text
 from calmkit.training.checkpoints import write_json, write_text
 from calmkit.training.errors import RunFailed
+from calmkit.training.evaluate import make_trainer
 from calmkit.training.progress import Say, said_once
 from calmkit.training.run import Run, agreed_folder, git_state, is_rank_zero, wait_for_all
 from calmkit.training.train import train
@@ -253,12 +254,15 @@ def _cost(recipe: Recipe, manager: Manager) -> tuple[int, int]:
     model = assemble(recipe, manager, ready.vocab_size, ready.eos_id)
     units = recipe.data.sequence_length // model.chunk_size
     assert recipe.stages.lm is not None
-    per_step = count_flops(model, units).total * recipe.stages.lm.batch_size * recipe.trainer.accumulate
+    batches = recipe.trainer.accumulate * make_trainer(recipe).world_size
+    per_step = count_flops(model, units).total * recipe.stages.lm.batch_size * batches
     first = recipe.stages.autoencoder
     if first is None:
         return per_step, 0
+    if first.init_from:
+        return per_step, Run(Path(first.init_from)).facts.get("autoencoder_train_flops", 0)
     per_row = autoencoder_train_flops(model.autoencoder.requires_grad_(True), units, ready.vocab_size)
-    return per_step, per_row * first.max_steps * first.batch_size * recipe.trainer.accumulate
+    return per_step, per_row * first.max_steps * first.batch_size * batches
 
 
 def _slug(label: str) -> str:

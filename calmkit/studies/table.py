@@ -66,7 +66,7 @@ def references(summary: dict[str, Any]) -> list[tuple[str, float]]:
     return [(name, value) for name, value in found if value is not None]
 
 
-def standing(cell: Cell, summary: dict[str, Any]) -> str:
+def standing(cell: Cell) -> str:
     """Where a model stands against its untrained self and the counting models, in words."""
     e = cell["evaluation"]
     words = []
@@ -81,7 +81,6 @@ def standing(cell: Cell, summary: dict[str, Any]) -> str:
             words.append(f"below {name} ({value:.2f})")
         else:
             words.append(f"level with {name} ({value:.2f})")
-    del summary
     return f"{cell['label']} ({e['brier_lm']:.2f}): " + ", ".join(words)
 
 
@@ -101,7 +100,7 @@ def as_text(summary: dict[str, Any]) -> str:
         "",
         "Models that only count, BrierLM: " + ", ".join(f"{n} {v:.2f}" for n, v in references(summary)),
     ]
-    lines += ["", *(standing(cell, summary) for cell in ranked(summary))]
+    lines += ["", *(standing(cell) for cell in ranked(summary))]
     accuracy = [c["evaluation"].get("reconstruction_token_accuracy") for c in summary["cells"]]
     known = [a for a in accuracy if a is not None]
     if known:

@@ -65,7 +65,8 @@ def evaluate(
     if recipe.evaluation == run.recipe(manager).evaluation:  # else they were measured in another way
         scores |= untrained_scores(run)
     scores |= ngram_scores(prepared, data, text_model.model)
-    scores |= speed(text_model.model, text_model.sampler, manager)
+    device = make_trainer(recipe).strategy.root_device
+    scores |= speed(text_model.model.to(device), text_model.sampler, manager)
     scores |= reconstruction_scores(run.facts)
     write_json(run.folder / "evaluation.json", scores)
     wait_for_all()
@@ -94,7 +95,7 @@ def measure(
 ) -> dict[str, float]:
     """Held-out `loss` and everything `BrierLM.compute` gives, reduced over the trainer's processes.
 
-    The default generators are left as they were, so measuring changes nothing that comes after it.
+    torch's CPU generator is left as it was, so measuring changes nothing that comes after it.
     """
     stage = recipe.stages.lm
     assert stage is not None
@@ -154,7 +155,7 @@ def make_trainer(recipe: Recipe, **settings: Any) -> pl.Trainer:
     }
     try:
         return pl.Trainer(**(given | settings))
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError, ModuleNotFoundError) as error:
         names = ("accelerator", "devices", "strategy", "precision")
         asked = ", ".join(f"{name}={given[name]}" for name in names)
         raise RunFailed(

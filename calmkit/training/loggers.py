@@ -30,5 +30,5 @@ def make_loggers(names: Sequence[str], folder: Path) -> list[Any]:
                 getattr(loggers, CLASSES[name])(**(settings if name != "wandb" else {"save_dir": str(where)}))
             )
         except ModuleNotFoundError as error:
-            raise RunFailed(f"The logger '{name}' needs a library: pip install {error.name}") from error
+            raise RunFailed(f"The logger '{name}' needs a library: pip install {name}") from error
     return made

@@ -101,6 +101,8 @@ class Run:
             raise RunFailed(
                 f"{self.folder} has no {name}: the run did not get that far, or it is no run folder."
             ) from error
+        except OSError as error:
+            raise RunFailed(f"{path} can't be read: {error.strerror}.") from error
         except ValueError as error:
             raise RunFailed(f"{path} is damaged ({error}); run the step that writes it again.") from error
 

@@ -28,6 +28,8 @@ from calmkit.training.errors import TrainingDiverged
 
 Batch = dict[str, Tensor]
 
+RANK_STRIDE = 7919  # between the seeds of two processes, so that their streams differ at every batch
+
 
 def learning_rate_factor(step: int, warmup_steps: int, max_steps: int, schedule: str) -> float:
     """Factor on the learning rate at a step: linear warm-up, then constant, or a cosine to a tenth."""
@@ -42,11 +44,18 @@ def learning_rate_factor(step: int, warmup_steps: int, max_steps: int, schedule:
 class StageModule(pl.LightningModule, ABC):
     """What both stages share: the optimiser, and the refusal of a step that is not finite."""
 
-    def __init__(self, optimizer: Optimizer, max_steps: int) -> None:
+    def __init__(self, optimizer: Optimizer, max_steps: int, seed: int) -> None:
         super().__init__()
+        self.seed = seed
         self.optimizer_settings = optimizer
         self.max_steps = max_steps
         self.last_loss = float("nan")
+
+    @final
+    def on_train_start(self) -> None:
+        """Give every process noise of its own; the first keeps the stream of a run alone."""
+        if self.global_rank:
+            pl.seed_everything(self.seed + RANK_STRIDE * self.global_rank, verbose=False)
 
     @final
     def configure_optimizers(self) -> Any:
@@ -113,9 +122,8 @@ class AutoencoderModule(StageModule):
     """Stage 1: the autoencoder by its own loss; judged by what it reconstructs."""
 
     def __init__(self, autoencoder: Autoencoder, optimizer: Optimizer, max_steps: int, seed: int) -> None:
-        super().__init__(optimizer, max_steps)
+        super().__init__(optimizer, max_steps, seed)
         self.autoencoder = autoencoder
-        self.seed = seed
         self.accuracy = ReconstructionAccuracy()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -129,7 +137,7 @@ class AutoencoderModule(StageModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Tokens and chunks that come back from a posterior draw."""
-        with SeededRandomness(self.seed + batch_idx, self.device).borrowed():
+        with SeededRandomness(self.seed + RANK_STRIDE * self.global_rank + batch_idx, self.device).borrowed():
             drawn, from_mean = reconstruct(self.autoencoder, batch["chunks"])
         self.accuracy.update(batch["chunks"], drawn, from_mean, batch["valid"])
 
@@ -155,10 +163,9 @@ class LanguageModule(StageModule):
         seed: int,
         prefix: str = "lm/val",
     ) -> None:
-        super().__init__(optimizer, max_steps)
+        super().__init__(optimizer, max_steps, seed)
         self.model = model
         self.draws = draws
-        self.seed = seed
         self.prefix = prefix
         self.brier = BrierLM()
         self.val_loss = MeanMetric()
@@ -173,7 +180,7 @@ class LanguageModule(StageModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss and BrierLM of a batch, on randomness of their own: training's stream is not touched."""
         chunks, valid = batch["chunks"], batch["valid"]
-        with SeededRandomness(self.seed + 7919 * self.global_rank + batch_idx, self.device).borrowed():
+        with SeededRandomness(self.seed + RANK_STRIDE * self.global_rank + batch_idx, self.device).borrowed():
             per_unit = self.model.loss(chunks, valid).per_unit
             accuracy, collision, rows = brier_draws(self.model, chunks, valid, self.draws)
         self.val_loss.update(per_unit)

@@ -67,7 +67,7 @@ def train(
     manager = manager or make_manager()
     model = validate(recipe, manager)
     try:
-        session = _begin(recipe, manager, model.chunk_size, out, said_once(say))
+        session = _begin(recipe, manager, model.autoencoder, out, said_once(say))
         facts, autoencoder = _first_stage(session)
         if recipe.stages.lm is not None:
             _second_stage(session, facts, autoencoder)
@@ -82,8 +82,9 @@ def train(
     return session.run
 
 
-def _begin(recipe: Recipe, manager: Manager, chunk_size: int, out: Path | None, say: Say) -> Session:
+def _begin(recipe: Recipe, manager: Manager, autoencoder: Autoencoder, out: Path | None, say: Say) -> Session:
     """Data, loggers, folder; all that can be refused before the first step is refused here."""
+    chunk_size = autoencoder.chunk_size
     units = recipe.data.sequence_length // chunk_size
     if recipe.stages.lm is not None and units < 2:
         raise RunFailed(
@@ -96,7 +97,9 @@ def _begin(recipe: Recipe, manager: Manager, chunk_size: int, out: Path | None, 
     for stage in (recipe.stages.autoencoder, recipe.stages.lm):
         if stage is not None:
             datamodule(recipe, prepared, chunk_size, stage.batch_size, recipe.evaluation.max_rows)
-    make_trainer(recipe, logger=False)
+            if stage.init_from:
+                check_lineage(Path(stage.init_from), autoencoder, prepared.tokenizer)
+    make_trainer(recipe)
     run = new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), out)
     if is_rank_zero():
         write_lock(run, recipe, prepared.fingerprint)

@@ -338,3 +338,9 @@ def test_files_that_cannot_be_read(base: Path) -> None:
     )
     (base / "recipe").write_text(BASE)
     assert "the file of that name must end in .yaml to be read" in said("recipe")
+
+
+def test_a_study_is_no_recipe() -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("studies/quickstart", manager=fake_manager())
+    assert [(p.code, p.help) for p in caught.value.problems] == [("CK100", "calmkit study run quickstart")]

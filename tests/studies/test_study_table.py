@@ -73,14 +73,14 @@ def test_references_are_those_of_the_baseline(summary: dict[str, Any]) -> None:
      (4.5, "above the unigram (2.00), level with"), (3.0, "level with the unigram (2.00)"),
      (0.5, "below the unigram (2.00)")],
 )  # fmt: skip
-def test_standing_goes_by_the_interval(summary: dict[str, Any], score: float, words: str) -> None:
+def test_standing_goes_by_the_interval(score: float, words: str) -> None:
     """The interval is the score plus and minus 1."""
-    assert standing(cell("a", score), summary).startswith(f"a ({score:.2f}): {words}")
+    assert standing(cell("a", score)).startswith(f"a ({score:.2f}): {words}")
 
 
-def test_standing_against_the_untrained_self(summary: dict[str, Any]) -> None:
+def test_standing_against_the_untrained_self() -> None:
     one = cell("a", 3.0, untrained_brier_lm=1.9)
-    assert standing(one, summary).startswith("a (3.00): above its untrained self (1.90), ")
+    assert standing(one).startswith("a (3.00): above its untrained self (1.90), ")
 
 
 def test_the_text(summary: dict[str, Any]) -> None:
