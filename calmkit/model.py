@@ -94,8 +94,20 @@ class CalmModel(nn.Module):
         with torch.autocast(chunks.device.type, enabled=False):
             return self.autoencoder.encode(chunks)
 
-    def context(self, chunks: Int[Tensor, "B L K"], valid: Bool[Tensor, "B L"], z: Tensor) -> Context:
-        """Conditions of all units, `h` `[B, L, H]`; z `[B, L, *E]` is what a latent-reading embedder sees."""
+    def context(
+        self, chunks: Int[Tensor, "B L K"], valid: Bool[Tensor, "B L"] | None = None, z: Tensor | None = None
+    ) -> Context:
+        """Conditions of all units, `h` `[B, L, H]`: `h[:, i]` has read the units before i.
+
+        Args:
+            chunks: Ids.
+            valid: Which units are real; None: all.
+            z: `[B, L, *E]`, what a latent-reading embedder sees; None: the posterior's mean.
+        """
+        if valid is None:
+            valid = torch.ones(chunks.shape[:2], dtype=torch.bool, device=chunks.device)
+        if z is None:
+            z = self.encode(chunks).mean
         return self.backbone(self.embedder(chunks, z), valid)
 
     def predict(self, valid: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import FEW
 from torch import Tensor
 
 from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.autoencoders.vae import VAE
 from calmkit.backbones.gru import GRUBackbone
+from calmkit.backbones.transformer import TransformerBackbone
+from calmkit.embedders.latents import LatentsEmbedder
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.heads.local_ar import LocalARHead
+from calmkit.heads.mixture import MixtureHead
 from calmkit.heads.regression import RegressionHead
-from calmkit.interfaces import Context, GenerativeHead, HeadInfo, Posterior, SampleOptions
+from calmkit.interfaces import Context, DensityHead, GenerativeHead, HeadInfo, Posterior, SampleOptions
 from calmkit.model import CalmModel, fill_after_end, has_ended
 
 E = 9  # end-of-text
@@ -36,7 +44,7 @@ def batch() -> tuple[Tensor, Tensor]:
     return chunks, valid
 
 
-def test_the_autoencoder_stays_frozen_in_all_three_senses() -> None:
+def test_system_the_autoencoder_stays_frozen_in_all_three_senses() -> None:
     model = continuous_model().train()
     assert not any(module.training for module in model.autoencoder.modules())
     assert model.head.training
@@ -92,6 +100,123 @@ def test_without_the_first_unit_the_others_are_as_before_and_the_start_vector_ke
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert all(parameter.grad is not None for parameter in trained)  # DDP waits for each
     assert model.backbone.first.grad.abs().sum() == 0
+
+
+KINDS = ["continuous", "latents", "discrete"]
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def density_model(kind: str) -> CalmModel:
+    """Continuous over a transformer, the same with fed-back latents over a GRU, and discrete."""
+    torch.manual_seed(0)
+    autoencoder = (
+        TokenChunks(V, chunk_size=K)
+        if kind == "discrete"
+        else VAE(V, chunk_size=K, latent_dim=6, hidden_dim=8)
+    )
+    event = autoencoder.event
+    embedder = LatentsEmbedder if kind == "latents" else TokensEmbedder
+    backbone = (
+        GRUBackbone(hidden_dim=H)
+        if kind == "latents"
+        else TransformerBackbone(hidden_dim=H, depth=2, heads=2)
+    )
+    if kind == "discrete":
+        head: DensityHead = LocalARHead(H, event, depth=1, heads=1)
+    else:
+        head = MixtureHead(H, event, num_components=2, depth=1)
+    model = CalmModel(autoencoder, embedder(H, event, K, V), backbone, head, eos_id=E).eval()
+    for part in (autoencoder, model.embedder, backbone, head):
+        for parameter in part.parameters():  # small initial weights would hide a leak
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows filled on their left, the values they are read with, and what they score."""
+
+    chunks: Tensor
+    valid: Tensor
+
+    def log_prob(self, model: CalmModel) -> Tensor:
+        """`[B, L]`, of the posterior's mean or of the ids themselves."""
+        z = model.encode(self.chunks).mean
+        context = model.context(self.chunks, self.valid, z)
+        assert isinstance(model.head, DensityHead)
+        return model.head.log_prob(context, z)
+
+    def __getitem__(self, rows: slice) -> Batch:
+        return Batch(self.chunks[rows], self.valid[rows])
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    rows, units = draw(st.integers(1, 3)), draw(st.integers(2, 5))
+    fill = torch.tensor(draw(st.lists(st.integers(0, units - 1), min_size=rows, max_size=rows)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    chunks = torch.randint(V, (rows, units, K), generator=generator)
+    return Batch(chunks, torch.arange(units) >= fill.unsqueeze(1))
+
+
+@kinds
+@FEW
+@given(batch=batches(), unit=st.integers(0, 4), token=st.integers(0, K - 1))
+@torch.no_grad()
+def test_system_a_chunk_conditions_later_units_only(kind: str, batch: Batch, unit: int, token: int) -> None:
+    """Change one token of unit j: the conditions of units 0..j stay, bit for bit, and that of j + 1 moves.
+
+    So does the density of the units before j. A filled unit is seen by nobody.
+    """
+    model, unit = density_model(kind), unit % batch.chunks.shape[1]
+    chunks = batch.chunks.clone()
+    chunks[:, unit, token] = (chunks[:, unit, token] + 1) % V
+    other = Batch(chunks, batch.valid)
+    before, after = (model.context(b.chunks, b.valid).h for b in (batch, other))
+    assert torch.equal(after[:, : unit + 1], before[:, : unit + 1])
+    real = batch.valid[:, unit]
+    assert torch.equal(after[~real], before[~real])
+    if unit + 1 < chunks.shape[1]:
+        assert (after[real, unit + 1] != before[real, unit + 1]).any(-1).all()
+    assert torch.equal(other.log_prob(model)[:, :unit], batch.log_prob(model)[:, :unit])
+    assert not torch.equal(other.log_prob(model)[:, unit], batch.log_prob(model)[:, unit])
+
+
+@kinds
+@FEW
+@given(batch=batches(), split=st.integers(1, 4))
+@torch.no_grad()
+def test_system_step_equals_forward_from_the_chunks(kind: str, batch: Batch, split: int) -> None:
+    """As generation reads a prompt and then its own units: embedder, start, step."""
+    model = density_model(kind)
+    z = model.encode(batch.chunks).mean
+    x = model.embedder(batch.chunks, z)
+    context, state = model.backbone.start(len(x), x.shape[1])
+    h = [context.h]
+    for at in range(0, x.shape[1] - 1, split):
+        place = slice(at, min(at + split, x.shape[1] - 1))
+        context, state = model.backbone.step(x[:, place], batch.valid[:, place], state)
+        h.append(context.h)
+    expected = model.context(batch.chunks, batch.valid, z).h
+    torch.testing.assert_close(torch.cat(h, 1), expected, rtol=0, atol=1e-11)
+
+
+@kinds
+@FEW
+@given(batch=batches())
+@torch.no_grad()
+def test_system_a_batch_of_one_is_a_row_of_a_batch(kind: str, batch: Batch) -> None:
+    """Its conditions and its density; and a row without its filling is as it was with it."""
+    model = density_model(kind)
+    h, log_prob = model.context(batch.chunks, batch.valid).h, batch.log_prob(model)
+    close = {"rtol": 0, "atol": 1e-10}
+    for row in range(len(h)):
+        one = batch[row : row + 1]
+        torch.testing.assert_close(model.context(one.chunks, one.valid).h[0], h[row], **close)
+        torch.testing.assert_close(one.log_prob(model)[0], log_prob[row], **close)
+        real = one.valid[0]
+        bare = Batch(one.chunks[:, real], one.valid[:, real])
+        torch.testing.assert_close(bare.log_prob(model)[0], log_prob[row, real], **close)
 
 
 class MemoryHead(GenerativeHead):

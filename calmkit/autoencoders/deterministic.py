@@ -20,13 +20,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, Posterior
-from calmkit.nn.chunk_mlp import ChunkMLP, chunk_cross_entropy, require_probability
+from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, Posterior, StatesCodingFlops
+from calmkit.nn.chunk_mlp import ChunkMLP, chunk_cross_entropy
+from calmkit.nn.settings import require_probability
 from calmkit.nn.swiglu import NORM_EPS
 
 
 @final
-class DeterministicAutoencoder(Autoencoder):
+class DeterministicAutoencoder(Autoencoder, StatesCodingFlops):
     """Reconstruction only: the latent of a chunk is a point on a sphere.
 
     loss = sum over the K tokens of -log p(token | z), nats per chunk. Dropout acts in `loss` alone, in train
@@ -76,7 +77,7 @@ class DeterministicAutoencoder(Autoencoder):
         self.unit_rms = unit_rms
         self.token_dropout, self.latent_dropout = token_dropout, latent_dropout
         sizes: dict[str, Any] = {"chunk_size": chunk_size, "hidden_dim": hidden_dim, "ffn_dim": ffn_dim}
-        layers = {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
+        layers: dict[str, Any] = {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
         self.net = ChunkMLP("deterministic", vocab_size, latent_dim, 1, **sizes, **layers)
 
     def encode(self, data: Int[Tensor, "*units K"]) -> Posterior:
@@ -91,6 +92,14 @@ class DeterministicAutoencoder(Autoencoder):
     def to_data(self, z: Float[Tensor, "*units D"]) -> Int[Tensor, "*units K"]:
         """Latents -> the most likely ids, in blocks of constant size."""
         return self.net.predict(z)
+
+    def encode_flops(self) -> int:
+        """See `ChunkMLP`."""
+        return self.net.encode_flops()
+
+    def decode_flops(self) -> int:
+        """See `ChunkMLP`."""
+        return self.net.decode_flops()
 
     def loss(self, data: Int[Tensor, "B L K"]) -> LossOutput:
         """Reconstruction, nats per chunk.

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, Posterior
-from calmkit.nn.chunk_mlp import ChunkMLP, chunk_cross_entropy, require_at_least, require_probability
+from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, Posterior, StatesCodingFlops
+from calmkit.nn.chunk_mlp import ChunkMLP, chunk_cross_entropy
+from calmkit.nn.settings import require_at_least, require_probability
 
 # Widths of training are N(0, (sigma / 0.8)^2); 0.8 is sqrt(2 / pi) rounded, so E|width| = 0.997 sigma
 # (official code).
@@ -32,7 +33,7 @@ SCALE_MOMENTUM = 0.1  # of the running scale, as in batch norm: one batch alread
 
 
 @final
-class SigmaVAE(Autoencoder):
+class SigmaVAE(Autoencoder, StatesCodingFlops):
     """A VAE whose encoder predicts the mean alone; the width is set, not learned.
 
     loss = sum over the K tokens of -log p(token | x) + kl_weight * sum_d mean_d^2 / 2, nats per chunk, with x
@@ -90,7 +91,7 @@ class SigmaVAE(Autoencoder):
         self.sigma, self.kl_weight = sigma, kl_weight
         self.token_dropout, self.latent_dropout = token_dropout, latent_dropout
         sizes: dict[str, Any] = {"chunk_size": chunk_size, "hidden_dim": hidden_dim, "ffn_dim": ffn_dim}
-        layers = {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
+        layers: dict[str, Any] = {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
         self.net = ChunkMLP("sigma_vae", vocab_size, latent_dim, 1, **sizes, **layers)
         self.scale: Tensor
         self.register_buffer("scale", torch.tensor(float(sigma)))
@@ -107,6 +108,14 @@ class SigmaVAE(Autoencoder):
     def to_data(self, z: Float[Tensor, "*units D"]) -> Int[Tensor, "*units K"]:
         """Latents -> the most likely ids, in blocks of constant size."""
         return self.net.predict(z * self.scale)
+
+    def encode_flops(self) -> int:
+        """See `ChunkMLP`."""
+        return self.net.encode_flops()
+
+    def decode_flops(self) -> int:
+        """See `ChunkMLP`."""
+        return self.net.decode_flops()
 
     def loss(self, data: Int[Tensor, "B L K"]) -> LossOutput:
         """Reconstruction under a random width plus the weighted KL, nats per chunk.

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Autoencoder, EventSpec, NotTrainable, Posterior
-from calmkit.nn.chunk_mlp import require_at_least
+from calmkit.interfaces import Autoencoder, EventSpec, NotTrainable, Posterior, StatesCodingFlops
+from calmkit.nn.settings import require_at_least
 
 # Logit of every id but the given one: e^-10000 is 0 in every dtype, yet the number is finite even in float16,
 # so that no inf - inf or 0 * inf arises downstream.
@@ -25,7 +25,7 @@ NEVER = -1e4
 
 
 @final
-class TokenChunks(Autoencoder):
+class TokenChunks(Autoencoder, StatesCodingFlops):
     """Ids stay ids; there is nothing to learn.
 
     Args:
@@ -57,6 +57,14 @@ class TokenChunks(Autoencoder):
     def to_data(self, z: Int[Tensor, "*units K"]) -> Int[Tensor, "*units K"]:
         """The ids themselves."""
         return z
+
+    def encode_flops(self) -> int:
+        """Nothing is multiplied."""
+        return 0
+
+    def decode_flops(self) -> int:
+        """Nothing is multiplied."""
+        return 0
 
     def loss(self, data: Int[Tensor, "B L K"]) -> NoReturn:
         """Refuse: an identity has no stage 1.

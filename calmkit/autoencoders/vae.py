@@ -18,8 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, Posterior
-from calmkit.nn.chunk_mlp import ChunkMLP, chunk_cross_entropy, require_at_least, require_probability
+from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, Posterior, StatesCodingFlops
+from calmkit.nn.chunk_mlp import (
+    ChunkMLP,
+    OddLayer,
+    chunk_cross_entropy,
+)
+from calmkit.nn.settings import require_at_least, require_probability
 
 # The official code leaves log_std free, so one stray unit can overflow exp(). The bounds are hard and far:
 # trained widths are near e^-1.2 (section 2.2), inside nothing changes (official checkpoints keep their
@@ -31,7 +36,7 @@ ACTIVE_VARIANCE = 0.01  # Burda et al., Importance Weighted Autoencoders, 2016, 
 
 
 @final
-class VAE(Autoencoder):
+class VAE(Autoencoder, StatesCodingFlops):
     """CALM's variational autoencoder with clipped KL and two kinds of dropout.
 
     loss = sum over the K tokens of -log p(token | z) + kl_weight * sum_d max(kl_floor, KL_d), in nats per
@@ -50,6 +55,8 @@ class VAE(Autoencoder):
         kl_floor: Nats per dimension.
         token_dropout: Probability that the encoder reads the mask id in place of a token.
         latent_dropout: Probability that a dimension of z is zeroed; the others grow by 1 / (1 - p).
+        odd_layer: `unused` keeps an odd layer and never runs it, as the official code does.
+        mask_id: Id of the token that dropped ones are read as; None: one of its own. The official code: 0.
 
     Raises:
         ValueError: A setting outside its range.
@@ -72,6 +79,8 @@ class VAE(Autoencoder):
         kl_floor: float = 0.5,  # section 2.2
         token_dropout: float = 0.15,  # section 2.2
         latent_dropout: float = 0.15,  # section 2.2
+        odd_layer: OddLayer = "chunk",
+        mask_id: int | None = None,
     ) -> None:
         super().__init__()
         require_at_least("vae", 0, kl_weight=kl_weight, kl_floor=kl_floor)
@@ -81,8 +90,9 @@ class VAE(Autoencoder):
         self.kl_weight, self.kl_floor = kl_weight, kl_floor
         self.token_dropout, self.latent_dropout = token_dropout, latent_dropout
         sizes: dict[str, Any] = {"chunk_size": chunk_size, "hidden_dim": hidden_dim, "ffn_dim": ffn_dim}
-        layers = {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
-        self.net = ChunkMLP("vae", vocab_size, latent_dim, 2, **sizes, **layers)
+        sizes |= {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
+        sizes |= {"odd_layer": odd_layer, "mask_id": mask_id}
+        self.net = ChunkMLP("vae", vocab_size, latent_dim, 2, **sizes)
 
     def encode(self, data: Int[Tensor, "*units K"]) -> Posterior:
         """Chunks of ids -> diagonal Gaussians; deterministic in both modes."""
@@ -95,6 +105,14 @@ class VAE(Autoencoder):
     def to_data(self, z: Float[Tensor, "*units D"]) -> Int[Tensor, "*units K"]:
         """Latents -> the most likely ids, in blocks of constant size."""
         return self.net.predict(z)
+
+    def encode_flops(self) -> int:
+        """See `ChunkMLP`."""
+        return self.net.encode_flops()
+
+    def decode_flops(self) -> int:
+        """See `ChunkMLP`."""
+        return self.net.decode_flops()
 
     def loss(self, data: Int[Tensor, "B L K"]) -> LossOutput:
         """Reconstruction plus weighted, clipped KL, nats per chunk.

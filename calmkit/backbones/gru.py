@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Backbone, Context, StatesFlops
+from calmkit.interfaces import Backbone, Context, StatesStepFlops
+from calmkit.nn.settings import require_at_least
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class GRUState:
 
 
 @final
-class GRUBackbone(Backbone, StatesFlops):
+class GRUBackbone(Backbone, StatesStepFlops):
     """Stacked gated recurrent units over units, from a hidden state of 0.
 
     Args:
@@ -44,9 +45,7 @@ class GRUBackbone(Backbone, StatesFlops):
 
     def __init__(self, *, hidden_dim: int = 128, depth: int = 1) -> None:
         super().__init__()
-        for name, size in {"hidden_dim": hidden_dim, "depth": depth}.items():
-            if size < 1:
-                raise ValueError(f"gru: {name} must be at least 1, got {size}; 1 would do.")
+        require_at_least("gru", 1, hidden_dim=hidden_dim, depth=depth)
         self.hidden_dim = hidden_dim
         # One module per layer: nn.GRU(num_layers=depth) hides what the lower layers hold at each unit.
         self.layers = nn.ModuleList(nn.GRU(hidden_dim, hidden_dim, batch_first=True) for _ in range(depth))
@@ -81,8 +80,13 @@ class GRUBackbone(Backbone, StatesFlops):
         return GRUState(h.flatten(0, 1), hidden.flatten(1, 2))
 
     def forward_flops(self, units: int) -> int:
-        """Three gates, each a product with the input and with the hidden state, per unit but the last."""
-        return 2 * len(self.layers) * (units - 1) * 6 * self.hidden_dim**2
+        """Every unit but the last is read."""
+        return (units - 1) * self.step_flops(0)
+
+    def step_flops(self, past: int) -> int:
+        """Three gates in each layer, each a product with the input and with the hidden state."""
+        del past  # the state is one vector
+        return 2 * len(self.layers) * 6 * self.hidden_dim**2
 
     def _read(
         self, x: Float[Tensor, "B n H"], valid: Bool[Tensor, "B n"], state: GRUState

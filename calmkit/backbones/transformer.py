@@ -20,9 +20,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Backbone, Context, StatesFlops
+from calmkit.interfaces import Backbone, Context, StatesStepFlops
 from calmkit.nn.attention import TransformerLayer, attention, ffn_width, initialise, rotation, visible_units
+from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.past import KeyValues, SharedPrefix, slots
+from calmkit.nn.settings import require_at_least
 from calmkit.nn.swiglu import NORM_EPS
 
 BRANCH_ROOM = 4  # units; a BrierLM roll-out of all positions needs at most 4
@@ -50,7 +52,7 @@ class TransformerState:
 
 
 @final
-class TransformerBackbone(Backbone, StatesFlops):
+class TransformerBackbone(Backbone, StatesStepFlops):
     """Llama over units: RMSNorm before each half layer, rotary positions, grouped queries, SwiGLU.
 
     Args:
@@ -151,12 +153,14 @@ class TransformerBackbone(Backbone, StatesFlops):
     def forward_flops(self, units: int) -> int:
         """Projections, SwiGLU, scores and mixtures of all pairs of units: the causal half is not taken off.
 
-        The last of the units is not read, so there is one less than `units` of them.
+        The last of the units is not read, so one less than `units` attend to one less than `units`.
         """
-        n, dim = units - 1, self.hidden_dim
-        linears = 2 * dim * dim + 2 * dim * self.kv_heads * self.head_dim + 3 * dim * self.ffn_dim
-        pairs = 2 * dim * n
-        return 2 * len(self.layers) * n * (linears + pairs)
+        return (units - 1) * self.step_flops(units - 2)
+
+    def step_flops(self, past: int) -> int:
+        """Projections and SwiGLU; scores and mixture over `past` units and the unit itself."""
+        pairs = 2 * 2 * (past + 1) * self.hidden_dim
+        return linear_flops(self) + len(self.layers) * pairs
 
     def _conditions_of_all(
         self,
@@ -192,9 +196,7 @@ class TransformerBackbone(Backbone, StatesFlops):
 
 
 def _refuse(rope_theta: float, **sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"transformer: {name} must be at least 1, got {size}; 1 would do.")
+    require_at_least("transformer", 1, **sizes)
     hidden_dim, heads, kv_heads = sizes["hidden_dim"], sizes["heads"], sizes["kv_heads"]
     if hidden_dim % (2 * heads):
         raise ValueError(

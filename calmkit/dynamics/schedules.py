@@ -1,15 +1,8 @@
-"""Noise levels of a diffusion, and the way back from noise to data: `diffusers` schedulers behind one
-guarded function.
+"""Noise levels of a diffusion, and the timesteps that its draws visit.
 
 The cosine schedule. A timestep k counts noise, 0 (almost data) to T - 1 (almost noise), as in diffusers;
 the network gets t = 1 - (k + 1) / T, which is 0 at the noise end and tends to 1 at the data, as everywhere
-in calmkit.
-
-What the guard is for (measured on diffusers 0.42): the default `clip_sample=True` cuts latents at 1; DDIM
-is wrong where the steps don't divide T; the trailing timesteps of DDPM and DPM-Solver hold one step too
-many, at timestep -1, for 62 of the 1000 possible numbers of steps (61 is the first: `arange` by a
-fraction); schedulers are stateful, so each run gets a fresh one; a schedule that ends in pure noise has no
-epsilon to divide out.
+in calmkit, or k itself where it was trained so.
 
 Source: Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, 2021, section 3.2 (cosine).
 https://arxiv.org/abs/2102.09672
@@ -21,22 +14,22 @@ Lu et al., DPM-Solver++, 2022. https://arxiv.org/abs/2211.01095
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from calmkit.dynamics.ancestral import StepTable
+
 Prediction = Literal["epsilon", "v"]
+Variance = Literal["fixed", "learned"]
+Spacing = Literal["trailing", "linspace"]
+Tell = Literal["time", "timestep"]
 Scheduler = Literal["ddpm", "ddim", "dpm++"]
-Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""`denoiser(z_t, t)` -> its prediction (noise or v) `[*, D]`, for `z_t` `[*, D]` and one time per row, `t`
-`[*]`; within one call all of them are equal (a view of one number), so a network may embed `t[..., :1]`
-alone."""
 
 MAX_BETA = 0.999  # Nichol and Dhariwal, section 3.2; it acts at the last timestep alone
 OFFSET = 0.008  # s of their Eq. 17
@@ -73,11 +66,18 @@ class Schedule:
         train_timesteps: T.
         prediction: What the network gives: the noise, or v = alpha_t noise - sigma_t z.
         zero_terminal_snr: End in pure noise; only with v. `dpm++` keeps a last alpha_bar of 2^-24 even so.
+        variance: Of ddpm's steps: the posterior's, or one that the network gives beside its prediction.
+        tell: Whether the network gets t or k.
+        spacing: Which timesteps fewer steps than T take: those that end T / steps above the data, or those
+            that hold both ends.
     """
 
     train_timesteps: int = 1000
     prediction: Prediction = "v"
     zero_terminal_snr: bool = False
+    variance: Variance = "fixed"
+    tell: Tell = "time"
+    spacing: Spacing = "trailing"
 
     def __post_init__(self) -> None:
         """Refuse fewer than two timesteps, and epsilon where the last one holds no trace of the latent."""
@@ -97,8 +97,31 @@ class Schedule:
         return tables[0][timesteps], tables[1][timesteps]
 
     def time(self, timesteps: Int[Tensor, "*rows"], dtype: torch.dtype) -> Float[Tensor, "*rows"]:
-        """t = 1 - (k + 1) / T: what the network is told."""
+        """What the network is told: t = 1 - (k + 1) / T, or k."""
+        if self.tell == "timestep":
+            return timesteps.to(dtype)
         return (self.train_timesteps - 1 - timesteps).to(dtype) / self.train_timesteps
+
+    def latent(
+        self,
+        prediction: Float[Tensor, "*rows D"],
+        z_t: Float[Tensor, "*rows D"],
+        alpha_t: Float[Tensor, "*#rows"],
+        sigma_t: Float[Tensor, "*#rows"],
+    ) -> Float[Tensor, "*rows D"]:
+        """The latent that a prediction stands for."""
+        if self.prediction == "v":
+            return alpha_t[..., None] * z_t - sigma_t[..., None] * prediction
+        return (z_t - sigma_t[..., None] * prediction) / alpha_t[..., None]
+
+    def steps(self, timesteps: Int[Tensor, "*rows"], dtype: torch.dtype) -> StepTable:
+        """The step from each timestep to the one below it."""
+        return _steps(self.train_timesteps, self.zero_terminal_snr, dtype, timesteps.device)[timesteps]
+
+    def sampling_timesteps(self, num_steps: int) -> list[int]:
+        """The timesteps of a run, falling."""
+        choose = trailing_timesteps if self.spacing == "trailing" else linspace_timesteps
+        return choose(self.train_timesteps, num_steps)
 
     def sampling_steps(self, who: str, scheduler: str, num_steps: int | None) -> int:
         """Steps, and network calls, of a run; None asks for the scheduler's usual number.
@@ -113,6 +136,11 @@ class Schedule:
         if not 1 <= steps <= self.train_timesteps:
             most = f"at most train_timesteps {self.train_timesteps}"
             raise ValueError(f"{who}: num_steps must be at least 1 and {most}, got {steps}.")
+        if scheduler == "ddim" and self.spacing != "trailing":
+            raise ValueError(
+                f"{who}: scheduler 'ddim' got spacing '{self.spacing}', which diffusers' DDIM does not walk; "
+                "spacing 'trailing', or scheduler 'ddpm' or 'dpm++', would do."
+            )
         if scheduler == "ddim" and self.train_timesteps % steps:
             near = max(n for n in range(1, steps) if self.train_timesteps % n == 0)
             raise ValueError(
@@ -132,6 +160,31 @@ def _roots(
         return alpha_bar.sqrt().to(dtype).to(device), (1 - alpha_bar).sqrt().to(dtype).to(device)
 
 
+@functools.lru_cache(maxsize=16)
+def _steps(
+    train_timesteps: int, zero_terminal_snr: bool, dtype: torch.dtype, device: torch.device
+) -> StepTable:
+    with torch.inference_mode(False):
+        return StepTable.of(alphas_cumprod(train_timesteps, zero_terminal_snr)).to(dtype, device)
+
+
+def linspace_timesteps(train_timesteps: int, num_steps: int) -> list[int]:
+    """`num_steps` timesteps from T - 1 to 0, both held, evenly but for rounding.
+
+    Those of the released code, number by number: its stride is a fraction that it adds up, which decides ties
+    (21 of 1000 hold 499, not 500). One step takes T - 1, where the noise is; theirs takes 0.
+
+    Source:
+        Nichol and Dhariwal, 2021, section 4 (`space_timesteps` of their code, which ADM, MAR and CALM keep).
+        https://arxiv.org/abs/2102.09672
+    """
+    if num_steps == 1:
+        return [train_timesteps - 1]
+    stride = (train_timesteps - 1) / (num_steps - 1)
+    sums = itertools.accumulate(itertools.repeat(stride, num_steps - 1), initial=0.0)
+    return [round(at) for at in sums][::-1]
+
+
 def trailing_timesteps(train_timesteps: int, num_steps: int) -> list[int]:
     """`num_steps` timesteps from T - 1 down, evenly, the last one T / num_steps above the data.
 
@@ -143,106 +196,3 @@ def trailing_timesteps(train_timesteps: int, num_steps: int) -> list[int]:
     return [
         (2 * train_timesteps * left + num_steps) // (2 * num_steps) - 1 for left in range(num_steps, 0, -1)
     ]
-
-
-def denoise(
-    denoiser: Denoiser,
-    noise: Float[Tensor, "*rows D"],
-    schedule: Schedule,
-    *,
-    scheduler: str = "dpm++",
-    num_steps: int | None = None,  # DEFAULT_STEPS
-    temperature: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "*rows D"]:
-    """From noise to latents by a diffusers scheduler.
-
-    Half precision is carried in float32 and cast back; dpm++ computes in float32 whatever comes.
-
-    Args:
-        denoiser: See `Denoiser`.
-        schedule: That of training.
-        scheduler: `"ddpm"` draws new noise at each step, `"ddim"` and `"dpm++"` are deterministic.
-        temperature: Factor on the noise of each step of ddpm (as in MAR), on the first noise of the others.
-        generator: Of the noise of ddpm's steps; None: torch's default.
-
-    Raises:
-        ValueError: As `Schedule.sampling_steps`.
-    """
-    num_steps = schedule.sampling_steps("denoise", scheduler, num_steps)
-    stepper = make_scheduler(scheduler, schedule, num_steps)
-    z_t = noise.to(torch.promote_types(noise.dtype, torch.float32))
-    if scheduler != "ddpm":
-        z_t = z_t * temperature
-    # The tables stay on the CPU and k is a Python number: a scalar of the CPU meets a tensor of any device
-    # without a wait for that device.
-    for k in stepper.timesteps.tolist():
-        t = z_t.new_full((1,), (schedule.train_timesteps - 1 - k) / schedule.train_timesteps)
-        prediction = denoiser(z_t, t.expand(z_t.shape[:-1])).to(z_t.dtype)
-        if scheduler == "ddpm":
-            z_t = _ddpm_step(stepper, prediction, k, z_t, temperature, generator)
-        else:
-            z_t = stepper.step(prediction, k, z_t).prev_sample
-    return z_t.to(noise.dtype)
-
-
-def make_scheduler(name: str, schedule: Schedule, num_steps: int) -> Any:
-    """A fresh diffusers scheduler, its timesteps set, without the defaults that ruin latents."""
-    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler  # seconds of import
-
-    options: dict[str, Any] = {
-        "num_train_timesteps": schedule.train_timesteps,
-        "beta_schedule": "squaredcos_cap_v2",
-        "prediction_type": {"epsilon": "epsilon", "v": "v_prediction"}[schedule.prediction],
-        "timestep_spacing": "trailing",
-        "rescale_betas_zero_snr": schedule.zero_terminal_snr,
-        "thresholding": False,
-    }
-    if name == "ddim":  # its timesteps cannot be given, and are right wherever num_steps divides T
-        scheduler: Any = DDIMScheduler(clip_sample=False, **options)
-        scheduler.set_timesteps(num_steps)
-        return scheduler
-    if name == "ddpm":
-        scheduler = DDPMScheduler(clip_sample=False, variance_type="fixed_small", **options)
-    else:
-        scheduler = DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, **options)
-    with warnings.catch_warnings():
-        # diffusers' DPM-Solver hands a tensor to np.array, which numpy 2 deprecates; the values are right
-        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept", DeprecationWarning)
-        scheduler.set_timesteps(timesteps=trailing_timesteps(schedule.train_timesteps, num_steps))
-    return scheduler
-
-
-def posterior_coefficients(
-    alpha_bar: Float[Tensor, "*rows"], alpha_bar_previous: Float[Tensor, "*rows"]
-) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
-    """q(z_previous | z_t, z) = N(a z + b z_t, variance): a, b and the variance (Ho et al., Eq. 7).
-
-    Args:
-        alpha_bar: Of z_t.
-        alpha_bar_previous: Of the less noisy side; 1 for the data.
-    """
-    kept = alpha_bar / alpha_bar_previous
-    on_z = alpha_bar_previous.sqrt() * (1 - kept) / (1 - alpha_bar)
-    on_z_t = kept.sqrt() * (1 - alpha_bar_previous) / (1 - alpha_bar)
-    return on_z, on_z_t, (1 - kept) * (1 - alpha_bar_previous) / (1 - alpha_bar)
-
-
-def _ddpm_step(
-    stepper: Any,
-    prediction: Tensor,
-    k: int,
-    z_t: Tensor,
-    temperature: float,
-    generator: torch.Generator | None,
-) -> Tensor:
-    """One ancestral step; diffusers has no temperature, so its noise is told apart by the mean and scaled."""
-    step = stepper.step(prediction, k, z_t, generator=generator)
-    if temperature == 1:
-        return step.prev_sample
-    previous = int(stepper.previous_timestep(k))
-    alpha_bar = stepper.alphas_cumprod[k]
-    alpha_bar_previous = stepper.alphas_cumprod[previous] if previous >= 0 else torch.ones_like(alpha_bar)
-    on_z, on_z_t, _ = posterior_coefficients(alpha_bar, alpha_bar_previous)
-    mean = on_z * step.pred_original_sample + on_z_t * z_t
-    return mean + temperature * (step.prev_sample - mean)

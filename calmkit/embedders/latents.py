@@ -13,13 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Embedder, EventSpec
+from calmkit.interfaces import Embedder, EventSpec, StatesStepFlops, StatesTrainingFlops
 from calmkit.nn.chunk_mlp import init_normal
+from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.swiglu import NORM_EPS
 
 
 @final
-class LatentsEmbedder(Embedder):
+class LatentsEmbedder(Embedder, StatesStepFlops, StatesTrainingFlops):
     """x = Linear_D->H(z), with a LayerNorm behind it where asked.
 
     Args:
@@ -58,6 +59,19 @@ class LatentsEmbedder(Embedder):
         """Latents -> one vector per unit; the ids are not read."""
         del data
         return self.norm(self.project(z))
+
+    def forward_flops(self, units: int) -> int:
+        """One Linear layer."""
+        return units * linear_flops(self)
+
+    def training_flops(self, units: int) -> int:
+        """Latents take no gradient, so the backward pass costs as much as the forward pass."""
+        return 2 * self.forward_flops(units)
+
+    def step_flops(self, past: int) -> int:
+        """One unit; those before it are not read."""
+        del past
+        return self.forward_flops(1)
 
 
 @hookimpl

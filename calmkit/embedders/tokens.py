@@ -14,17 +14,18 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Embedder, EventSpec
+from calmkit.interfaces import Embedder, EventSpec, StatesStepFlops
 from calmkit.nn.chunk_mlp import init_normal
+from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.swiglu import NORM_EPS
 
 
 @final
-class TokensEmbedder(Embedder):
+class TokensEmbedder(Embedder, StatesStepFlops):
     """K token embeddings side by side, compressed to one vector by two Linear layers and a LayerNorm.
 
     x = LayerNorm(Linear_2H->H(SiLU(Linear_Kd->2H(cat_k embed(token_k))))). A chunk of one token needs no
-    compression: at K = 1 it is the embedding alone, as in any language model.
+    compression: at K = 1 it is the embedding alone, as in any language model, unless `always_compress`.
 
     Args:
         hidden_dim: H.
@@ -32,9 +33,10 @@ class TokensEmbedder(Embedder):
         chunk_size: K.
         vocab_size: V.
         token_dim: d, width of one token's embedding; None: H.
+        always_compress: At K = 1 too, as in the official code.
 
     Raises:
-        ValueError: A width that leaves nothing, or one other than H at K = 1.
+        ValueError: A width that leaves nothing, or one other than H where nothing follows the embedding.
 
     Source:
         Shao et al., 2025, section 3.3.1; widths from the official code, modeling_energy.py.
@@ -50,6 +52,7 @@ class TokensEmbedder(Embedder):
         vocab_size: int,
         *,
         token_dim: int | None = None,
+        always_compress: bool = False,
     ) -> None:
         del event
         super().__init__()
@@ -58,14 +61,15 @@ class TokensEmbedder(Embedder):
             raise ValueError(
                 f"tokens: token_dim must be at least 1, got {token_dim}; null (hidden_dim) would do."
             )
-        if chunk_size == 1 and token_dim != hidden_dim:
+        compress = chunk_size > 1 or always_compress
+        if not compress and token_dim != hidden_dim:
             raise ValueError(
                 f"tokens: at chunk_size 1 token_dim must be hidden_dim={hidden_dim}, as no layer follows the "
                 f"embedding, got {token_dim}; null would do."
             )
         self.embedding = nn.Embedding(vocab_size, token_dim)
         self.compress: nn.Module = nn.Identity()
-        if chunk_size > 1:
+        if compress:
             self.compress = nn.Sequential(
                 nn.Linear(chunk_size * token_dim, 2 * hidden_dim),
                 nn.SiLU(),
@@ -80,6 +84,15 @@ class TokensEmbedder(Embedder):
         """Ids -> one vector per unit; z is not read."""
         del z
         return self.compress(self.embedding(data).flatten(-2))  # flatten: [*units, K*d]
+
+    def forward_flops(self, units: int) -> int:
+        """The compression, where there is one; an embedding is looked up for free."""
+        return units * linear_flops(self)
+
+    def step_flops(self, past: int) -> int:
+        """One unit; those before it are not read."""
+        del past
+        return self.forward_flops(1)
 
 
 @hookimpl

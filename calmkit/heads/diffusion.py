@@ -5,8 +5,8 @@ the noise (epsilon) or for v; a draw starts from noise and is denoised by a diff
 network is told t = 0 at the noise end and t -> 1 at the data, as in `flow`: t = 1 - (k + 1) / T for
 timestep k.
 
-Left out of CALM's released head: its learned variance and the likelihood term that trains it, which at the
-last step is that of 8-bit pixels; DDPM's steps take the posterior's variance.
+DDPM's steps take the posterior's variance, or one that the network learns as in CALM's released head, whose
+likelihood term at the last step is that of 8-bit pixels; here it is that of a Gaussian.
 
 The released head predicts epsilon; here v is the default. The cosine schedule ends at alpha_bar 2e-9, where a
 latent is read from an epsilon with its error times 20,000: after 1000 steps of training on a two-dimensional
@@ -27,8 +27,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from calmkit.dynamics.ancestral import step_bits
+from calmkit.dynamics.denoise import Denoiser, denoise
 from calmkit.dynamics.paths import diffusion_path, diffusion_v, standard_noise
-from calmkit.dynamics.schedules import Denoiser, Prediction, Schedule, Scheduler, denoise
+from calmkit.dynamics.schedules import (
+    Prediction,
+    Schedule,
+    Scheduler,
+    Spacing,
+    Tell,
+    Variance,
+)
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import (
     Context,
@@ -38,12 +47,15 @@ from calmkit.interfaces import (
     IterativeHead,
     Posterior,
     SampleOptions,
+    StatesDrawFlops,
 )
-from calmkit.nn.adaln import AdaLNMLP, draw_blocks
+from calmkit.nn.adaln import AdaLNMLP, draw_in_blocks
+from calmkit.nn.settings import latent_dim_of, require_at_least
+from calmkit.nn.time_embedding import STEPS
 
 
 @final
-class DiffusionHead(IterativeHead):
+class DiffusionHead(IterativeHead, StatesDrawFlops):
     """Denoising diffusion on the latent, cosine schedule.
 
     Args:
@@ -57,6 +69,9 @@ class DiffusionHead(IterativeHead):
         zero_terminal_snr: End in pure noise; only with v.
         scheduler: `ddpm` is the reference, `ddim` wants steps that divide T, `dpm++` needs the fewest.
         num_steps: Network calls of a draw; None: 100 for ddpm, 20 for the others.
+        variance: `learned` doubles the network's output and adds its term to the loss; ddpm uses it.
+        tell: Whether the network is told the time t or the timestep k.
+        spacing: Of the timesteps of a draw; `linspace` is that of the released code, and not for ddim.
 
     The temperature multiplies the noise of each step of ddpm, and the noise the others start from. The
     sample option `solver` names a scheduler.
@@ -82,21 +97,20 @@ class DiffusionHead(IterativeHead):
         zero_terminal_snr: bool = False,
         scheduler: Scheduler = "dpm++",  # LatentLM; CALM's release: ddpm
         num_steps: int | None = None,  # ddpm: 100 in the release
+        variance: Variance = "fixed",  # CALM's release: learned
+        tell: Tell = "time",  # CALM's release: timestep
+        spacing: Spacing = "trailing",  # CALM's release: linspace
     ) -> None:
         super().__init__()
-        if event.kind != "continuous" or len(event.shape) != 1:
-            raise ValueError(
-                f"diffusion: event must be a latent vector, got {event}; a continuous (D,) would do."
-            )
+        self.latent_dim = latent_dim_of("diffusion", event)
         width = hidden_dim if width is None else width
-        for name, value in (("depth", depth), ("width", width), ("repeats", repeats)):
-            if value < 1:
-                raise ValueError(f"diffusion: {name} must be at least 1, got {value}.")
-        self.schedule = Schedule(train_timesteps, prediction, zero_terminal_snr)
+        require_at_least("diffusion", 1, depth=depth, width=width, repeats=repeats)
+        self.schedule = Schedule(train_timesteps, prediction, zero_terminal_snr, variance, tell, spacing)
         self.schedule.sampling_steps("diffusion", scheduler, num_steps)
         self.repeats, self.scheduler, self.num_steps = repeats, scheduler, num_steps
-        self.latent_dim = event.shape[0]
-        self.net = AdaLNMLP(self.latent_dim, hidden_dim, width, depth)
+        outputs = 2 if variance == "learned" else 1
+        scale = 1.0 if tell == "timestep" else STEPS
+        self.net = AdaLNMLP(self.latent_dim, hidden_dim, width, depth, outputs=outputs, time_scale=scale)
 
     def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
         """See `diffusion_loss`: squared error of the prediction per dimension, not nats."""
@@ -110,16 +124,32 @@ class DiffusionHead(IterativeHead):
     ) -> Float[Tensor, "num *units D"]:
         """Independent draws."""
         options = self.info.accept(options)
-        self.network_calls(options)  # refuses bad options before any work
-        units = context.h.shape[:-1]
-        c = self.net.condition(context.h.reshape(-1, context.h.shape[-1]))
-        draws = [self._draw(c, block, options) for block in draw_blocks(num, c.shape[0])]
-        return torch.cat(draws).reshape(num, *units, self.latent_dim).to(context.h.dtype)
+        shape = (num, *context.h.shape[:-1], self.latent_dim)
+        return self.from_noise(context, standard_noise(shape, context.h, options.generator), options)
 
-    def _draw(self, c: Tensor, num: int, options: SampleOptions) -> Tensor:
+    def from_noise(
+        self, context: Context, noise: Float[Tensor, "num *units D"], options: SampleOptions | None = None
+    ) -> Float[Tensor, "num *units D"]:
+        """The draws that start from given noise, such as the noise of another code's draws.
+
+        Args:
+            context: As in `sample`.
+            noise: Standard normal; `sample` draws it and comes here.
+            options: As in `sample`; its generator is for what the steps of ddpm draw.
+
+        Raises:
+            ValueError: For noise of other units or another D, and options that `network_calls` refuses.
+        """
+        options = self.info.accept(options)
+        self.network_calls(options)  # refuses bad options before any work
+        return draw_in_blocks(
+            "diffusion", self.net, context.h, noise, lambda c, start: self._draw(c, start, options)
+        )
+
+    def _draw(self, c: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:
         return denoise(
             lambda z_t, t: self.net(z_t, t[:1, :1], c),  # the scheduler's time is the same in all rows
-            standard_noise((num, c.shape[0], self.latent_dim), c, options.generator),
+            noise,
             self.schedule,
             scheduler=self.scheduler if options.solver is None else options.solver,
             num_steps=self.num_steps if options.num_steps is None else options.num_steps,
@@ -138,11 +168,21 @@ class DiffusionHead(IterativeHead):
         scheduler = self.scheduler if options.solver is None else options.solver
         return self.schedule.sampling_steps("diffusion", scheduler, steps)
 
+    def forward_flops(self, units: int) -> int:
+        """The condition once per unit, the network for each of its `repeats`."""
+        return units * self.net.training_flops(self.repeats)
+
+    def draw_flops(self, num: int = 1, options: SampleOptions | None = None) -> int | None:
+        """The condition once, the network for each call and draw; never None."""
+        calls = self.network_calls(options)
+        return None if calls is None else self.net.drawing_flops(num, calls)
+
 
 def diffusion_loss(denoiser: Denoiser, z: Float[Tensor, "R N D"], schedule: Schedule) -> Float[Tensor, " N"]:
     """Mean over R and D of the squared error of the prediction, with a timestep and a noise for each row.
 
-    Timesteps are uniform, none is weighted. In float32 at least, also under autocast.
+    Timesteps are uniform, none is weighted. In float32 at least, also under autocast. Where the variance is
+    learned, `step_bits` of the timestep is added; its gradient reaches the variance's share alone.
 
     Returns:
         One value per unit; for epsilon in units of the noise. For a latent N(m, s^2 I) the best denoiser
@@ -159,8 +199,13 @@ def diffusion_loss(denoiser: Denoiser, z: Float[Tensor, "R N D"], schedule: Sche
     alpha_t, sigma_t = schedule.levels(timesteps, z.dtype)
     wanted = noise if schedule.prediction == "epsilon" else diffusion_v(noise, z, alpha_t, sigma_t)
     z_t = diffusion_path(noise, z, alpha_t, sigma_t)
-    error = denoiser(z_t, schedule.time(timesteps, z.dtype)) - wanted
-    return error.square().mean(-1).mean(0)
+    prediction = denoiser(z_t, schedule.time(timesteps, z.dtype)).to(z.dtype)
+    if schedule.variance == "fixed":
+        return (prediction - wanted).square().mean(-1).mean(0)
+    prediction, share = prediction.chunk(2, -1)
+    guess = schedule.latent(prediction.detach(), z_t, alpha_t, sigma_t)
+    bits = step_bits(z, guess, share, schedule.steps(timesteps, z.dtype), timesteps == 0)
+    return ((prediction - wanted).square().mean(-1) + bits).mean(0)
 
 
 @hookimpl

@@ -18,12 +18,24 @@ from torch.nn import functional as F
 
 from calmkit.heads.energy_score import at_least_float32, energy_loss, gaussian_energy_loss
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Context, EventSpec, GenerativeHead, HeadInfo, Posterior, SampleOptions
+from calmkit.interfaces import (
+    PASSES,
+    Context,
+    EventSpec,
+    GenerativeHead,
+    HeadInfo,
+    Posterior,
+    SampleOptions,
+    StatesDrawFlops,
+    StatesTrainingFlops,
+)
+from calmkit.nn.linear_flops import linear_flops
+from calmkit.nn.settings import latent_dim_of, require_at_least
 from calmkit.nn.swiglu import NORM_EPS
 
 
 @final
-class EnergyHead(GenerativeHead):
+class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
     """CALM's head: one-step draws from uniform noise, trained by the energy score.
 
     Temperature is a factor on the scale of the input noise: a heuristic, not a power of the density.
@@ -34,6 +46,8 @@ class EnergyHead(GenerativeHead):
         num_draws: S, draws per unit in the loss; at least 2.
         num_targets: R, draws of the posterior in the loss; a point posterior counts once.
         exponent: Power of the distance, in (0, 2) without the ends.
+        repulsion: Factor on the distances among the draws, in [0, 1]. Only 1 is a proper score; below it the
+            best draws are narrower than the posterior.
         noise_dim: Width of the noise, uniform on [-0.5, 0.5).
         depth: Residual blocks.
         width: W, of the network; None: `hidden_dim`, as in the official network.
@@ -57,26 +71,22 @@ class EnergyHead(GenerativeHead):
         num_draws: int = 8,  # N in Eq. 10; Table 3
         num_targets: int = 100,  # M in Eq. 10; Table 3
         exponent: float = 1.0,  # alpha in Eq. 10; Table 4
+        repulsion: float = 1.0,  # EAR (arXiv 2505.07812) ends with 50 epochs at tau = 0.99
         noise_dim: int = 64,  # noise_size of the official code
         depth: int = 4,  # a quarter of the backbone's 16 layers, section 3.3.3
         width: int | None = None,
     ) -> None:
         super().__init__()
-        if event.kind != "continuous" or len(event.shape) != 1:
-            raise ValueError(
-                f"energy: event must be one latent vector, got {event}; autoencoder vae would do."
-            )
+        latent_dim = latent_dim_of("energy", event)
         if not 0 < exponent < 2:
             raise ValueError(f"energy: exponent must lie in (0, 2), got {exponent}; 1.0 would do.")
-        sizes = {"num_targets": num_targets, "noise_dim": noise_dim, "depth": depth, "width": width}
-        for name, size in {"num_draws": num_draws, **sizes}.items():
-            least = 2 if name == "num_draws" else 1  # the loss compares draws with each other
-            if size is not None and size < least:
-                raise ValueError(
-                    f"energy: {name} must be at least {least}, got {size}; the default would do."
-                )
-        self.num_draws, self.num_targets, self.exponent = num_draws, num_targets, exponent
-        self.network = NoiseMLP(noise_dim, hidden_dim, event.shape[0], width or hidden_dim, depth)
+        if not 0 <= repulsion <= 1:  # above 1 a few draws far out make the loss as low as one likes
+            raise ValueError(f"energy: repulsion must lie in [0, 1], got {repulsion}; 1.0 would do.")
+        require_at_least("energy", 2, num_draws=num_draws)  # the loss compares draws with each other
+        require_at_least("energy", 1, num_targets=num_targets, noise_dim=noise_dim, depth=depth, width=width)
+        self.num_draws, self.num_targets = num_draws, num_targets
+        self.exponent, self.repulsion = exponent, repulsion
+        self.network = NoiseMLP(noise_dim, hidden_dim, latent_dim, width or hidden_dim, depth)
 
     def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
         """Energy loss per unit, in latent units to the power `exponent`.
@@ -87,13 +97,13 @@ class EnergyHead(GenerativeHead):
         draws = self._draw(h, self.num_draws, SampleOptions())
         mean = target.mean.reshape(-1, draws.shape[-1])  # [N, D]
         if target.log_std is None:
-            per_unit = energy_loss(draws, mean.unsqueeze(0), self.exponent)
+            per_unit = energy_loss(draws, mean.unsqueeze(0), self.exponent, self.repulsion)
         else:
             noise = torch.randn(
                 self.num_targets, mean.shape[-1], device=h.device, dtype=at_least_float32(h.dtype)
             )
             per_unit = gaussian_energy_loss(
-                draws, mean, target.log_std.reshape(mean.shape), noise, self.exponent
+                draws, mean, target.log_std.reshape(mean.shape), noise, self.exponent, self.repulsion
             )
         return per_unit.reshape(context.h.shape[:-1])
 
@@ -104,6 +114,24 @@ class EnergyHead(GenerativeHead):
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
         draws = self._draw(h, num, self.info.accept(options))
         return draws.reshape(num, *context.h.shape[:-1], draws.shape[-1])
+
+    def forward_flops(self, units: int) -> int:
+        """The network for all draws, and the score against a posterior with a spread (a point has none)."""
+        return units * (self.draw_flops(self.num_draws) + self._score_flops())
+
+    def training_flops(self, units: int) -> int:
+        """The score makes its gradient in the forward pass; that noise takes none is not taken off."""
+        return units * (PASSES * self.draw_flops(self.num_draws) + self._score_flops())
+
+    def draw_flops(self, num: int = 1, options: SampleOptions | None = None) -> int:
+        """The condition's share once, the rest for each draw."""
+        del options
+        shared = self.network.condition_flops()
+        return shared + num * (linear_flops(self.network) - shared)
+
+    def _score_flops(self) -> int:
+        """Of `gaussian_energy_loss`: (S + 1) D R for the distances, S R D for their gradient."""
+        return 2 * (2 * self.num_draws + 1) * self.num_targets * self.network.out.out_features
 
     def _draw(self, h: Float[Tensor, "N H"], num: int, options: SampleOptions) -> Float[Tensor, "num N D"]:
         # Uniform numbers drawn in bfloat16 take 256 values only: draw wide, then round.
@@ -145,6 +173,11 @@ class NoiseMLP(nn.Module):
         for block in self.blocks:
             x = block(x, condition)
         return self.out(F.silu(self.out_hidden(self.out_norm(x))))
+
+    def condition_flops(self) -> int:
+        """What all draws of a unit share: reading h, and the condition's half of every `join`."""
+        width = self.out_hidden.in_features
+        return linear_flops(self.condition_in) + len(self.blocks) * 2 * width**2
 
 
 @final

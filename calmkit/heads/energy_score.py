@@ -23,17 +23,23 @@ BLOCK_ELEMENTS = 2**21
 
 
 def energy_loss(
-    draws: Float[Tensor, "S N D"], targets: Float[Tensor, "R N D"], exponent: float = 1.0
+    draws: Float[Tensor, "S N D"],
+    targets: Float[Tensor, "R N D"],
+    exponent: float = 1.0,
+    repulsion: float = 1.0,
 ) -> Float[Tensor, " N"]:
     """Negated energy score of sets of draws against sets of targets, by explicit differences.
 
-    loss = 2 mean |x - y|^a - mean |x - x'|^a, over pairs of a draw and a target, and of two distinct draws.
+    loss = 2 mean |x - y|^a - r mean |x - x'|^a, over pairs of a draw and a target, and of two distinct draws.
     A distance of 0 has gradient 0. Computed in float32 at least; differentiable once, in the draws alone.
 
     Args:
         draws: From the model; S must be at least 2.
         targets: From the posterior of the same units; constants.
         exponent: a, in (0, 2).
+        repulsion: r, in [0, 1]. Only 1 is a proper score. Below it the best draws are narrower than the
+            targets: for targets N(m, p^2 I) and a = 1 the best of all N(m, s^2 I) has
+            s = p r / sqrt(2 - r^2).
 
     Returns:
         One value per unit, in latent units to the power a. Never negative for a <= 1.
@@ -42,7 +48,9 @@ def energy_loss(
         ValueError: For fewer than 2 draws.
 
     Source:
-        Shao et al., 2025, Eq. 10. https://arxiv.org/abs/2510.27688
+        Shao et al., 2025, Eq. 10. https://arxiv.org/abs/2510.27688 `repulsion`: the tau of Shao et al.,
+        Continuous Visual Autoregressive Generation via Score Maximization (EAR), 2025.
+        https://arxiv.org/abs/2505.07812
     """
     wide = at_least_float32(draws.dtype)
     targets = targets.detach().to(wide)
@@ -50,7 +58,7 @@ def energy_loss(
     def cross(x: Tensor, units: slice) -> tuple[Tensor, Tensor]:
         return _to_targets(x, targets[:, units], exponent)
 
-    return _score(draws.to(wide), cross, exponent, per_unit=len(targets) * draws.shape[-1])
+    return _score(draws.to(wide), cross, exponent, repulsion, per_unit=len(targets) * draws.shape[-1])
 
 
 def gaussian_energy_loss(
@@ -59,6 +67,7 @@ def gaussian_energy_loss(
     log_std: Float[Tensor, "N D"],
     noise: Float[Tensor, "R D"],
     exponent: float = 1.0,
+    repulsion: float = 1.0,
 ) -> Float[Tensor, " N"]:
     """`energy_loss` against targets mean + exp(log_std) * noise that are never made.
 
@@ -72,6 +81,7 @@ def gaussian_energy_loss(
         log_std: Of the same, natural logarithm; a constant.
         noise: Standard normal, one row per target.
         exponent: a, in (0, 2).
+        repulsion: As for `energy_loss`.
 
     Returns:
         One value per unit, in latent units to the power a.
@@ -88,24 +98,28 @@ def gaussian_energy_loss(
     def cross(x: Tensor, units: slice) -> tuple[Tensor, Tensor]:
         return _to_gaussians(x, mean[units], sigma[units], noise, exponent)
 
-    return _score(draws.to(wide), cross, exponent, per_unit=len(draws) * len(noise))
+    return _score(draws.to(wide), cross, exponent, repulsion, per_unit=len(draws) * len(noise))
 
 
 def _score(
     draws: Float[Tensor, "S N D"],
     cross: Callable[[Tensor, slice], tuple[Tensor, Tensor]],
     exponent: float,
+    repulsion: float,
     per_unit: int,
 ) -> Float[Tensor, " N"]:
     if len(draws) < 2:
         raise ValueError(f"energy: the loss needs at least 2 draws, got {len(draws)}; raise num_draws.")
     size = max(1, BLOCK_ELEMENTS // max(per_unit, len(draws) * draws.shape[-1]))
     with torch.autocast(draws.device.type, enabled=False):
-        return _Score.apply(draws, cross, exponent, size)
+        return _Score.apply(draws, cross, exponent, repulsion, size)
 
 
 class _Score(torch.autograd.Function):
-    """2 * cross - self in blocks of units. The gradient is made beside the value, from the same distances."""
+    """2 * cross - repulsion * self in blocks of units.
+
+    The gradient is made beside the value, from the same distances.
+    """
 
     @staticmethod
     def forward(
@@ -113,6 +127,7 @@ class _Score(torch.autograd.Function):
         draws: Tensor,
         cross: Callable[[Tensor, slice], tuple[Tensor, Tensor]],
         exponent: float,
+        repulsion: float,
         size: int,
     ) -> Tensor:
         values, gradient = draws.new_empty(draws.shape[1]), torch.empty_like(draws)
@@ -121,16 +136,16 @@ class _Score(torch.autograd.Function):
             x = draws[:, units]
             pull, pull_gradient = cross(x, units)
             push, push_gradient = _among(x, exponent)
-            values[units] = 2 * pull - push
-            gradient[:, units] = pull_gradient.mul_(2).sub_(push_gradient)
+            values[units] = 2 * pull - repulsion * push
+            gradient[:, units] = pull_gradient.mul_(2).sub_(push_gradient, alpha=repulsion)
         ctx.save_for_backward(gradient)
         return values
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outer.unsqueeze(-1), None, None, None
+        return gradient * outer.unsqueeze(-1), None, None, None, None
 
 
 def _to_gaussians(

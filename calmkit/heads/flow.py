@@ -29,12 +29,14 @@ from calmkit.interfaces import (
     IterativeHead,
     Posterior,
     SampleOptions,
+    StatesDrawFlops,
 )
-from calmkit.nn.adaln import AdaLNMLP, draw_blocks
+from calmkit.nn.adaln import AdaLNMLP, draw_in_blocks
+from calmkit.nn.settings import latent_dim_of, require_at_least
 
 
 @final
-class FlowHead(IterativeHead):
+class FlowHead(IterativeHead, StatesDrawFlops):
     """Rectified flow from noise to latent, an ODE solved per draw.
 
     Args:
@@ -70,15 +72,11 @@ class FlowHead(IterativeHead):
         quantize_time: bool = False,
     ) -> None:
         super().__init__()
-        if event.kind != "continuous" or len(event.shape) != 1:
-            raise ValueError(f"flow: event must be a latent vector, got {event}; a continuous (D,) would do.")
+        self.latent_dim = latent_dim_of("flow", event)
         width = hidden_dim if width is None else width
-        for name, value in (("depth", depth), ("width", width), ("repeats", repeats)):
-            if value < 1:
-                raise ValueError(f"flow: {name} must be at least 1, got {value}.")
+        require_at_least("flow", 1, depth=depth, width=width, repeats=repeats)
         solver_calls("flow", solver, num_steps)
         self.repeats, self.num_steps, self.solver = repeats, num_steps, solver
-        self.latent_dim = event.shape[0]
         self.net = AdaLNMLP(self.latent_dim, hidden_dim, width, depth, quantize_time=quantize_time)
 
     def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
@@ -92,14 +90,29 @@ class FlowHead(IterativeHead):
     ) -> Float[Tensor, "num *units D"]:
         """Independent draws; with an adaptive solver they share step sizes."""
         options = self.info.accept(options)
-        self.network_calls(options)  # refuses bad options before any work
-        units = context.h.shape[:-1]
-        c = self.net.condition(context.h.reshape(-1, context.h.shape[-1]))
-        draws = [self._draw(c, block, options) for block in draw_blocks(num, c.shape[0])]
-        return torch.cat(draws).reshape(num, *units, self.latent_dim).to(context.h.dtype)
+        shape = (num, *context.h.shape[:-1], self.latent_dim)
+        return self.from_noise(context, standard_noise(shape, context.h, options.generator), options)
 
-    def _draw(self, c: Tensor, num: int, options: SampleOptions) -> Tensor:
-        noise = standard_noise((num, c.shape[0], self.latent_dim), c, options.generator)
+    def from_noise(
+        self, context: Context, noise: Float[Tensor, "num *units D"], options: SampleOptions | None = None
+    ) -> Float[Tensor, "num *units D"]:
+        """The draws that start from given noise, such as the noise of another code's draws.
+
+        Args:
+            context: As in `sample`.
+            noise: Standard normal; `sample` draws it and comes here.
+            options: As in `sample`: the temperature multiplies the noise.
+
+        Raises:
+            ValueError: For noise of other units or another D, and options that `network_calls` refuses.
+        """
+        options = self.info.accept(options)
+        self.network_calls(options)  # refuses bad options before any work
+        return draw_in_blocks(
+            "flow", self.net, context.h, noise, lambda c, start: self._draw(c, start, options)
+        )
+
+    def _draw(self, c: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:
         return integrate(
             lambda z_t, t: self.net(z_t, t[:1, :1], c),  # the solver's time is the same in all rows
             noise if options.temperature is None else options.temperature * noise,
@@ -123,6 +136,15 @@ class FlowHead(IterativeHead):
                 "solver 'midpoint' would do."
             )
         return calls
+
+    def forward_flops(self, units: int) -> int:
+        """The condition once per unit, the network for each of its `repeats`."""
+        return units * self.net.training_flops(self.repeats)
+
+    def draw_flops(self, num: int = 1, options: SampleOptions | None = None) -> int | None:
+        """The condition once, the network for each call and draw; None where an adaptive solver decides."""
+        calls = self.network_calls(options)
+        return None if calls is None else self.net.drawing_flops(num, calls)
 
 
 def flow_loss(field: Field, z: Float[Tensor, "R N D"]) -> Float[Tensor, " N"]:

@@ -30,6 +30,7 @@ from calmkit.interfaces import (
     HeadInfo,
     Posterior,
     SampleOptions,
+    StatesDrawFlops,
 )
 from calmkit.nn.attention import (
     Rotation,
@@ -40,7 +41,9 @@ from calmkit.nn.attention import (
     initialise,
     rotation,
 )
+from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.past import KeyValues
+from calmkit.nn.settings import require_at_least
 from calmkit.nn.swiglu import NORM_EPS
 
 ROPE_THETA = 10000.0  # of the backbone too
@@ -48,7 +51,7 @@ BLOCK = 2**24  # numbers in one block of logits while sampling, 64 MiB in float3
 
 
 @final
-class LocalARHead(DensityHead):
+class LocalARHead(DensityHead, StatesDrawFlops):
     """Token by token inside the chunk: MegaByte's local model; the softmax baseline at one token per chunk.
 
     The loss is in nats per chunk. At K = 1 `width`, `depth` and `heads` have nothing to act on.
@@ -124,6 +127,21 @@ class LocalARHead(DensityHead):
             ids = self._sample_chunks(self.local, h, num, options)
         return ids.reshape(num, *context.h.shape[:-1], self.chunk_size)
 
+    def forward_flops(self, units: int) -> int:
+        """All K places at once, each of which attends to all K."""
+        k, local = self.chunk_size, self.local
+        inside = 0 if local is None else linear_flops(local.from_h) + k * local.place_flops(k)
+        return units * (inside + k * linear_flops(self.to_logits))
+
+    def draw_flops(self, num: int = 1, options: SampleOptions | None = None) -> int:
+        """h and the first place once, every later place for each draw, attending to those up to itself."""
+        del options
+        logits = linear_flops(self.to_logits)
+        if self.local is None:
+            return logits
+        first, *later = (logits + self.local.place_flops(seen + 1) for seen in range(self.chunk_size))
+        return linear_flops(self.local.from_h) + first + num * sum(later)
+
     def _sample_chunks(
         self, local: _LocalTransformer, h: Float[Tensor, "N H"], num: int, options: SampleOptions
     ) -> Int[Tensor, "draws_and_units K"]:
@@ -164,9 +182,7 @@ class _LocalTransformer(nn.Module):
 
     def __init__(self, hidden_dim: int, event: EventSpec, width: int | None, depth: int, heads: int) -> None:
         super().__init__()
-        for name, size in {"depth": depth, "heads": heads}.items():
-            if size < 1:
-                raise ValueError(f"local_ar: {name} must be at least 1, got {size}; 1 would do.")
+        require_at_least("local_ar", 1, depth=depth, heads=heads)
         wanted = hidden_dim / 2 if width is None else width
         fits = max(1, math.ceil(wanted / (2 * heads))) * 2 * heads
         if width is not None and width != fits:
@@ -202,6 +218,10 @@ class _LocalTransformer(nn.Module):
         for index, layer in enumerate(self.layers):
             x = layer(x, by, partial(_attend_line, line, index, place))
         return self.norm(x).squeeze(1)
+
+    def place_flops(self, seen: int) -> int:
+        """Of one place that attends to `seen` of them."""
+        return linear_flops(self.layers) + len(self.layers) * 2 * 2 * seen * self.width
 
     def _rotation(self, place: int, num: int, x: Tensor) -> Rotation:
         places = torch.arange(place, place + num, device=x.device).unsqueeze(0)

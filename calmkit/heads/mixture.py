@@ -26,8 +26,11 @@ from calmkit.interfaces import (
     HeadInfo,
     Posterior,
     SampleOptions,
+    StatesDrawFlops,
 )
 from calmkit.nn.conditional_mlp import ConditionalMLP
+from calmkit.nn.linear_flops import linear_flops
+from calmkit.nn.settings import latent_dim_of, require_at_least
 
 
 class Mixture(NamedTuple):
@@ -39,7 +42,7 @@ class Mixture(NamedTuple):
 
 
 @final
-class MixtureHead(DensityHead):
+class MixtureHead(DensityHead, StatesDrawFlops):
     """GIVT's head: a Gaussian mixture in one network call; temperature scales each component's deviation.
 
     Temperature leaves the weights unchanged; towards 0 a draw becomes the location of a component.
@@ -76,18 +79,14 @@ class MixtureHead(DensityHead):
         min_scale: float = 1e-6,  # the official code
     ) -> None:
         super().__init__()
-        if event.kind != "continuous" or len(event.shape) != 1:
-            raise ValueError(
-                f"mixture: event must be one latent vector, got {event}; autoencoder vae would do."
-            )
+        latent_dim = latent_dim_of("mixture", event)
         if min_scale <= 0:
             raise ValueError(f"mixture: min_scale must be above 0, got {min_scale}; 1e-6 would do.")
-        sizes = {"repeats": repeats, "depth": depth, "width": width}
-        for name, count in {"num_components": num_components, **sizes}.items():
-            if count is not None and count < 1:
-                raise ValueError(f"mixture: {name} must be at least 1, got {count}; the default would do.")
+        require_at_least(
+            "mixture", 1, num_components=num_components, repeats=repeats, depth=depth, width=width
+        )
         self.num_components, self.repeats, self.min_scale = num_components, repeats, min_scale
-        out_dim = num_components * (1 + 2 * event.shape[0])
+        out_dim = num_components * (1 + 2 * latent_dim)
         self.network = ConditionalMLP(hidden_dim, out_dim, depth=depth, width=width)
 
     def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
@@ -116,6 +115,15 @@ class MixtureHead(DensityHead):
         noise = torch.randn(loc.shape, dtype=loc.dtype, device=loc.device, generator=options.generator)
         draws = loc + temperature * scale * noise
         return draws.reshape(num, *units, draws.shape[-1]).to(context.h.dtype)
+
+    def forward_flops(self, units: int) -> int:
+        """One mixture serves all draws, of the posterior too."""
+        return units * linear_flops(self.network)
+
+    def draw_flops(self, num: int = 1, options: SampleOptions | None = None) -> int:
+        """One mixture serves all draws."""
+        del num, options
+        return self.forward_flops(1)
 
     def _mixture(self, context: Context) -> Mixture:
         numbers = self.network(context.h)

@@ -16,12 +16,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Context, EventSpec, GenerativeHead, HeadInfo, Posterior, SampleOptions
+from calmkit.interfaces import (
+    Context,
+    EventSpec,
+    GenerativeHead,
+    HeadInfo,
+    Posterior,
+    SampleOptions,
+    StatesDrawFlops,
+)
 from calmkit.nn.conditional_mlp import ConditionalMLP
+from calmkit.nn.linear_flops import linear_flops
+from calmkit.nn.settings import latent_dim_of, require_at_least
 
 
 @final
-class RegressionHead(GenerativeHead):
+class RegressionHead(GenerativeHead, StatesDrawFlops):
     """Predicts the mean of the value by squared error; every draw is that mean.
 
     Args:
@@ -40,14 +50,9 @@ class RegressionHead(GenerativeHead):
         self, hidden_dim: int, event: EventSpec, *, depth: int = 4, width: int | None = None
     ) -> None:
         super().__init__()
-        if event.kind != "continuous" or len(event.shape) != 1:
-            raise ValueError(
-                f"regression: event must be one latent vector, got {event}; autoencoder vae would do."
-            )
-        for name, count in {"depth": depth, "width": width}.items():
-            if count is not None and count < 1:
-                raise ValueError(f"regression: {name} must be at least 1, got {count}; the default would do.")
-        self.network = ConditionalMLP(hidden_dim, event.shape[0], depth=depth, width=width)
+        require_at_least("regression", 1, depth=depth, width=width)
+        latent_dim = latent_dim_of("regression", event)
+        self.network = ConditionalMLP(hidden_dim, latent_dim, depth=depth, width=width)
 
     def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
         """Squared distance to the posterior's mean, summed over D, in squared latent units per unit."""
@@ -64,6 +69,15 @@ class RegressionHead(GenerativeHead):
         self.info.accept(options)
         prediction = self.network(context.h)
         return prediction.expand(num, *prediction.shape)
+
+    def forward_flops(self, units: int) -> int:
+        """One prediction serves all draws."""
+        return units * linear_flops(self.network)
+
+    def draw_flops(self, num: int = 1, options: SampleOptions | None = None) -> int:
+        """One prediction serves all draws."""
+        del num, options
+        return self.forward_flops(1)
 
 
 @hookimpl

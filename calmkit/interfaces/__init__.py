@@ -2,15 +2,24 @@
 
 from calmkit.interfaces.autoencoder import Autoencoder, LossOutput, NotTrainable
 from calmkit.interfaces.backbone import Backbone, Context, State
-from calmkit.interfaces.corpus import Corpus, DataError, Split
+from calmkit.interfaces.corpus import Corpus, DataError, KnownSource, Split
 from calmkit.interfaces.embedder import Embedder
-from calmkit.interfaces.flops import StatesFlops
+from calmkit.interfaces.flops import (
+    PASSES,
+    StatesCodingFlops,
+    StatesDrawFlops,
+    StatesDraws,
+    StatesFlops,
+    StatesStepFlops,
+    StatesTrainingFlops,
+)
 from calmkit.interfaces.head import DensityHead, GenerativeHead, HeadInfo, IterativeHead, SampleOptions
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Sampler
 from calmkit.interfaces.tokenizer import Tokenizer
 
 __all__ = [
+    "PASSES",
     "Autoencoder",
     "Backbone",
     "Choice",
@@ -24,6 +33,7 @@ __all__ = [
     "GenerativeHead",
     "HeadInfo",
     "IterativeHead",
+    "KnownSource",
     "LossOutput",
     "NotTrainable",
     "Posterior",
@@ -31,6 +41,11 @@ __all__ = [
     "Sampler",
     "Split",
     "State",
+    "StatesCodingFlops",
+    "StatesDrawFlops",
+    "StatesDraws",
     "StatesFlops",
+    "StatesStepFlops",
+    "StatesTrainingFlops",
     "Tokenizer",
 ]

@@ -27,5 +27,27 @@ class Corpus(ABC):
         """A text that changes whenever the documents would: the key of the token cache."""
 
 
+class KnownSource(Corpus):
+    """A capability: documents of a known law, so that the best possible score can stand beside a model's.
+
+    Documents are independent of each other, and the law of the characters that follow some others is the
+    same all through a document. Every character must be a token of its own: where a tokenizer joins them,
+    nothing is known.
+    """
+
+    @abstractmethod
+    def best_brier(self, seen: int, length: int) -> float:
+        """Expected Brier score of the true law of the next `length` characters, given the `seen` before them.
+
+        It is E_c sum_x P(x | c)^2 over all contexts c of that many characters: no forecast expects more.
+        """
+
+    @abstractmethod
+    def entropy(self, seen: int) -> float:
+        """Entropy of the next character given the `seen` before it, nats: no forecast expects a lower
+        cross-entropy.
+        """
+
+
 class DataError(Exception):
     """The data cannot be used; the message names what, where and the cure."""

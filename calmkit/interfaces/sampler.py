@@ -10,14 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from calmkit.interfaces.head import SampleOptions
 
 Draw = Callable[[int, Tensor], Tensor]
-"""`draw(n, rows)` -> ids `[n, len(rows), K]`: n fresh independent draws for each of the rows `[R]`; what
-follows an end-of-text inside a chunk is already replaced by end-of-text."""
+"""`draw(n, rows)` -> ids `[n, len(rows), K]`: n fresh independent draws for each of the rows `[R]`. In
+generation, what follows an end-of-text inside a chunk is already replaced by end-of-text."""
 
 
 @final
@@ -30,8 +31,9 @@ class Choice:
         index: `[R]`, which draw of the row it is, counting all draws asked for that row from 0 in their
             order.
         draws: `[R]`, how many draws the row cost.
-        level: `[R]`, the agreement really used: 1 a plain draw, n the law P^n, NaN where the law asked for
-            was not reached (a ceiling on draws) or there is nothing to say. A float.
+        level: `[R]`, the agreement really used, a float: 1 for a plain draw, n for the law P^n (exact, or
+            estimated by a vote), the count of the mode where the mode is taken, NaN where the sampler fell
+            back: the law asked for was not reached below its ceiling on draws.
     """
 
     ids: Int[Tensor, "R K"]
@@ -51,5 +53,11 @@ class Sampler(ABC):
     options: SampleOptions
 
     @abstractmethod
-    def choose(self, draw: Draw, rows: Int[Tensor, " R"]) -> Choice:
-        """Choose a chunk for each of the rows `[R]`. Randomness comes from torch's default generator."""
+    def choose(self, draw: Draw, rows: Int[Tensor, " R"], generator: torch.Generator | None = None) -> Choice:
+        """Choose a chunk for each of the rows `[R]`.
+
+        Args:
+            draw: The source of draws; its randomness is its own.
+            rows: Which rows to choose for.
+            generator: Of the choice's own randomness, on the device of the draws; None: torch's default.
+        """

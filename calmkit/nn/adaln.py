@@ -13,14 +13,17 @@ https://arxiv.org/abs/2212.09748
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.swiglu import NORM_EPS
-from calmkit.nn.time_embedding import TimeEmbedding
+from calmkit.nn.time_embedding import STEPS, TimeEmbedding
 
 MAX_ROWS = 2**15  # of one network call in sampling: 128 MiB per activation at width 1024 in float32
 
@@ -57,7 +60,7 @@ class AdaLNBlock(nn.Module):
 
 @final
 class AdaLNMLP(nn.Module):
-    """(z_t, t, h) -> a vector as wide as z_t: a velocity, a noise, whatever the loss teaches it.
+    """(z_t, t, h) -> vectors as wide as z_t: a velocity, a noise, whatever the loss teaches it.
 
     Built with all gates and the output at zero: it gives 0, and every block is the identity.
 
@@ -66,11 +69,21 @@ class AdaLNMLP(nn.Module):
         hidden_dim: H.
         width: W, of the blocks.
         depth: Number of blocks.
+        outputs: Vectors of width D that it gives, side by side.
+        time_scale: See `TimeEmbedding`.
         quantize_time: See `TimeEmbedding`.
     """
 
     def __init__(
-        self, latent_dim: int, hidden_dim: int, width: int, depth: int, *, quantize_time: bool = False
+        self,
+        latent_dim: int,
+        hidden_dim: int,
+        width: int,
+        depth: int,
+        *,
+        outputs: int = 1,
+        time_scale: float = STEPS,
+        quantize_time: bool = False,
     ) -> None:
         super().__init__()
         self.input_proj = nn.Linear(latent_dim, width)
@@ -78,7 +91,7 @@ class AdaLNMLP(nn.Module):
         self.blocks = nn.ModuleList(AdaLNBlock(width) for _ in range(depth))
         self.final_norm = nn.LayerNorm(width, eps=NORM_EPS, elementwise_affine=False)
         self.final_modulation = nn.Linear(width, 2 * width)
-        self.output = nn.Linear(width, latent_dim)
+        self.output = nn.Linear(width, outputs * latent_dim)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -86,9 +99,8 @@ class AdaLNMLP(nn.Module):
         modulations = [layer for name, layer in self.named_modules() if name.endswith("modulation")]
         for layer in (*modulations, self.output):
             nn.init.zeros_(layer.weight)
-        self.time_embed = TimeEmbedding(
-            width, quantize=quantize_time
-        )  # last: it keeps its own initialisation
+        # last: it keeps its own initialisation
+        self.time_embed = TimeEmbedding(width, scale=time_scale, quantize=quantize_time)
 
     def condition(self, h: Float[Tensor, "N H"]) -> Float[Tensor, "N W"]:
         """The condition's share of y, computed once per unit for any number of draws and steps."""
@@ -96,12 +108,13 @@ class AdaLNMLP(nn.Module):
 
     def forward(
         self, z_t: Float[Tensor, "S N D"], t: Float[Tensor, "#S #N"], c: Float[Tensor, "N W"]
-    ) -> Float[Tensor, "S N D"]:
+    ) -> Float[Tensor, "S N out"]:
         """Apply to S draws of N units.
 
         Args:
             z_t: Between noise and data. Any float dtype; it is cast to that of the weights.
-            t: In [0, 1], 0 noise, 1 data; `[1, 1]` where all rows share it, which is also the cheapest.
+            t: In [0, 1], 0 noise, 1 data, or whatever `time_scale` is for; `[1, 1]` where all rows share it,
+                which is also the cheapest.
             c: From `condition`.
         """
         y = F.silu(self.time_embed(t) + c)
@@ -110,3 +123,59 @@ class AdaLNMLP(nn.Module):
             x = block(x, y)
         shift, scale = self.final_modulation(y).chunk(2, -1)
         return self.output(modulate(self.final_norm(x), shift, scale))
+
+    def flops(self, draws: int, times: int) -> int:
+        """Of one call for one unit, without `condition`.
+
+        Args:
+            draws: S.
+            times: Different times among them: what reads y is computed once for each.
+        """
+        modulations = [layer for name, layer in self.named_modules() if name.endswith("modulation")]
+        per_time = linear_flops(self.time_embed, *modulations)
+        per_draw = linear_flops(self) - per_time - linear_flops(self.cond_embed)
+        return times * per_time + draws * per_draw
+
+    def condition_flops(self) -> int:
+        """Of `condition` for one unit."""
+        return linear_flops(self.cond_embed)
+
+    def training_flops(self, repeats: int) -> int:
+        """Of one unit: the condition once, the network for each of `repeats` draws with a time of its own."""
+        return self.condition_flops() + self.flops(repeats, times=repeats)
+
+    def drawing_flops(self, num: int, calls: int) -> int:
+        """Of `num` draws of one unit: the condition once, the network for each of `calls` and each draw."""
+        return self.condition_flops() + calls * sum(
+            self.flops(block, times=1) for block in draw_blocks(num, 1)
+        )
+
+
+def draw_in_blocks(
+    who: str,
+    net: AdaLNMLP,
+    h: Float[Tensor, "*units H"],
+    noise: Float[Tensor, "num *given"],
+    draw: Callable[[Tensor, Tensor], Tensor],
+) -> Float[Tensor, "num *given"]:
+    """Carry noise to latents, in passes of at most MAX_ROWS rows; the result has the dtype of `h`.
+
+    Args:
+        who: The head, for messages.
+        net: Its network, which gives the condition.
+        h: Conditions of the units.
+        noise: `[num, *units, D]`, standard normal: one start per draw and unit.
+        draw: (c `[N, W]`, start `[S, N, D]`) -> latents `[S, N, D]`.
+
+    Raises:
+        ValueError: For noise of other units or another D.
+    """
+    units, latent_dim = h.shape[:-1], net.input_proj.in_features
+    if noise.shape[1:] != (*units, latent_dim):
+        raise ValueError(
+            f"{who}: from_noise got noise {list(noise.shape)} for {list(units)} units; "
+            f"[num, *units, {latent_dim}] would do."
+        )
+    c = net.condition(h.reshape(-1, h.shape[-1]))  # [N, W]
+    starts = noise.reshape(len(noise), len(c), latent_dim).split(draw_blocks(len(noise), len(c)))
+    return torch.cat([draw(c, start) for start in starts]).reshape(noise.shape).to(h.dtype)

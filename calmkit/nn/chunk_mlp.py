@@ -2,25 +2,30 @@
 
 Half of the layers work on each token alone, half on one vector for the whole chunk; chunks never see each
 other. One embedding is also the vocabulary projection, and its last row is a mask id that stands for a
-dropped token and is never predicted.
+dropped token and is never predicted; a mask id below V is a real token that dropped ones are read as.
 
 Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 2.1.
 https://arxiv.org/abs/2510.27688
 
 The official code never runs the extra layer of an odd count, writes a dropped token as the real id 0 and
-makes all logits before an argmax; this file does none of the three.
+makes all logits before an argmax; this file does the first two only where its checkpoints ask for it.
 """
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calmkit.nn.linear_flops import linear_flops
+from calmkit.nn.settings import require_at_least
 from calmkit.nn.swiglu import NORM_EPS, SwiGLUBlock
+
+OddLayer = Literal["chunk", "unused"]
+"""What becomes of the last layer of an odd count: it works on the chunk vector, or is kept and never run."""
 
 INIT_STD = 0.02  # initializer_range of the official configuration
 
@@ -40,11 +45,22 @@ def init_normal(module: nn.Module) -> None:
 class ChunkEncoder(nn.Module):
     """K embedded tokens -> one vector. An odd layer goes to the chunk vector, where it costs a K-th."""
 
-    def __init__(self, chunk_size: int, hidden_dim: int, ffn_dim: int, layers: int, out_dim: int) -> None:
+    def __init__(
+        self,
+        chunk_size: int,
+        hidden_dim: int,
+        ffn_dim: int,
+        layers: int,
+        out_dim: int,
+        *,
+        odd_layer: OddLayer = "chunk",
+    ) -> None:
         super().__init__()
+        unused = layers % 2 if odd_layer == "unused" else 0
         self.tokens = _blocks(layers // 2, hidden_dim, ffn_dim)
         self.squeeze = nn.Linear(chunk_size * hidden_dim, hidden_dim)
-        self.chunk = _blocks(layers - layers // 2, hidden_dim, ffn_dim)
+        self.chunk = _blocks(layers - layers // 2 - unused, hidden_dim, ffn_dim)
+        self.unused = _blocks(unused, hidden_dim, ffn_dim).requires_grad_(False)
         self.norm = nn.RMSNorm(hidden_dim, eps=NORM_EPS)
         self.out = nn.Linear(hidden_dim, out_dim)
 
@@ -54,16 +70,32 @@ class ChunkEncoder(nn.Module):
         x = self.squeeze(x).to(self.squeeze.weight.dtype)  # autocast rounds products, not the residual stream
         return self.out(self.norm(self.chunk(x)))
 
+    def flops(self) -> int:
+        """Of one chunk."""
+        per_token = (self.squeeze.in_features // self.squeeze.out_features) * linear_flops(self.tokens)
+        return per_token + linear_flops(self.squeeze, self.chunk, self.out)
+
 
 @final
 class ChunkDecoder(nn.Module):
     """One latent -> K hidden vectors for the vocabulary. An odd layer goes to the chunk vector."""
 
-    def __init__(self, chunk_size: int, hidden_dim: int, ffn_dim: int, layers: int, latent_dim: int) -> None:
+    def __init__(
+        self,
+        chunk_size: int,
+        hidden_dim: int,
+        ffn_dim: int,
+        layers: int,
+        latent_dim: int,
+        *,
+        odd_layer: OddLayer = "chunk",
+    ) -> None:
         super().__init__()
+        unused = layers % 2 if odd_layer == "unused" else 0
         self.chunk_size = chunk_size
         self.into = nn.Linear(latent_dim, hidden_dim)
-        self.chunk = _blocks(layers - layers // 2, hidden_dim, ffn_dim)
+        self.chunk = _blocks(layers - layers // 2 - unused, hidden_dim, ffn_dim)
+        self.unused = _blocks(unused, hidden_dim, ffn_dim).requires_grad_(False)
         self.expand = nn.Linear(hidden_dim, chunk_size * hidden_dim)
         self.tokens = _blocks(layers // 2, hidden_dim, ffn_dim)
         self.norm = nn.RMSNorm(hidden_dim, eps=NORM_EPS)
@@ -74,6 +106,11 @@ class ChunkDecoder(nn.Module):
         x = self.expand(self.chunk(self.into(z).to(dtype))).to(dtype)
         return self.norm(self.tokens(x.unflatten(-1, (self.chunk_size, -1))))
 
+    def flops(self) -> int:
+        """Of one chunk."""
+        per_token = self.chunk_size * linear_flops(self.tokens)
+        return linear_flops(self.into, self.chunk, self.expand) + per_token
+
 
 @final
 class ChunkMLP(nn.Module):
@@ -81,10 +118,12 @@ class ChunkMLP(nn.Module):
 
     Args:
         part: Name of the autoencoder, for messages.
-        vocab_size: V. The embedding has V + 1 rows; row V is the mask.
+        vocab_size: V. The embedding has V + 1 rows; row V is the mask. With a `mask_id` it has V rows.
         latent_dim: D.
         stats: Vectors of width D that the encoder gives: 1 (mean) or 2 (mean, log_std).
         ffn_dim: Inner width of the MLPs; None: 5/2 of `hidden_dim`, the paper's 1280 to 512.
+        odd_layer: Of encoder and decoder.
+        mask_id: The id that a dropped token is read as; None: V, which no token has.
 
     Raises:
         ValueError: A size that leaves nothing to build.
@@ -102,17 +141,25 @@ class ChunkMLP(nn.Module):
         ffn_dim: int | None,
         encoder_layers: int,
         decoder_layers: int,
+        odd_layer: OddLayer = "chunk",
+        mask_id: int | None = None,
     ) -> None:
         super().__init__()
         ffn_dim = hidden_dim * 5 // 2 if ffn_dim is None else ffn_dim
         require_at_least(part, 1, chunk_size=chunk_size, latent_dim=latent_dim)
         require_at_least(part, 1, hidden_dim=hidden_dim, ffn_dim=ffn_dim)
         require_at_least(part, 0, encoder_layers=encoder_layers, decoder_layers=decoder_layers)
-        self.vocab_size = vocab_size
+        if mask_id is not None and not 0 <= mask_id < vocab_size:
+            raise ValueError(
+                f"{part}: mask_id must be an id below {vocab_size}, got {mask_id}; null (a row of its own) "
+                "would do."
+            )
+        self.vocab_size, self.mask_id = vocab_size, vocab_size if mask_id is None else mask_id
         self.widest = chunk_size * max(vocab_size, hidden_dim, ffn_dim)  # elements per unit of a tensor
-        self.embedding = nn.Embedding(vocab_size + 1, hidden_dim)
-        self.encoder = ChunkEncoder(chunk_size, hidden_dim, ffn_dim, encoder_layers, stats * latent_dim)
-        self.decoder = ChunkDecoder(chunk_size, hidden_dim, ffn_dim, decoder_layers, latent_dim)
+        self.embedding = nn.Embedding(vocab_size + (mask_id is None), hidden_dim)
+        inner = (chunk_size, hidden_dim, ffn_dim)
+        self.encoder = ChunkEncoder(*inner, encoder_layers, stats * latent_dim, odd_layer=odd_layer)
+        self.decoder = ChunkDecoder(*inner, decoder_layers, latent_dim, odd_layer=odd_layer)
         self.apply(init_normal)
 
     def drop_tokens(self, data: Int[Tensor, "*units K"], probability: float) -> Int[Tensor, "*units K"]:
@@ -120,7 +167,7 @@ class ChunkMLP(nn.Module):
         if not self.training or probability == 0:
             return data
         dropped = torch.rand(data.shape, device=data.device) < probability
-        return data.masked_fill(dropped, self.vocab_size)
+        return data.masked_fill(dropped, self.mask_id)
 
     def read(self, data: Int[Tensor, "*units K"]) -> Float[Tensor, "*units out"]:
         """Ids, the mask id allowed -> what the encoder says of each chunk.
@@ -133,6 +180,15 @@ class ChunkMLP(nn.Module):
     def logits(self, z: Float[Tensor, "*units D"]) -> Float[Tensor, "*units K V"]:
         """Latents -> logits over the V ids; the mask row takes no part."""
         return F.linear(self.decoder(z), self.embedding.weight[: self.vocab_size])
+
+    def encode_flops(self) -> int:
+        """Of one chunk; the embedding is looked up for free."""
+        return self.encoder.flops()
+
+    def decode_flops(self) -> int:
+        """Of one chunk, with the products of its K vectors with the vocabulary."""
+        vocabulary = 2 * self.vocab_size * self.embedding.embedding_dim
+        return self.decoder.flops() + self.decoder.chunk_size * vocabulary
 
     @torch.no_grad()
     def predict(self, z: Float[Tensor, "*units D"]) -> Int[Tensor, "*units K"]:
@@ -151,28 +207,6 @@ def chunk_cross_entropy(
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     per_token = F.cross_entropy(logits.flatten(0, -2), data.flatten(), reduction="none")
     return per_token.view(data.shape).sum(-1)
-
-
-def require_at_least(part: str, least: int, **values: int | float) -> None:
-    """Refuse settings below `least`, by name.
-
-    Raises:
-        ValueError: Naming part, setting and value.
-    """
-    for name, value in values.items():
-        if not value >= least:
-            raise ValueError(f"{part}: {name} must be at least {least}, got {value}; {least} would do.")
-
-
-def require_probability(part: str, **values: int | float) -> None:
-    """Refuse dropout rates outside [0, 1), by name.
-
-    Raises:
-        ValueError: Naming part, setting and value.
-    """
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{part}: {name} must be in [0, 1), got {value}; 0.15 would do.")
 
 
 def _blocks(count: int, dim: int, hidden: int) -> nn.Sequential:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 FREQUENCIES = 256  # width of the features: half cosines, half sines
 MAX_PERIOD = 1e4  # how much slower the slowest wave is than the fastest
-STEPS = 1000  # times of [0, 1] are read in thousandths, as if they were the steps of a diffusion
+STEPS = 1000.0  # times of [0, 1] are read in thousandths, as if they were the steps of a diffusion
 INIT_STD = 0.02  # of both layers
 
 
@@ -39,17 +39,18 @@ def time_features(
 
 @final
 class TimeEmbedding(nn.Module):
-    """Linear(SiLU(Linear(features of 1000 t))).
+    """Linear(SiLU(Linear(features of scale * t))).
 
     Args:
         width: W, of the result.
-        quantize: Cut 1000 t to whole numbers, as CALM's released flow model does (`(t * 1000).long()`);
+        scale: Steps in a unit of the time; 1 for a time that is a timestep already.
+        quantize: Cut scale * t to whole numbers, as CALM's released flow model does (`(t * 1000).long()`);
             for weights trained so, else only a loss of resolution.
     """
 
-    def __init__(self, width: int, *, quantize: bool = False) -> None:
+    def __init__(self, width: int, *, scale: float = STEPS, quantize: bool = False) -> None:
         super().__init__()
-        self.quantize = quantize
+        self.scale, self.quantize = scale, quantize
         self.first = nn.Linear(FREQUENCIES, width)
         self.second = nn.Linear(width, width)
         for layer in (self.first, self.second):
@@ -57,8 +58,8 @@ class TimeEmbedding(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, t: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows W"]:
-        """Times in [0, 1] -> vectors in the dtype of the weights."""
-        steps = t.to(torch.promote_types(t.dtype, torch.float32)) * STEPS
-        if self.quantize:
-            steps = steps.floor()
+        """Times, in [0, 1] by the default scale -> vectors in the dtype of the weights."""
+        steps = t.to(torch.promote_types(t.dtype, torch.float32)) * self.scale
+        if self.quantize:  # in float32, as the released code: float64 reads a solver's 0.65 as 649
+            steps = (t.to(torch.float32) * self.scale).floor().to(steps.dtype)
         return self.second(F.silu(self.first(time_features(steps).to(self.first.weight.dtype))))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def set_encoder(vae: VAE, mean: float, log_std: float) -> None:
         out.bias.copy_(torch.tensor([mean] * 5 + [log_std] * 5))
 
 
-def test_loss_by_hand() -> None:
+def test_v1_loss_by_hand() -> None:
     """Zero embeddings give uniform logits: 3 ln 11 nats per chunk; KL(N(1, .5^2)) = .81814718, 5 times."""
     vae = small(kl_weight=0.1)
     set_encoder(vae, 1.0, torch.tensor(0.5).log().item())
@@ -57,7 +58,18 @@ def test_loss_by_hand() -> None:
     assert out.terms["active_dims"].item() == 0
 
 
-def test_kl_floor_holds_per_dimension_and_chunk() -> None:
+def test_v1_kl_is_clamped_per_dimension() -> None:
+    """q = N((.1, 1), (.9^2, .5^2)): KL (.01536052, .81814718); with the first at its floor, 1.31814718."""
+    vae = VAE(11, chunk_size=3, latent_dim=2, hidden_dim=8)
+    torch.nn.init.zeros_(vae.net.encoder.out.weight)
+    with torch.no_grad():
+        vae.net.encoder.out.bias.copy_(torch.tensor([0.1, 1.0, math.log(0.9), math.log(0.5)]))
+    terms = vae.loss(chunks()).terms
+    assert terms["kl"].item() == pytest.approx(0.01536052 + 0.81814718, abs=1e-8)
+    assert terms["kl_clipped"].item() == pytest.approx(1.31814718, abs=5e-9)
+
+
+def test_v1_kl_floor_holds_per_dimension_and_chunk() -> None:
     """KL(N(.1, .9^2)) = .01536 in every dimension: the floor .5 counts instead, and no gradient flows."""
     vae = small(kl_weight=1.0)
     set_encoder(vae, 0.1, torch.tensor(0.9).log().item())

@@ -46,7 +46,7 @@ def test_one_unit_by_hand() -> None:
 @DEPTHS
 @MASKS
 @pytest.mark.parametrize("sizes", [[1] * 5, [5], [2, 1, 2]])
-def test_steps_equal_forward(depth: int, valid: Tensor, sizes: list[int]) -> None:
+def test_system_steps_equal_forward(depth: int, valid: Tensor, sizes: list[int]) -> None:
     backbone, x = GRUBackbone(hidden_dim=H, depth=depth), torch.randn(B, L, H)
     close(unroll(backbone, x, valid, sizes), backbone(x, valid).h)
 
@@ -69,7 +69,7 @@ def test_every_branch_goes_on_from_its_prefix(depth: int, valid: Tensor) -> None
             close(got[b, i], backbone(whole, mask).h[0, i + 1 :])
 
 
-def test_older_states_and_selected_rows() -> None:
+def test_system_older_states_and_selected_rows() -> None:
     backbone, x = GRUBackbone(hidden_dim=H, depth=2), torch.randn(B, L, H)
     _, old = backbone.step(x[:, :2], LEFT[:, :2], backbone.start(B, L)[1])
     first, _ = backbone.step(x[:, 2:], LEFT[:, 2:], old)
@@ -91,7 +91,7 @@ def test_invalid_units_change_nothing_wherever_they_stand() -> None:
     close(h[:, 6:8], plain[:, 3:].expand(1, 2, H))
 
 
-def test_causal() -> None:
+def test_system_no_leak_from_the_future() -> None:
     backbone, x = GRUBackbone(hidden_dim=H, depth=2), torch.randn(B, L, H)
     h = backbone(x, ALL).h
     for j in range(L):

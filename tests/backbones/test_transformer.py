@@ -46,7 +46,7 @@ def unroll(
 @MASKS
 @pytest.mark.parametrize("sizes", [[1] * 6, [6], [2, 1, 3], [1, 4, 1]])
 @pytest.mark.parametrize("grad", [False, True])
-def test_steps_equal_forward(kv_heads: int, valid: Tensor, sizes: list[int], grad: bool) -> None:
+def test_system_steps_equal_forward(kv_heads: int, valid: Tensor, sizes: list[int], grad: bool) -> None:
     backbone, x = make(kv_heads), torch.randn(B, L, H)
     with torch.set_grad_enabled(grad):
         close(unroll(backbone, x, valid, sizes), backbone(x, valid).h)
@@ -115,7 +115,7 @@ def test_an_older_state_may_be_stepped_again(grad: bool, branches: bool) -> None
 
 
 @torch.no_grad()
-def test_select_copies_rows() -> None:
+def test_system_select_commutes_with_step() -> None:
     backbone, x = make(), torch.randn(B, L, H)
     _, state = backbone.step(x[:, :3], LEFT[:, :3], backbone.start(B, L)[1])
     rows = torch.tensor([2, 0, 2])
@@ -136,7 +136,7 @@ def test_invalid_units_change_nothing_wherever_they_stand() -> None:
     close(h[:, 6:8], plain[:, 3:].expand(1, 2, H))  # behind an invalid unit: the condition stays
 
 
-def test_causal() -> None:
+def test_system_no_leak_from_the_future() -> None:
     backbone, x = make(), torch.randn(B, L, H)
     h = backbone(x, ALL).h
     for j in range(L):
@@ -147,7 +147,7 @@ def test_causal() -> None:
         assert j == L - 1 or not torch.isclose(changed[:, j + 1 :], h[:, j + 1 :]).any()
 
 
-def test_a_batch_of_one_equals_its_row() -> None:
+def test_system_a_batch_of_one_equals_its_row() -> None:
     backbone, x = make(), torch.randn(B, L, H)
     for valid in (ALL, HOLES):
         h = backbone(x, valid).h

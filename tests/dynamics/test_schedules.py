@@ -6,15 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from calmkit.dynamics.ancestral import posterior_coefficients
+from calmkit.dynamics.denoise import Denoiser, denoise, make_scheduler
 from calmkit.dynamics.paths import diffusion_path, diffusion_v
 from calmkit.dynamics.schedules import (
     DEFAULT_STEPS,
-    Denoiser,
     Schedule,
     alphas_cumprod,
-    denoise,
-    make_scheduler,
-    posterior_coefficients,
     trailing_timesteps,
 )
 
@@ -38,7 +36,7 @@ def gaussian(schedule: Schedule, std: Tensor = STD) -> Denoiser:
     return denoiser
 
 
-def test_cosine_table_by_hand() -> None:
+def test_d2_cosine_table_and_floor_by_hand() -> None:
     alpha_bar = alphas_cumprod(1000)
     assert alpha_bar.shape == (1000,)
     assert alpha_bar.dtype == torch.float64
@@ -59,7 +57,7 @@ def test_the_table_of_training_is_that_of_sampling() -> None:
         torch.testing.assert_close(alphas_cumprod(1000), theirs, rtol=2e-4, atol=1e-7)  # theirs are float32
 
 
-def test_zero_terminal_snr() -> None:
+def test_d4_zero_terminal_snr() -> None:
     rescaled = alphas_cumprod(1000, zero_terminal_snr=True)
     assert rescaled[-1] == 0
     assert rescaled[0].item() == pytest.approx(alphas_cumprod(1000)[0].item(), rel=1e-12)
@@ -74,7 +72,7 @@ def test_zero_terminal_snr() -> None:
 
 
 @every
-def test_zero_terminal_snr_samples(scheduler: str) -> None:
+def test_d4_zero_terminal_snr_samples(scheduler: str) -> None:
     schedule = Schedule(zero_terminal_snr=True)
     z = denoise(
         gaussian(schedule), torch.zeros(1, 4), schedule, scheduler=scheduler, num_steps=50, temperature=0.0
@@ -117,10 +115,15 @@ def test_levels_first_asked_for_in_inference_mode_serve_in_training() -> None:
 @pytest.mark.parametrize(
     ("what", "expected"), [("epsilon", 0.128027682), ("z", 0.217993080), ("v", 0.346020761)]
 )
-def test_what_the_best_denoiser_is_left_with(what: str, expected: float) -> None:
-    """alpha_bar 0.37, latent N(m, 0.5^2): the error is linear in the two unit normals behind z_t."""
+def test_d1_what_the_best_denoiser_is_left_with(what: str, expected: float) -> None:
+    """alpha_bar 0.37, latent N(m, 0.5^2): the error is linear in the two unit normals behind z_t.
+
+    It is the best one: its error is uncorrelated with z_t. With q = alpha_bar s^2 + 1 - alpha_bar what is
+    left is alpha_bar s^2 / q (epsilon), (1 - alpha_bar) s^2 / q (z) and s^2 / q (v).
+    """
     a, s, std, mean = 0.37**0.5, 0.63**0.5, 0.5, 2.0
     q = a**2 * std**2 + s**2
+    assert {"epsilon": 0.37, "z": 0.63, "v": 1.0}[what] * std**2 / q == pytest.approx(expected, abs=5e-10)
 
     def left(unit: float, noise: float) -> float:
         z = mean + std * unit
@@ -131,9 +134,10 @@ def test_what_the_best_denoiser_is_left_with(what: str, expected: float) -> None
 
     assert left(0, 0) == pytest.approx(0, abs=1e-15)
     assert left(1, 0) ** 2 + left(0, 1) ** 2 == pytest.approx(expected, abs=1e-9)
+    assert left(1, 0) * a * std + left(0, 1) * s == pytest.approx(0, abs=1e-15)  # covariance with z_t
 
 
-def test_posterior_carries_a_standard_normal_to_a_standard_normal() -> None:
+def test_d6_posterior_carries_a_standard_normal_to_a_standard_normal() -> None:
     table = torch.cat([torch.ones(1), alphas_cumprod(1000)])
     later, earlier = table[[1, 10, 500, 1000, 1000]], table[[0, 3, 250, 900, 999]]
     on_z, on_z_t, variance = posterior_coefficients(later, earlier)
@@ -213,7 +217,7 @@ def test_ddpm_draws_from_the_gaussian(schedule: Schedule, num_steps: int) -> Non
 
 @both
 @pytest.mark.parametrize("num_steps", [2, 5, 40, 1000])
-def test_ddim_is_exact_for_a_point_whatever_the_number_of_steps(schedule: Schedule, num_steps: int) -> None:
+def test_d3_ddim_is_exact_for_a_point_in_any_number_of_steps(schedule: Schedule, num_steps: int) -> None:
     point = gaussian(schedule, torch.zeros(4).double())
     z = denoise(point, torch.randn(5, 4), schedule, scheduler="ddim", num_steps=num_steps)
     torch.testing.assert_close(z, MEAN.expand(5, 4), rtol=0, atol=1e-4)  # diffusers' tables are float32

@@ -14,11 +14,18 @@ FIXED, ADAPTIVE = ("euler", "midpoint"), ("dopri5", "tsit5")
 MEAN, STD = 2.0, 0.5
 
 
-def gaussian(z_t: Tensor, t: Tensor) -> Tensor:
-    """The exact velocity from N(0, 1) to N(MEAN, STD^2); its flow is z -> MEAN + STD z."""
-    t = t[..., None]
-    slope = (t * STD**2 - (1 - t)) / (t**2 * STD**2 + (1 - t) ** 2)
-    return MEAN + slope * (z_t - t * MEAN)
+def toward(mean: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The exact velocity from N(0, 1) to N(mean, STD^2); its flow is z -> mean + STD z."""
+
+    def velocity(z_t: Tensor, t: Tensor) -> Tensor:
+        t = t[..., None]
+        slope = (t * STD**2 - (1 - t)) / (t**2 * STD**2 + (1 - t) ** 2)
+        return mean + slope * (z_t - t * mean)
+
+    return velocity
+
+
+gaussian = toward(MEAN)
 
 
 def bell(z_t: Tensor, t: Tensor) -> Tensor:
@@ -44,14 +51,14 @@ def error(
         ("midpoint", 50, 2.1e-6),
     ],
 )
-def test_errors_on_the_exact_flow_to_a_gaussian(solver: str, num_steps: int, expected: float) -> None:
+def test_f1_errors_on_the_exact_flow_to_a_gaussian(solver: str, num_steps: int, expected: float) -> None:
     # The error grows in proportion to the distance from the mean; the values are those of a point 2.21 away.
     assert error(solver, num_steps, gaussian, 2.21, MEAN + STD * 2.21) == pytest.approx(expected, rel=0.03)
     assert error(solver, num_steps, gaussian, 0.0, MEAN) < 1e-14  # the mean itself moves on a straight line
 
 
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1.0), ("midpoint", 2.0)])
-def test_order_on_a_field_that_depends_on_time(solver: str, order: float) -> None:
+def test_f1_order_on_a_field_that_depends_on_time(solver: str, order: float) -> None:
     errors = [error(solver, n, bell, 1.0, math.exp(-1)) for n in (8, 16, 32, 64)]
     orders = [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(errors)]
     assert all(order - 0.1 < found < order + 0.2 for found in orders), (
@@ -69,7 +76,7 @@ def test_adaptive_solvers_meet_their_tolerance(solver: str) -> None:
 
 
 @pytest.mark.parametrize("num_steps", [1, 3, 10])
-def test_euler_is_exact_where_all_lines_end_in_one_point(num_steps: int) -> None:
+def test_f2_euler_is_exact_where_all_lines_end_in_one_point(num_steps: int) -> None:
     point = torch.tensor([[3.0, -1.0]])
     z = integrate(
         lambda z_t, t: (point - z_t) / (1 - t[..., None]),
@@ -80,8 +87,25 @@ def test_euler_is_exact_where_all_lines_end_in_one_point(num_steps: int) -> None
     torch.testing.assert_close(z, point.expand(4, 2), rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("solver", "settings"), [("midpoint", {"num_steps": 2000}), ("dopri5", {"tolerance": 1e-10})]
+)
+def test_f4_a_sum_of_velocities_goes_to_the_sum_of_the_means(solver: str, settings: dict[str, float]) -> None:
+    """Fields to N(m_i, s^2), weights w_i that sum to 1: the flow ends in N(sum w_i m_i, s^2).
+
+    With w = (3, -2) and m = (1, 0) that is N(3, .5^2): z = 3 + .5 noise.
+    """
+
+    def guided(z_t: Tensor, t: Tensor) -> Tensor:
+        return sum(w * toward(m)(z_t, t) for w, m in ((3.0, 1.0), (-2.0, 0.0)))
+
+    noise = torch.linspace(-2, 2, 5).unsqueeze(1)
+    z = integrate(guided, noise, solver=solver, **settings)
+    torch.testing.assert_close(z, 3 + 0.5 * noise, rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", ["rk4", "rk-4", "RungeKutta4"])
-def test_rk4_is_refused_because_torchdyns_is_of_first_order(name: str) -> None:
+def test_f1_rk4_is_refused_because_torchdyns_is_of_first_order(name: str) -> None:
     with pytest.raises(ValueError, match=f"integrate: solver '{name}' is refused: .*first order.*midpoint"):
         integrate(bell, torch.ones(1, 1), solver=name)
 

@@ -56,3 +56,18 @@ def test_refuses_widths_that_cannot_be() -> None:
         TokensEmbedder(8, EVENT, 1, 11, token_dim=4)
     with pytest.raises(ValueError, match=r"tokens: token_dim .*got 0"):
         TokensEmbedder(8, EVENT, 2, 11, token_dim=0)
+
+
+def test_one_token_is_compressed_where_asked() -> None:
+    embedder = TokensEmbedder(8, EVENT, 1, 11, token_dim=2, always_compress=True)
+    assert [tuple(p.shape) for p in embedder.compress.parameters()] == [
+        (16, 2),
+        (16,),
+        (8, 16),
+        (8,),
+        (8,),
+        (8,),
+    ]
+    data = torch.tensor([[[4], [7]]])
+    out = embedder(data, torch.randn(1, 2, 5))
+    assert torch.equal(out, embedder.compress(embedder.embedding.weight[[4, 7]])[None])

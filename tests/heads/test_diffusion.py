@@ -29,7 +29,7 @@ def trained(net: DiffusionHead) -> DiffusionHead:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 @pytest.mark.parametrize("std", [0.5, 1.0])
-def test_the_best_denoiser_is_left_with_the_irreducible_loss(prediction: str, std: float) -> None:
+def test_d2_the_best_denoiser_is_left_with_the_irreducible_loss(prediction: str, std: float) -> None:
     schedule, mean = Schedule(prediction=prediction), 2.0
 
     def best(z_t: Tensor, t: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def test_refusals() -> None:
         with pytest.raises(ValueError, match=f"diffusion: {name} must be at least 1, got 0"):
             head(**{name: 0})
     for event in (EventSpec((4,), 256), EventSpec((2, 2))):
-        with pytest.raises(ValueError, match="diffusion: event must be a latent vector"):
+        with pytest.raises(ValueError, match="diffusion: event must be one latent vector"):
             DiffusionHead(8, event)
 
 
@@ -225,6 +225,26 @@ def test_training_finds_mean_and_spread_of_a_conditional_gaussian() -> None:
     for scheduler in ("dpm++", "ddim", "ddpm"):
         with torch.no_grad():
             z = net.sample(Context(h), 1000, SampleOptions(solver=scheduler))
-        # seeded; the draws alone scatter by 0.03, the rest is for what 300 steps leave unlearned
-        assert ((z.mean(0) - mean(h)).abs() < 0.2).all()
+        # Over 24 seeds the largest error of the three was 0.065 in the means, 0.117 in the widths, with
+        # standard deviations of 0.023 and 0.021 at most: each bound lies 6 of those away or more, which a
+        # normal estimate passes less than once in 5e8.
+        assert ((z.mean(0) - mean(h)).abs() < 0.21).all()
         assert ((z.std(0) / std - 1).abs() < 0.25).all()
+
+
+def test_sample_is_from_noise_of_the_generator_s_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, h = trained(head()), torch.randn(2, 3, 8)
+    noise = torch.randn(5, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+
+    def options() -> SampleOptions:
+        return SampleOptions(
+            solver="ddim", num_steps=5, temperature=0.5, generator=torch.Generator().manual_seed(1)
+        )
+
+    given = net.from_noise(Context(h), noise, options())
+    assert torch.equal(net.sample(Context(h), 5, options()), given)
+    assert not torch.allclose(net.from_noise(Context(h), -noise, options()), given)
+    monkeypatch.setattr(adaln, "MAX_ROWS", 12)  # two draws of six units at a time
+    torch.testing.assert_close(net.from_noise(Context(h), noise, options()), given)
+    with pytest.raises(ValueError, match=r"from_noise got noise \[5, 6, 3\] for \[2, 3\] units"):
+        net.from_noise(Context(h), noise.flatten(1, 2))

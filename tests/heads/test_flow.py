@@ -25,8 +25,10 @@ def trained(net: FlowHead) -> FlowHead:
 
 
 @pytest.mark.parametrize(("std", "floor"), [(0.5, 0.785398), (1.0, 1.570796), (2.0, 3.141593)])
-def test_the_best_field_is_left_with_the_irreducible_loss(std: float, floor: float) -> None:
+def test_f3_the_best_field_is_left_with_the_irreducible_loss(std: float, floor: float) -> None:
+    """pi s / 2 per dimension for a latent N(m, s^2 I), with uniform times."""
     mean = 2.0
+    assert floor == pytest.approx(math.pi * std / 2, abs=5e-7)
 
     def best(z_t: Tensor, t: Tensor) -> Tensor:
         t = t[..., None]
@@ -37,7 +39,8 @@ def test_the_best_field_is_left_with_the_irreducible_loss(std: float, floor: flo
     assert abs(loss.mean().item() - floor) < 6 * loss.std().item() / 1000**0.5
     assert loss.std().item() / 1000**0.5 < 0.02 * floor  # or the bound would say nothing
     worse = flow_loss(lambda z_t, t: best(z_t, t) + 0.5, mean + std * torch.randn(32, 1000, 4))
-    assert worse.mean().item() - floor == pytest.approx(0.25, abs=0.05 * floor)  # the square of the shift
+    # a field off by 0.5 pays its square; 6 standard errors as above
+    assert abs(worse.mean().item() - floor - 0.25) < 6 * worse.std().item() / 1000**0.5
 
 
 def test_loss_of_a_built_head_is_that_of_a_field_of_zero() -> None:
@@ -156,7 +159,7 @@ def test_refusals() -> None:
         with pytest.raises(ValueError, match=f"flow: {name} must be at least 1, got 0"):
             head(**{name: 0})
     for event in (EventSpec((4,), 256), EventSpec((2, 2))):
-        with pytest.raises(ValueError, match="flow: event must be a latent vector"):
+        with pytest.raises(ValueError, match="flow: event must be one latent vector"):
             FlowHead(8, event)
 
 
@@ -216,7 +219,25 @@ def test_training_finds_mean_and_spread_of_a_conditional_gaussian() -> None:
     h = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
     with torch.no_grad():
         z = net.sample(Context(h), 2000)
-    # seeded; the draws alone scatter by 0.02, the rest of the bounds is for what 300 steps leave unlearned
+    # Over 24 seeds the largest error was 0.052 in the means, 0.066 in the widths, and the last loss 0.862,
+    # with standard deviations of 0.024, 0.022 and 0.035: each bound lies 6 of those away or more, which a
+    # normal estimate passes less than once in 5e8.
     assert ((z.mean(0) - mean(h)).abs() < 0.2).all()
     assert ((z.std(0) / std - 1).abs() < 0.25).all()
-    assert loss.item() < 1.2 * math.pi / 2 * std.mean().item()  # near the floor, pi s / 2
+    assert loss.item() < 1.25 * math.pi / 2 * std.mean().item()  # near the floor, pi s / 2
+
+
+def test_sample_is_from_noise_of_the_generator_s_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, h = trained(head()), torch.randn(2, 3, 8)
+    noise = torch.randn(5, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+
+    def options() -> SampleOptions:
+        return SampleOptions(temperature=0.5, generator=torch.Generator().manual_seed(1))
+
+    given = net.from_noise(Context(h), noise, options())
+    assert torch.equal(net.sample(Context(h), 5, options()), given)
+    assert not torch.allclose(net.from_noise(Context(h), -noise, options()), given)
+    monkeypatch.setattr(adaln, "MAX_ROWS", 12)  # two draws of six units at a time
+    torch.testing.assert_close(net.from_noise(Context(h), noise, options()), given)
+    with pytest.raises(ValueError, match=r"from_noise got noise \[5, 6, 3\] for \[2, 3\] units"):
+        net.from_noise(Context(h), noise.flatten(1, 2))

@@ -40,7 +40,7 @@ def p_value(ids: Tensor, p: Tensor, vocab_size: int) -> float:
     return torch.special.gammaincc(torch.tensor((len(p) - 1) / 2), statistic / 2).item()
 
 
-def test_probabilities_of_all_chunks_sum_to_one() -> None:
+def test_categorical_probabilities_of_27_chunks_sum_to_one() -> None:
     head, h = make(3), torch.randn(2, H)
     chunks = all_chunks(3, 3)  # 27
     context = Context(h.unsqueeze(1).expand(2, 27, H))
@@ -49,14 +49,17 @@ def test_probabilities_of_all_chunks_sum_to_one() -> None:
     assert p.std() > 0.01  # not merely uniform
 
 
-def test_uniform_logits_cost_ln_v_per_token() -> None:
-    head = make(4, 7)
+@pytest.mark.parametrize("chunk_size", [1, 4])
+def test_categorical_uniform_logits_cost_ln_v_nats_per_token(chunk_size: int) -> None:
+    """Of 8 ids: ln 8 = 2.0794415 nats, which is log2 8 = 3 bits, per token."""
+    head = make(chunk_size, 8)
     torch.nn.init.zeros_(head.to_logits.weight)
-    ids = torch.randint(7, (5, 4))
-    assert_close(head.loss(Context(torch.randn(5, H)), Posterior(ids)), torch.full((5,), 4 * math.log(7)))
+    loss = head.loss(Context(torch.randn(5, H)), Posterior(torch.randint(8, (5, chunk_size))))
+    assert_close(loss / chunk_size, torch.full((5,), 2.0794415), atol=5e-8, rtol=0)
+    assert_close(loss / chunk_size / math.log(2), torch.full((5,), 3.0))
 
 
-def test_one_token_is_the_softmax_baseline() -> None:
+def test_categorical_one_token_is_the_softmax_baseline() -> None:
     head, h, ids = make(1, 5), torch.randn(2, 4, H), torch.randint(5, (2, 4, 1))
     assert {name: p.shape for name, p in head.named_parameters()} == {"to_logits.weight": (5, H)}
     logits = h @ head.to_logits.weight.T
@@ -64,7 +67,7 @@ def test_one_token_is_the_softmax_baseline() -> None:
     assert_close(head.loss(Context(h), Posterior(ids)), expected)
 
 
-def test_a_token_changes_later_logits_only() -> None:
+def test_categorical_a_token_changes_later_logits_only() -> None:
     head, h, ids = make(4), torch.randn(6, H), torch.randint(3, (6, 4))
     logits = head.logits(h, ids)
     for j in range(4):

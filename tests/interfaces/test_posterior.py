@@ -8,8 +8,8 @@ import torch
 from calmkit.interfaces import EventSpec, Posterior
 
 
-def test_kl_by_hand() -> None:
-    """V1 of the golden cases: mean (.1, 1), std (.9, .5)."""
+def test_v1_kl_by_hand() -> None:
+    """Mean (.1, 1), std (.9, .5)."""
     posterior = Posterior(torch.tensor([0.1, 1.0]), torch.tensor([0.9, 0.5]).log())
     torch.testing.assert_close(posterior.kl(), torch.tensor([0.01536052, 0.81814718]), atol=5e-9, rtol=0)
     assert posterior.kl().clamp(min=0.5).sum().item() == pytest.approx(1.31814718, abs=5e-9)

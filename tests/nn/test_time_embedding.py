@@ -53,3 +53,18 @@ def test_initialisation() -> None:
         # 65536 normal weights: the estimate of their std is within 0.28 % (one sigma), so 2 % is 7 sigma
         assert layer.weight.std().item() == pytest.approx(INIT_STD, rel=0.02)
         assert not layer.bias.any()
+
+
+def test_a_scale_of_one_reads_timesteps() -> None:
+    by_time = TimeEmbedding(8)
+    by_step = TimeEmbedding(8, scale=1.0)
+    by_step.load_state_dict(by_time.state_dict())
+    t = torch.tensor([0.0, 0.25, 1.0])
+    assert torch.equal(by_step(1000 * t), by_time(t))
+
+
+def test_a_time_that_float64_holds_a_hair_below_a_thousandth_is_that_thousandth() -> None:
+    embedding = TimeEmbedding(8, quantize=True)
+    below = torch.tensor([0.65]) - 1e-16
+    assert (below * 1000).floor().item() == 649
+    assert torch.equal(embedding(below), embedding(torch.tensor([0.6504])))
