@@ -6,7 +6,7 @@ backbone.step ...
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from calmkit.interfaces import Context, Sampler, Tokenizer
+from calmkit.interfaces import Context, SampleOptions, Sampler, Tokenizer
 from calmkit.model import CalmModel, fill_after_end, has_ended
 
 
@@ -27,7 +27,8 @@ class Unit:
         ids: `[B, K]`; a row that ended before gives end-of-text.
         ended: `[B]`, true for rows that end here or ended before.
         draws: `[B]`, draws that the sampler asked for; 0 for rows that ended before.
-        level: `[B]`, the agreement that the sampler really used (see `Choice.level`).
+        level: `[B]`, the agreement that the sampler really used (see `Choice.level`); NaN where it fell back,
+            and for rows that ended before.
     """
 
     ids: Int[Tensor, "B K"]
@@ -94,25 +95,38 @@ def prompt_chunks(
 
 
 @final
-class _Draws:
-    """Draws for one unit: hands out ids, remembers the values, so that the chosen one can be fed back."""
+class UnitDraws:
+    """Draws for one unit: hands out ids, remembers the values, so that the chosen one can be fed back.
+
+    Args:
+        model: In eval mode.
+        context: The conditions of all rows.
+        options: Of each draw.
+        opens: Rows whose unit opens a document. None: ids as they come, nothing filled after an end-of-text.
+    """
 
     def __init__(
-        self, model: CalmModel, context: Context, sampler: Sampler, opens: Bool[Tensor, " B"]
+        self,
+        model: CalmModel,
+        context: Context,
+        options: SampleOptions,
+        opens: Bool[Tensor, " B"] | None = None,
     ) -> None:
-        self.model, self.context, self.sampler, self.opens = model, context, sampler, opens
+        self.model, self.context, self.options, self.opens = model, context, options, opens
         self.calls: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, num: int, rows: Int[Tensor, " R"]) -> Int[Tensor, "num R K"]:
-        ids, z = self.model.draw(self.context[rows], num, self.sampler.options)
+        """Draw for each of the rows, for a sampler."""
+        ids, z = self.model.draw(self.context[rows], num, self.options)
         self.calls.append((rows, z))
-        opens = self.opens[rows].expand(num, len(rows))
-        return fill_after_end(ids, self.model.eos_id, opens)
+        if self.opens is None:
+            return ids
+        return fill_after_end(ids, self.model.eos_id, self.opens[rows].expand(num, len(rows)))
 
     def value(self, rows: Int[Tensor, " R"], index: Int[Tensor, " R"]) -> Shaped[Tensor, "R *event"]:
         """The value behind draw `index` of each row."""
         first = self.calls[0][1]
-        size = len(self.opens)
+        size = len(self.context.h)
         chosen = first.new_zeros((size, *first.shape[2:]))
         wanted = torch.full((size,), -1, dtype=torch.long, device=first.device)
         wanted[rows] = index
@@ -163,7 +177,7 @@ def _choose(
 ) -> tuple[Unit, Tensor]:
     """One unit for every row that has not ended, and the value to feed back."""
     rows = (~ended).nonzero().squeeze(1)
-    draws = _Draws(model, context, sampler, opens)
+    draws = UnitDraws(model, context, sampler.options, opens)
     choice = sampler.choose(draws, rows)
     ids = torch.full((len(ended), model.chunk_size), model.eos_id, device=ended.device)
     ids[rows] = choice.ids
@@ -194,7 +208,13 @@ class TextModel:
         self.sampler = sampler
 
     def stream(
-        self, prompt: str = "", *, max_tokens: int = 256, seed: int = 0, sampler: Sampler | None = None
+        self,
+        prompt: str = "",
+        *,
+        max_tokens: int = 256,
+        seed: int = 0,
+        sampler: Sampler | None = None,
+        on_unit: Callable[[Unit], object] | None = None,
     ) -> Iterator[str]:
         """The continuation, piece by piece, as soon as its characters are complete.
 
@@ -203,6 +223,7 @@ class TextModel:
             max_tokens: Rounded up to whole units.
             seed: Same seed, same text.
             sampler: Instead of the recipe's.
+            on_unit: Told of every unit: what it cost and the level of agreement behind it.
         """
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {max_tokens}.")
@@ -212,6 +233,8 @@ class TextModel:
         made = list(ids)  # decoded together: some tokenizers drop the space in front of a first word
         said = len(self.tokenizer.decode(ids))
         for unit in generate(self.model, [ids], sampler, max_units=max_units, seed=seed):
+            if on_unit is not None:
+                on_unit(unit)
             made.extend(unit.ids[0].tolist())
             text = self.tokenizer.decode(made)
             whole = text.rstrip("\ufffd")  # a character may still lack bytes

@@ -41,13 +41,16 @@ BUILTINS = (
     "calmkit.samplers.direct",
     "calmkit.samplers.vote",
     "calmkit.samplers.rejection",
+    "calmkit.samplers.greedy",
     "calmkit.data.corpora.stdlib",
     "calmkit.data.corpora.text",
     "calmkit.data.corpora.hub",
+    "calmkit.data.corpora.markov",
     "calmkit.data.tokenizers.bytes",
     "calmkit.data.tokenizers.bpe",
     "calmkit.data.tokenizers.file",
     "calmkit.data.tokenizers.hub",
+    "calmkit.data.tokenizers.ids",
 )
 
 

@@ -183,20 +183,20 @@ class IdsHead(WideHead):
 class DirectSampler(Sampler):
     """One draw."""
 
-    def __init__(self, *, temperature: float | None = None, num_steps: int | None = None):
-        self.options = SampleOptions(temperature=temperature, num_steps=num_steps)
+    def __init__(self, *, head_temperature: float | None = None, num_steps: int | None = None):
+        self.options = SampleOptions(temperature=head_temperature, num_steps=num_steps)
 
-    def choose(self, draw: Draw, rows: Tensor) -> Choice:
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         raise NotImplementedError
 
 
 class VoteSampler(Sampler):
     """Many draws."""
 
-    def __init__(self, *, temperature: float = 0.5, candidates: int = 50):
+    def __init__(self, *, head_temperature: float = 0.5, candidates: int = 50):
         self.options = SampleOptions()
 
-    def choose(self, draw: Draw, rows: Tensor) -> Choice:
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         raise NotImplementedError
 
 
@@ -277,7 +277,7 @@ head:
   name: wide
   num_draws: 5
   num_targets: 7
-sampler: {name: vote, temperature: 0.25, candidates: 20}
+sampler: {name: vote, head_temperature: 0.25, candidates: 20}
 stages:
   autoencoder: {max_steps: 3, gate: {min: 0.5}}
   lm: {max_steps: 4, optimizer: {lr: 1e-4}}

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import FEW
 from torch import Tensor
 
 from calmkit.autoencoders.token_chunks import TokenChunks
@@ -161,7 +164,7 @@ def test_prompts_are_filled_on_the_left_to_whole_chunks_and_to_one_length() -> N
 
 
 @pytest.mark.parametrize("sampler", [DirectSampler(), VoteSampler(temperature=0.5, candidates=5)])
-def test_the_same_seed_gives_the_same_units_whatever_happens_in_between(sampler: Sampler) -> None:
+def test_system_same_seed_same_units_whatever_happens_in_between(sampler: Sampler) -> None:
     model = random_model()
     once = ids_of(model, [[1], []], 3, sampler)
     again = []
@@ -171,6 +174,37 @@ def test_the_same_seed_gives_the_same_units_whatever_happens_in_between(sampler:
         torch.rand(5)
     assert torch.equal(once, torch.stack(again))
     assert not torch.equal(once, ids_of(model, [[1], []], 4, sampler))
+
+
+@pytest.mark.parametrize("backbone", ["gru", "transformer"])
+@FEW
+@given(
+    prompts=st.lists(st.lists(st.integers(0, 255), max_size=5), min_size=1, max_size=3),
+    seed=st.integers(0, 2**31),
+    elsewhere=st.integers(0, 2**31),
+)
+def test_system_same_seed_and_batch_same_units(
+    backbone: str, prompts: list[list[int]], seed: int, elsewhere: int
+) -> None:
+    """Whatever torch's own state; and from the same model built twice."""
+    made = []
+    for state in (0, elsewhere):
+        torch.manual_seed(7)
+        model = random_model(backbone=backbone)
+        torch.manual_seed(state)
+        made.append(ids_of(model, prompts, seed, VoteSampler(temperature=0.5, candidates=4)))
+    assert torch.equal(*made)
+
+
+@FEW
+@given(text=st.text(max_size=6), seed=st.integers(0, 2**31))
+def test_system_same_seed_same_text(text: str, seed: int) -> None:
+    torch.manual_seed(7)
+    model = TextModel(random_model(chunk_size=3), BytesTokenizer(), DirectSampler())
+    once = model.generate(text, max_tokens=9, seed=seed)
+    torch.manual_seed(seed % 1000)  # somebody else's
+    assert model.generate(text, max_tokens=9, seed=seed) == once
+    assert "".join(model.stream(text, max_tokens=9, seed=seed)) == once
 
 
 def test_nobody_else_s_randomness_is_touched() -> None:
@@ -211,7 +245,7 @@ class Hearing(GenerativeHead):
 
 
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
-def test_a_row_is_conditioned_as_if_it_stood_alone_and_as_in_training(backbone: str) -> None:
+def test_system_a_row_is_conditioned_as_if_it_stood_alone_and_as_in_training(backbone: str) -> None:
     model = random_model(backbone=backbone)
     model.head = Hearing()
     prompts = [[], [1, 2, 3], [4], [5, 6, 7, 8, 9, 10]]
@@ -261,7 +295,7 @@ class Third(Sampler):
 
     options = SampleOptions()
 
-    def choose(self, draw: Draw, rows: Tensor) -> Choice:
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         first = draw(2, rows)
         ids, index = first[0].clone(), torch.zeros_like(rows)
         cost = torch.full_like(rows, 2)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from calmkit import registry
@@ -22,7 +23,7 @@ class Plain(Sampler):
     def __init__(self, *, temperature: float = 1.0) -> None:
         self.options = SampleOptions(temperature=temperature)
 
-    def choose(self, draw: Draw, rows: Tensor) -> Choice:
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         raise AssertionError("never called")
 
 
@@ -107,9 +108,9 @@ def test_builtins_come_through_the_door() -> None:
         "embedders": {"tokens", "latents"},
         "backbones": {"transformer", "gru"},
         "heads": {"energy", "flow", "diffusion", "mixture", "regression", "local_ar"},
-        "samplers": {"direct", "vote", "rejection"},
-        "corpora": {"stdlib", "text", "hub"},
-        "tokenizers": {"bytes", "bpe", "file", "hub"},
+        "samplers": {"direct", "vote", "rejection", "greedy"},
+        "corpora": {"stdlib", "text", "hub", "markov"},
+        "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
     }
     assert {kind: set(parts) for kind, parts in manager.parts.items()} == wanted
     assert set(wanted) == set(KINDS)

@@ -13,15 +13,16 @@ from jaxtyping import Int
 from torch import Tensor
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Choice, Draw, SampleOptions, Sampler
+from calmkit.interfaces import Choice, Draw, Sampler, StatesDraws
+from calmkit.samplers.head_wishes import head_wishes
 
 
 @final
-class DirectSampler(Sampler):
+class DirectSampler(Sampler, StatesDraws):
     """One draw per unit; its settings are wishes to the head, which refuses those it does not honour.
 
     Args:
-        temperature: The head's own temperature; None: as the head was built.
+        head_temperature: The head's own temperature; None: as the head was built.
         num_steps: Steps of an iterative head; None: as it was built.
         solver: Solver of an iterative head; None: as it was built.
 
@@ -33,16 +34,21 @@ class DirectSampler(Sampler):
     """
 
     def __init__(
-        self, *, temperature: float | None = None, num_steps: int | None = None, solver: str | None = None
+        self,
+        *,
+        head_temperature: float | None = None,
+        num_steps: int | None = None,
+        solver: str | None = None,
     ) -> None:
-        if temperature is not None and not temperature > 0:
-            raise ValueError(f"direct: temperature must be above 0, got {temperature}; null would do.")
-        if num_steps is not None and num_steps < 1:
-            raise ValueError(f"direct: num_steps must be at least 1, got {num_steps}; null would do.")
-        self.options = SampleOptions(temperature=temperature, num_steps=num_steps, solver=solver)
+        self.options = head_wishes("direct", head_temperature, num_steps, solver)
 
-    def choose(self, draw: Draw, rows: Int[Tensor, " R"]) -> Choice:
+    def draws_per_unit(self) -> int:
+        """One."""
+        return 1
+
+    def choose(self, draw: Draw, rows: Int[Tensor, " R"], generator: torch.Generator | None = None) -> Choice:
         """Take the only draw of each row; level 1."""
+        del generator  # nothing is left to chance once the draw is there
         (ids,) = draw(1, rows)
         once = torch.ones_like(rows, dtype=torch.long)
         return Choice(ids, index=once - 1, draws=once, level=once.to(torch.get_default_dtype()))

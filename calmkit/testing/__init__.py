@@ -11,12 +11,23 @@ whose sentence names the part, the law and what was seen. In a plugin's own test
 
 Small settings keep a check within a second or two. Checks leave torch's random state and default dtype as
 they were.
+
+`LatentWorld` is a truth to learn from, and `learn` trains a head on it and measures how near its draws come.
 """
 
 from calmkit.testing.autoencoders import check_autoencoder
 from calmkit.testing.backbones import check_backbone
 from calmkit.testing.embedders import check_embedder
 from calmkit.testing.heads import check_head
+from calmkit.testing.latent_world import LatentWorld, learn
 from calmkit.testing.samplers import check_sampler
 
-__all__ = ["check_autoencoder", "check_backbone", "check_embedder", "check_head", "check_sampler"]
+__all__ = [
+    "LatentWorld",
+    "check_autoencoder",
+    "check_backbone",
+    "check_embedder",
+    "check_head",
+    "check_sampler",
+    "learn",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -43,8 +44,9 @@ def check_sampler(part: str | type[Sampler], **settings: Any) -> None:
     """Hold a sampler to its contract.
 
     Laws: constructor; only the rows given are asked for; the chosen ids are the draw at `index`; `draws`
-    counts what was asked; level is a float per row; same seed same choice; each row gets a chunk from its own
-    draws, whatever the order of the rows, and no row is favoured by its place; device.
+    counts what was asked; level is a float per row; same seed same choice; the choice's randomness is the
+    generator's where one is given; each row gets a chunk from its own draws, whatever the order of the rows,
+    and no row is favoured by its place; device.
 
     Args:
         part: Name in the registry, or a class.
@@ -62,6 +64,7 @@ def check_sampler(part: str | type[Sampler], **settings: Any) -> None:
         for rows in (torch.tensor([0]), torch.arange(4), torch.tensor([5, 0, 3])):
             for chunk_size in (1, 3):
                 _check_choice(subject, sampler, rows, chunk_size)
+        _check_generator(subject, sampler)
         _check_rows(subject, sampler)
         _check_places(subject, sampler)
         device = laws.accelerator()
@@ -72,12 +75,14 @@ def check_sampler(part: str | type[Sampler], **settings: Any) -> None:
                 laws.check_device(subject, getattr(choice, name), device, name)
 
 
-def _random_chunks(chunk_size: int) -> Callable[[int, Tensor], Tensor]:
+def _random_chunks(
+    chunk_size: int, generator: torch.Generator | None = None
+) -> Callable[[int, Tensor], Tensor]:
     """Chunks of one repeated id with the probabilities above: few values, so that draws agree often."""
 
     def draw(n: int, rows: Tensor) -> Tensor:
         weights = torch.tensor(PROBABILITIES, device=rows.device)
-        ids = torch.multinomial(weights, n * len(rows), replacement=True)
+        ids = torch.multinomial(weights, n * len(rows), replacement=True, generator=generator)
         return ids.reshape(n, len(rows), 1).repeat(1, 1, chunk_size)
 
     return draw
@@ -110,6 +115,27 @@ def _check_choice(part: Subject, sampler: Sampler, rows: Tensor, chunk_size: int
     for name in ("ids", "index", "draws"):
         same = torch.equal(getattr(choice, name), getattr(again, name))
         part.require(same, "same seed, same choice", f"{name} differs; {where}")
+
+
+def _check_generator(part: Subject, sampler: Sampler) -> None:
+    """With a generator, and draws that bring their own, torch's default generator has no say."""
+    law = "the choice's randomness is the generator's where one is given"
+    parameter = inspect.signature(sampler.choose).parameters.get("generator")
+    stated = parameter is not None and parameter.default is None
+    part.require(stated, law, "choose() takes no `generator` that is None by default")
+    rows = torch.arange(200)
+
+    def index(default_seed: int, seed: int) -> Tensor:
+        given = laws.with_seed(default_seed, lambda: torch.Generator().manual_seed(seed))
+        source = _random_chunks(2, torch.Generator().manual_seed(0))
+        before = torch.get_rng_state()
+        chosen = sampler.choose(source, rows, given).index
+        same = torch.equal(before, torch.get_rng_state())
+        part.require(same, law, "torch's default generator was used all the same")
+        return chosen
+
+    same = torch.equal(index(0, 1), index(1, 1))
+    part.require(same, law, "one seed of the generator gives two choices")
 
 
 def _check_rows(part: Subject, sampler: Sampler) -> None:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import SampleOptions
 from calmkit.samplers.direct import DirectSampler
 
 
@@ -27,14 +24,7 @@ def test_one_draw_of_each_row_as_it_comes() -> None:
     )
 
 
-def test_settings_become_wishes_to_the_head() -> None:
-    assert DirectSampler().options.set_fields() == frozenset()
-    wished = DirectSampler(temperature=0.7, num_steps=8, solver="euler").options
-    assert wished == SampleOptions(temperature=0.7, num_steps=8, solver="euler")
-
-
-@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": -1.0}, {"num_steps": 0}])
-def test_refuses_impossible_settings_by_name(settings: dict[str, Any]) -> None:
-    (name,) = settings
-    with pytest.raises(ValueError, match=f"direct: {name} .*got .*would do"):
-        DirectSampler(**settings)
+def test_temperature_is_no_setting_of_its_own() -> None:
+    """A law P^(1/T) cannot be had from one draw; the head's own temperature has another name."""
+    with pytest.raises(TypeError, match="temperature"):
+        DirectSampler(temperature=0.5)  # type: ignore[call-arg]

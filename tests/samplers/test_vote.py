@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import re
 from itertools import product
 from math import comb, factorial
 
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor
 
 from calmkit.interfaces import Draw
-from calmkit.samplers.vote import VoteSampler, label_chunks, vote
+from calmkit.samplers.vote import VoteSampler, vote
 
 CHUNKS = torch.tensor([[0, 1], [0, 2], [3, 1]])  # they share tokens: only whole chunks tell them apart
 P = (0.5, 0.3, 0.2)
@@ -127,14 +129,37 @@ def test_same_seed_same_choice() -> None:
     assert once().equal(once())
 
 
-@pytest.mark.parametrize("dtype", [torch.long, torch.int32])
-def test_labels_are_equal_where_chunks_are(dtype: torch.dtype) -> None:
-    ids = torch.randint(2, (17, 6, 4)).to(dtype) * (2**31 - 1)
-    labels = label_chunks(ids)
-    same = (ids[:, None] == ids).all(-1)
-    assert (labels[:, None] == labels).equal(same)
-    assert labels.min() >= 0
-    assert labels.max() < 17
+def test_a_generator_is_the_only_randomness_of_the_choice() -> None:
+    labels = torch.randint(9, (20, 300))
+
+    def once(default_seed: int, seed: int) -> Tensor:
+        torch.manual_seed(default_seed)
+        return vote(labels, 2, torch.Generator().manual_seed(seed))[0]
+
+    assert once(0, 5).equal(once(1, 5))
+    assert not once(0, 5).equal(once(0, 6))
+
+
+@pytest.mark.parametrize(("coin", "place"), [(0.0, 6), (1 - 2**-24, 3), (0.4, 6), (0.6, 3)])
+def test_a_chunk_of_no_weight_is_never_chosen(
+    coin: float, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the places 3 and 6 agree: in float32, at both ends of what a random number can be and between."""
+    monkeypatch.setattr(torch, "rand", lambda *shape, dtype, **_: torch.full(shape, coin, dtype=dtype))
+    torch.set_default_dtype(torch.float32)
+    try:
+        index, _ = vote(torch.tensor([0, 1, 2, 3, 4, 5, 3, 7, 8])[:, None], 2)
+    finally:
+        torch.set_default_dtype(torch.float64)
+    assert index.tolist() == [place]
+
+
+def test_level_by_hand_through_the_sampler() -> None:
+    """Asked for three: rows whose largest count is 1, 2, 3 and 5 say so, and never more than asked."""
+    columns = [[0, 1, 2, 3, 4], [0, 1, 0, 3, 4], [0, 0, 0, 3, 4], [0, 0, 0, 0, 0]]
+    ids = torch.tensor(columns).T.unsqueeze(-1)
+    choice = VoteSampler(temperature=1 / 3, candidates=5).choose(lambda n, rows: ids, torch.arange(4))
+    assert choice.level.tolist() == [1.0, 2.0, 3.0, 3.0]
 
 
 @pytest.mark.parametrize(
@@ -144,8 +169,26 @@ def test_labels_are_equal_where_chunks_are(dtype: torch.dtype) -> None:
         (2.0, 200, "temperature"),
         (0.0, 200, "temperature"),
         (0.25, 3, "candidates"),
+        (1e-320, 200, "temperature"),  # 1 / temperature is infinite
+        (math.inf, 200, "temperature"),
+        (math.nan, 200, "temperature"),
     ],
 )
 def test_refuses_impossible_settings_by_name(temperature: float, candidates: int, name: str) -> None:
     with pytest.raises(ValueError, match=f"vote: .*{name} .*got .*would do"):
         VoteSampler(temperature=temperature, candidates=candidates)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "told"),
+    [
+        (0.0, "got temperature=0.0; 0.5 would do."),
+        (-1.0, "got temperature=-1.0; 0.5 would do."),
+        (1e-320, "got temperature=1e-320; 0.5 would do."),
+        (2.0, "got temperature=2.0; 1 would do."),  # nor does rejection go above 1
+        (0.4, "got temperature=0.4; 0.5, or sampler rejection, would do."),
+    ],
+)
+def test_what_would_do_does(temperature: float, told: str) -> None:
+    with pytest.raises(ValueError, match=f"{re.escape(told)}$"):
+        VoteSampler(temperature=temperature)

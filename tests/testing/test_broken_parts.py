@@ -515,7 +515,7 @@ class Second(Sampler):
     def __init__(self) -> None:
         self.options = SampleOptions()
 
-    def choose(self, draw: Draw, rows: Tensor) -> Choice:
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         ids = draw(2, rows)
         one = torch.ones_like(rows)
         return Choice(ids[1], index=one, draws=2 * one, level=one.to(torch.float64))
@@ -524,21 +524,21 @@ class Second(Sampler):
 class Miscounts(Second):
     """States one draw and asks for two."""
 
-    def choose(self, draw: Draw, rows: Tensor) -> Choice:
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         return replace(super().choose(draw, rows), draws=torch.ones_like(rows))
 
 
 class Mislabels(Second):
     """States the index of another draw."""
 
-    def choose(self, draw: Draw, rows: Tensor) -> Choice:
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         return replace(super().choose(draw, rows), index=torch.zeros_like(rows))
 
 
 class Strays(Second):
     """Asks for a row it was not given."""
 
-    def choose(self, draw: Draw, rows: Tensor) -> Choice:
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         draw(1, rows.amax(0, keepdim=True) + 1)
         return super().choose(draw, rows)
 
@@ -546,7 +546,7 @@ class Strays(Second):
 class Swaps(Second):
     """Gives each row the chunk of its neighbour."""
 
-    def choose(self, draw: Draw, rows: Tensor) -> Choice:
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         choice = super().choose(draw, rows)
         return replace(choice, ids=choice.ids.roll(1, 0))
 
@@ -554,11 +554,27 @@ class Swaps(Second):
 class Favours(Second):
     """Gives the first half of the rows a better choice."""
 
-    def choose(self, draw: Draw, rows: Tensor) -> Choice:
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         both, place = draw(2, rows), torch.arange(len(rows))
         smaller = (both[0, :, 0] > both[1, :, 0]).long()
         index = torch.where(place < len(rows) / 2, smaller, torch.ones_like(smaller))
         return Choice(both[index, place], index=index, draws=2 * torch.ones_like(rows), level=rows.double())
+
+
+class Deaf(Second):
+    """Has a generator and asks torch's default one."""
+
+    def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
+        both, index = draw(2, rows), torch.randint(2, rows.shape)
+        ids = both[index, torch.arange(len(rows))]
+        return Choice(ids, index=index, draws=2 * torch.ones_like(rows), level=torch.ones(len(rows)))
+
+
+class Without(Second):
+    """Was written without a generator."""
+
+    def choose(self, draw: Draw, rows: Tensor) -> Choice:  # type: ignore[override]
+        return super().choose(draw, rows)
 
 
 @pytest.mark.parametrize(
@@ -569,6 +585,8 @@ class Favours(Second):
         (Strays, "only the rows given are asked for"),
         (Swaps, "the ids are the draw at index|a row gets one of its own draws"),
         (Favours, "no row is favoured by its place"),
+        (Deaf, "the choice's randomness is the generator's where one is given"),
+        (Without, "takes no `generator` that is None by default"),
     ],
 )
 def test_a_broken_sampler_is_seen(cls: type[Sampler], law: str) -> None:
