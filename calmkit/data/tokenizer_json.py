@@ -70,16 +70,24 @@ def find_eos(vocabulary: dict[str, int], eos: str | None, where: str) -> str:
 class JsonTokenizer(Tokenizer):
     """Ready. Text in, ids out, exactly as the vocabulary says, and nothing added."""
 
-    def __init__(self, serialised: str, *, eos: str | None = None, where: str = FILE_NAME) -> None:
+    def __init__(
+        self,
+        serialised: str,
+        *,
+        eos: str | None = None,
+        vocab_size: int | None = None,
+        where: str = FILE_NAME,
+    ) -> None:
         """From the text of a tokenizer.json.
 
         Args:
             serialised: The text.
             eos: Its end-of-text token; None: one of the common names.
+            vocab_size: V; None: as large as its ids need. What it has beyond these is never used.
             where: What to call it in messages.
 
         Raises:
-            DataError: The text is no tokenizer, or has no end-of-text.
+            DataError: The text is no tokenizer, has no end-of-text, or has more ids than `vocab_size`.
         """
         import tokenizers
 
@@ -98,7 +106,12 @@ class JsonTokenizer(Tokenizer):
         self._inner = inner
         self.where = where
         self.eos_id = vocabulary[self.eos]
-        self.vocab_size = max(vocabulary.values()) + 1  # there may be holes
+        needed = max(vocabulary.values()) + 1  # there may be holes
+        if vocab_size is not None and vocab_size < needed:
+            raise DataError(
+                f"{where} has {needed} ids, tokenizer.vocab_size says {vocab_size}; {needed} or more would do"
+            )
+        self.vocab_size = vocab_size or needed
 
     def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
         """Itself."""
@@ -161,7 +174,8 @@ class JsonTokenizer(Tokenizer):
         with replacing(folder / FILE_NAME) as temporary:
             temporary.write_text(self._inner.to_str(pretty=True), encoding="utf-8")
         with replacing(folder / "tokenizer_eos.json") as temporary:
-            temporary.write_text(json.dumps({"eos": self.eos}), encoding="utf-8")
+            stated = {"eos": self.eos, "vocab_size": self.vocab_size}
+            temporary.write_text(json.dumps(stated), encoding="utf-8")
 
     def restore(self, folder: Path) -> Tokenizer:
         """What `save` wrote."""
@@ -175,19 +189,20 @@ def restore(folder: Path) -> JsonTokenizer:
         DataError: It isn't there, or is damaged.
     """
     try:
-        eos = json.loads((folder / "tokenizer_eos.json").read_text(encoding="utf-8"))["eos"]
+        stated = json.loads((folder / "tokenizer_eos.json").read_text(encoding="utf-8"))
+        eos, vocab_size = stated["eos"], stated["vocab_size"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{folder} holds no whole tokenizer ({error}); train or export the run again"
         ) from error
-    return read_tokenizer(folder / FILE_NAME, eos=eos)
+    return read_tokenizer(folder / FILE_NAME, eos, vocab_size)
 
 
-def read_tokenizer(path: Path, eos: str | None = None) -> JsonTokenizer:
+def read_tokenizer(path: Path, eos: str | None = None, vocab_size: int | None = None) -> JsonTokenizer:
     """A tokenizer.json from the disk.
 
     Raises:
-        DataError: It cannot be read, is no tokenizer, or has no end-of-text.
+        DataError: It cannot be read, or `JsonTokenizer` refuses it.
     """
     try:
         serialised = path.read_text(encoding="utf-8")
@@ -195,7 +210,7 @@ def read_tokenizer(path: Path, eos: str | None = None) -> JsonTokenizer:
         raise DataError(
             f"the tokenizer {path} cannot be read ({error}); give the path of a tokenizer.json"
         ) from error
-    return JsonTokenizer(serialised, eos=eos, where=str(path))
+    return JsonTokenizer(serialised, eos=eos, vocab_size=vocab_size, where=str(path))
 
 
 class LateTokenizer(Tokenizer):

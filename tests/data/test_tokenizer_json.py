@@ -129,6 +129,27 @@ def test_a_saved_choice_of_end_of_text_is_kept(tmp_path):
         FileTokenizer(path="gone").restore(tmp_path)
 
 
+def test_a_stated_size_needs_no_file_and_is_checked(tmp_path, list_corpus, monkeypatch):
+    path = tmp_path / "tokenizer.json"
+    hub = HubTokenizer(id="some/model", vocab_size=5)
+    file = FileTokenizer(path=str(path), vocab_size=5)
+    assert (file.vocab_size, hub.vocab_size) == (5, 5)  # nothing is there
+    words("[UNK]", "a", "</s>").save(str(path))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args, **kwargs: str(path))
+    for tokenizer in (file, hub):
+        ready = tokenizer.prepare(list_corpus([], []), tmp_path)
+        assert (ready.vocab_size, ready.decode([1, 4, 1])) == (5, "a a")
+        assert list(ready.token_lengths())[3:] == [0, 0]
+        ready.save(tmp_path)
+        assert tokenizer.restore(tmp_path).vocab_size == 5
+        assert ready.fingerprint() == JsonTokenizer(path.read_text()).fingerprint()
+    with pytest.raises(DataError, match=r"has 3 ids, tokenizer.vocab_size says 2; 3 or more would do"):
+        FileTokenizer(path=str(path), vocab_size=2).prepare(list_corpus([], []), tmp_path)
+    for kind, given in ((FileTokenizer, {"path": "a"}), (HubTokenizer, {"id": "a"})):
+        with pytest.raises(ValueError, match="vocab_size must be at least 1, got 0"):
+            kind(**given, vocab_size=0)
+
+
 def test_a_file_of_something_else_is_refused(tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_text('{"a": 1}')

@@ -22,10 +22,25 @@ class HubTokenizer(LateTokenizer):
         id: Of the model, such as `openai-community/gpt2`.
         eos: Its end-of-text token; None: the first of the common names it has.
         revision: A branch, tag or commit.
+        vocab_size: V; None: as large as its ids need, which must be fetched to know. A stated one lets a
+            recipe be planned without network, and is checked when the tokenizer is fetched: fewer are
+            refused, more are never used.
+
+    Raises:
+        ValueError: A `vocab_size` without room for an id.
     """
 
-    def __init__(self, *, id: str, eos: str | None = None, revision: str | None = None) -> None:
-        self.id, self.eos, self.revision = id, eos, revision
+    def __init__(
+        self,
+        *,
+        id: str,
+        eos: str | None = None,
+        revision: str | None = None,
+        vocab_size: int | None = None,
+    ) -> None:
+        if vocab_size is not None and vocab_size < 1:
+            raise ValueError(f"hub: vocab_size must be at least 1, got {vocab_size}; null would do.")
+        self.id, self.eos, self.revision, self._stated_size = id, eos, revision, vocab_size
 
     @functools.cached_property
     def _fetched(self) -> JsonTokenizer:
@@ -45,7 +60,7 @@ class HubTokenizer(LateTokenizer):
                 "and the network; log in with `hf auth login` if it is gated; or download its tokenizer.json "
                 "and use tokenizer=file"
             ) from error
-        return read_tokenizer(Path(path), self.eos)
+        return read_tokenizer(Path(path), self.eos, self._stated_size)
 
     def ready(self) -> JsonTokenizer:
         """From the hub or its cache, once."""
@@ -53,8 +68,8 @@ class HubTokenizer(LateTokenizer):
 
     @property
     def vocab_size(self) -> int:  # type: ignore[override]
-        """V."""
-        return self.ready().vocab_size
+        """V, without the network where it is stated."""
+        return self.ready().vocab_size if self._stated_size is None else self._stated_size
 
     @property
     def eos_id(self) -> int:  # type: ignore[override]
@@ -65,7 +80,7 @@ class HubTokenizer(LateTokenizer):
         """What the hub holds.
 
         Raises:
-            DataError: It cannot be fetched, is no tokenizer, or has no end-of-text.
+            DataError: It cannot be fetched, is no tokenizer, has no end-of-text, or more ids than stated.
         """
         del corpus, cache
         return self.ready()
