@@ -1,8 +1,9 @@
 """FLOPs of training and of writing, part by part, so that systems can be compared at equal cost.
 
-FLOPs are 2 per multiply-add of a matrix product, attention counted in full (not halved for causality); all
-else is free. In training a part that is a `StatesFlops` gives its formula; any other, guests too, is run once
-on a small batch and counted with `torch.utils.flop_counter`. Writing is always counted on one real step.
+Each part says its own (`calmkit.interfaces.flops`): arithmetic on sizes, on the meta device too. What a part
+does not state, guests too, is measured: a copy of it runs on one row of made-up input under
+`torch.utils.flop_counter`. FLOPs are 2 per multiply-add of a matrix product, attention in full, all else
+free.
 
 Source: Shao et al., Continuous Autoregressive Language Models, 2025, Table 1. https://arxiv.org/abs/2510.27688
 """
@@ -13,7 +14,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import final
+from typing import TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from calmkit.generation import SeededRandomness
-from calmkit.interfaces import Autoencoder, Context, NotTrainable, StatesFlops
+from calmkit.interfaces import (
+    PASSES,
+    Autoencoder,
+    Backbone,
+    Context,
+    Embedder,
+    GenerativeHead,
+    NotTrainable,
+    Posterior,
+    SampleOptions,
+    StatesCodingFlops,
+    StatesDrawFlops,
+    StatesFlops,
+    StatesStepFlops,
+    StatesTrainingFlops,
+)
 from calmkit.model import CalmModel
 
-BACKWARD = (
-    2  # a backward pass takes two matrix products, for inputs and weights, where the forward pass takes one
-)
+Part = TypeVar("Part", bound=nn.Module)
 
 
 @final
@@ -37,12 +51,13 @@ class FlopCount:
     Attributes:
         training: Part -> FLOPs of one training step on one row, forward and backward; the frozen autoencoder
             only encodes.
-        inference: Part -> FLOPs of writing one unit with one draw, at a context of as many units.
+        inference: Part -> FLOPs of writing the last unit of a row, all its draws; None where no formula can
+            say it (an adaptive solver).
         chunk_size: K.
     """
 
     training: Mapping[str, int]
-    inference: Mapping[str, int]
+    inference: Mapping[str, int | None]
     chunk_size: int
 
     @property
@@ -51,35 +66,59 @@ class FlopCount:
         return sum(self.training.values())
 
     @property
-    def inference_per_token(self) -> float:
-        """FLOPs per token written, with one draw per unit."""
-        return sum(self.inference.values()) / self.chunk_size
+    def inference_per_token(self) -> float | None:
+        """FLOPs per token written; None where a part's are not known."""
+        known = [flops for flops in self.inference.values() if flops is not None]
+        return sum(known) / self.chunk_size if len(known) == len(self.inference) else None
 
 
-def count_flops(model: CalmModel, units: int) -> FlopCount:
-    """FLOPs of a model on rows of `units` units. It is a copy that runs: the model is left as it is.
+def states_flops(part: nn.Module) -> bool:
+    """Whether a part says all that is asked of its kind, so that nothing has to run."""
+    kinds: tuple[tuple[type, type], ...] = (
+        (Autoencoder, StatesCodingFlops),
+        (GenerativeHead, StatesDrawFlops),
+        (Embedder, StatesStepFlops),
+        (Backbone, StatesStepFlops),
+    )
+    return any(isinstance(part, kind) and isinstance(part, promise) for kind, promise in kinds)
 
-    The ids are end-of-text: a part whose cost depends on the data is counted on these.
+
+def count_flops(
+    model: CalmModel, units: int, draws: int = 1, options: SampleOptions | None = None
+) -> FlopCount:
+    """FLOPs of a model on rows of `units` units.
+
+    Args:
+        model: On any device; on the meta device all its parts must state their FLOPs.
+        units: L. In generation the last of them is written, with the others as context.
+        draws: Of the head for each unit written, all of which are decoded.
+        options: Of these draws.
 
     Raises:
-        ValueError: If there are fewer than 2 units: backbones don't read the last unit of a training row.
+        ValueError: If there are fewer than 2 units (backbones don't read the last unit of a training row), or
+            a part on the meta device states nothing.
     """
     if units < 2:
         raise ValueError(f"FLOPs are counted on rows of at least 2 units, got {units}.")
-    device = next(model.parameters()).device
-    model = copy.deepcopy(model)
-    with SeededRandomness(0, device).borrowed(), _comparable():
-        chunks = torch.full((1, units, model.chunk_size), model.eos_id, device=device)
-        return FlopCount(_training(model, chunks), _inference(model, chunks), model.chunk_size)
+    samples = _Samples.of(model, units)
+    parts = (("embedder", model.embedder), ("backbone", model.backbone), ("head", model.head))
+    training = {"autoencoder": _encode(model.autoencoder, samples)}
+    training |= {name: _training(part, units, samples) for name, part in parts}
+    inference = {
+        "embedder": _step(model.embedder, units, samples),
+        "backbone": _step(model.backbone, units, samples),
+        "head": _draw(model.head, draws, options, samples),
+        "autoencoder": draws * _decode(model.autoencoder, samples),
+    }
+    return FlopCount(training, inference, model.chunk_size)
 
 
 def autoencoder_train_flops(autoencoder: Autoencoder, units: int, vocab_size: int) -> int:
     """FLOPs of one step of stage 1 on one row of `units` units; 0 where there is nothing to train."""
-    if isinstance(autoencoder, StatesFlops):
-        return (1 + BACKWARD) * autoencoder.forward_flops(units)
-    autoencoder = copy.deepcopy(autoencoder)  # a running statistic must not move
-    device = next((parameter.device for parameter in autoencoder.parameters()), torch.device("cpu"))
-    with SeededRandomness(0, device).borrowed(), _comparable(), _thawed(autoencoder):
+    if isinstance(autoencoder, StatesCodingFlops):
+        return PASSES * units * (autoencoder.encode_flops() + autoencoder.decode_flops())
+    with _copied(autoencoder) as (autoencoder, device, _):
+        autoencoder.requires_grad_(True)
         chunks = torch.randint(vocab_size, (1, units, autoencoder.chunk_size), device=device)
         try:
             return _forward_backward(autoencoder, lambda: autoencoder.loss(chunks).per_unit, [])
@@ -87,51 +126,111 @@ def autoencoder_train_flops(autoencoder: Autoencoder, units: int, vocab_size: in
             return 0
 
 
-def _training(model: CalmModel, chunks: Tensor) -> dict[str, int]:
-    units = chunks.shape[1]
-    valid = torch.ones(1, units, dtype=torch.bool, device=chunks.device)
-    with torch.no_grad():
-        target = model.encode(chunks)
-        z = target.sample(1)[0]
-        x = model.embedder(chunks, z)
-        context = model.backbone(x, valid)
-    if not model.head.info.needs_memory:
-        context, target = context[0], target[0]
-    x, h = _given(x), _given(context.h)
-    memory = None if context.memory is None else _given(context.memory)
-    given = Context(h, memory, context.visible)
-    read = [h] if memory is None else [h, memory]
+@final
+@dataclass(frozen=True)
+class _Samples:
+    """Made-up input of the right shapes for parts that are measured: end-of-text, and numbers around 0."""
 
-    def part(module: nn.Module, call: Callable[[], Tensor], inputs: list[Tensor]) -> int:
-        if isinstance(module, StatesFlops):
-            return (1 + BACKWARD) * module.forward_flops(units)
-        return _forward_backward(module, call, inputs)
+    units: int
+    chunk_size: int
+    eos_id: int
+    hidden_dim: int
+    event: tuple[int, ...]
+    discrete: bool
 
-    return {
-        "autoencoder": _forward(lambda: model.encode(chunks)),
-        "embedder": part(model.embedder, lambda: model.embedder(chunks, z), []),
-        "backbone": part(model.backbone, lambda: model.backbone(x, valid).h, [x]),
-        "head": part(model.head, lambda: model.head.loss(given, target), read),
-    }
+    @classmethod
+    def of(cls, model: CalmModel, units: int) -> _Samples:
+        event = model.autoencoder.event
+        sizes = (units, model.chunk_size, model.eos_id, model.backbone.hidden_dim)
+        return cls(*sizes, event.shape, event.kind == "tokens")
+
+    def chunks(self, device: torch.device) -> Tensor:
+        return torch.full((1, self.units, self.chunk_size), self.eos_id, device=device)
+
+    def target(self, device: torch.device, dtype: torch.dtype) -> Posterior:
+        if self.discrete:
+            return Posterior(self.chunks(device))
+        mean = torch.zeros(1, self.units, *self.event, device=device, dtype=dtype)
+        return Posterior(mean, torch.zeros_like(mean))
+
+    def hidden(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        return torch.randn(1, self.units, self.hidden_dim, device=device, dtype=dtype)
 
 
-@torch.no_grad()
-def _inference(model: CalmModel, chunks: Tensor) -> dict[str, int]:
-    units = chunks.shape[1]
-    valid = torch.ones(1, units, dtype=torch.bool, device=chunks.device)
-    z = model.encode(chunks).mean
-    x = model.embedder(chunks, z)
-    _, state = model.backbone.start(1, units)
-    _, state = model.backbone.step(x[:, :-1], valid[:, :-1], state)
-    with FlopCounterMode(display=False) as counter:
-        context, _ = model.backbone.step(x[:, -1:], valid[:, -1:], state)
-    value = model.head.sample(context)
-    return {
-        "embedder": _forward(lambda: model.embedder(chunks[:, :1], z[:, :1])),
-        "backbone": counter.get_total_flops(),
-        "head": _forward(lambda: model.head.sample(context)),
-        "autoencoder": _forward(lambda: model.autoencoder.to_data(value)),
-    }
+def _encode(part: Autoencoder, samples: _Samples) -> int:
+    if isinstance(part, StatesCodingFlops):
+        return samples.units * part.encode_flops()
+    with _copied(part) as (part, device, _):
+        return _forward(lambda: part.encode(samples.chunks(device)))
+
+
+def _decode(part: Autoencoder, samples: _Samples) -> int:
+    if isinstance(part, StatesCodingFlops):
+        return part.decode_flops()
+    with _copied(part) as (part, device, dtype):
+        return _forward(lambda: part.to_data(samples.target(device, dtype).mean[:, :1]))
+
+
+def _training(part: nn.Module, units: int, samples: _Samples) -> int:
+    if isinstance(part, StatesTrainingFlops):
+        return part.training_flops(units)
+    if isinstance(part, StatesFlops):
+        return PASSES * part.forward_flops(units)
+    with _copied(part) as (part, device, dtype):
+        target, x = samples.target(device, dtype), _given(samples.hidden(device, dtype))
+        if isinstance(part, Embedder):
+            data, z = samples.chunks(device), target.mean
+            return _forward_backward(part, lambda: part(data, z), [])
+        if isinstance(part, Backbone):
+            valid = torch.ones(1, units, dtype=torch.bool, device=device)
+            return _forward_backward(part, lambda: part(x, valid).h, [x])
+        assert isinstance(part, GenerativeHead)
+        if not part.info.needs_memory:
+            return _forward_backward(part, lambda: part.loss(Context(x[0]), target[0]), [x])
+        memory = _given(samples.hidden(device, dtype))
+        visible = torch.ones(1, units, units, dtype=torch.bool, device=device).tril()
+        return _forward_backward(part, lambda: part.loss(Context(x, memory, visible), target), [x, memory])
+
+
+def _step(part: Embedder | Backbone, units: int, samples: _Samples) -> int:
+    if isinstance(part, StatesStepFlops):
+        return part.step_flops(units - 1)
+    with torch.no_grad(), _copied(part) as (part, device, dtype):
+        if isinstance(part, Embedder):
+            data, z = samples.chunks(device)[:, :1], samples.target(device, dtype).mean[:, :1]
+            return _forward(lambda: part(data, z))
+        x, valid = samples.hidden(device, dtype), torch.ones(1, units, dtype=torch.bool, device=device)
+        _, state = part.start(1, units)
+        _, state = part.step(x[:, :-1], valid[:, :-1], state)
+        return _forward(lambda: part.step(x[:, -1:], valid[:, -1:], state))
+
+
+def _draw(part: GenerativeHead, draws: int, options: SampleOptions | None, samples: _Samples) -> int | None:
+    if isinstance(part, StatesDrawFlops):
+        return part.draw_flops(draws, options)
+    with torch.no_grad(), _copied(part) as (part, device, dtype):
+        context = Context(samples.hidden(device, dtype)[:, :1])
+        if part.info.needs_memory:
+            visible = torch.ones(1, 1, samples.units, dtype=torch.bool, device=device)
+            context = Context(context.h, samples.hidden(device, dtype), visible)
+        return _forward(lambda: part.sample(context, draws, options))
+
+
+@contextmanager
+def _copied(part: Part) -> Iterator[tuple[Part, torch.device, torch.dtype]]:
+    """A copy of a part that may run, its device and dtype; the random numbers are of this block alone.
+
+    Raises:
+        ValueError: If the part has no numbers to run on.
+    """
+    parameter = next(part.parameters(), torch.empty(0))
+    if parameter.is_meta:
+        raise ValueError(
+            f"{type(part).__name__} does not state its FLOPs, so they are measured, which the meta device "
+            "does not allow: build it for real, or let it state them (calmkit.interfaces.flops)."
+        )
+    with SeededRandomness(0, parameter.device).borrowed(), _comparable():
+        yield copy.deepcopy(part), parameter.device, parameter.dtype  # a running statistic must not move
 
 
 @torch.enable_grad()
@@ -168,16 +267,3 @@ def _comparable() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-
-
-@contextmanager
-def _thawed(module: nn.Module) -> Iterator[None]:
-    """Let the parameters take gradients inside the block."""
-    frozen = [parameter for parameter in module.parameters() if not parameter.requires_grad]
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)

@@ -83,7 +83,7 @@ def brier_draws(
     hits[predict] = (
         _chances(model, context[predict], chunks[predict]) if exact else prefix_hits(ids, chunks[predict])
     )
-    accuracy = _accuracy(hits, eligible)
+    accuracy = chained_accuracy(hits, eligible)
     if units_per_continuation(model.chunk_size) == 1:
         return accuracy, pair_collisions(ids[..., :NUM_TOKENS]), rows
     begins = eligible[drawn]
@@ -131,7 +131,7 @@ def _chances(
     return torch.stack(chances).exp().to(torch.get_default_dtype()).view(ids.shape)
 
 
-def _accuracy(hits: Float[Tensor, "B L K"], eligible: Bool[Tensor, "B L"]) -> Float[Tensor, "P 4"]:
+def chained_accuracy(hits: Float[Tensor, "B L K"], eligible: Bool[Tensor, "B L"]) -> Float[Tensor, "P 4"]:
     """P(y_1..y_n), n = 1..4, from the chance of each prefix of each unit.
 
     Draws of successive units are independent under teacher forcing, so the product of unbiased estimates is

@@ -8,6 +8,7 @@ from typing import final
 
 from calmkit.generation import generate
 from calmkit.interfaces import IterativeHead, Sampler
+from calmkit.metrics.sampler_use import SamplerUse
 from calmkit.model import CalmModel
 
 
@@ -22,6 +23,8 @@ class Throughput:
         network_calls_per_draw: Calls of the head's network for one draw; None for an adaptive solver.
         tokens: Tokens the figures rest on.
         seconds: Time they took.
+        level: Mean level of agreement that the sampler reached (`Choice.level`); None where it never did.
+        fallback_share: Share of the units for which it fell back.
     """
 
     tokens_per_second: float
@@ -29,6 +32,8 @@ class Throughput:
     network_calls_per_draw: int | None
     tokens: int
     seconds: float
+    level: float | None = None
+    fallback_share: float = 0.0
 
     @property
     def network_calls_per_unit(self) -> float | None:
@@ -70,16 +75,21 @@ def measure_throughput(
     prompts: list[list[int]] = [[] for _ in range(rows)]
     for _ in generate(model, prompts, sampler, max_units=2, seed=seed):
         pass
-    steps = written = draws = 0
+    steps, use = 0, SamplerUse()
     begin = time.perf_counter()
     while steps < units:
         for unit in generate(model, prompts, sampler, max_units=units - steps, seed=seed):
             steps += 1
-            written += int((unit.draws > 0).sum())  # reading a number also waits for the device
-            draws += int(unit.draws.sum())
+            use.add(unit.draws, unit.level)  # reading a number also waits for the device
         seed += 1
     seconds = time.perf_counter() - begin
-    tokens = written * model.chunk_size
+    tokens = use.units * model.chunk_size
     return Throughput(
-        tokens / seconds, draws / written, network_calls_per_draw(model, sampler), tokens, seconds
+        tokens / seconds,
+        use.draws_per_unit,
+        network_calls_per_draw(model, sampler),
+        tokens,
+        seconds,
+        use.level,
+        use.fallback_share,
     )

@@ -39,25 +39,36 @@ def assemble(recipe: Recipe, manager: Manager, vocab_size: int, eos_id: int) -> 
     ]
     if problems:
         raise RecipeError(problems)
-    sizes = {
-        "hidden_dim": backbone.hidden_dim,
-        "event": autoencoder.event,
-        "chunk_size": autoencoder.chunk_size,
-        "vocab_size": vocab_size,
-    }
+    sizes = sizes_of(autoencoder, backbone, vocab_size)
     embedder: Embedder = build_part(recipe, manager, "embedder", **sizes)
     head: GenerativeHead = build_part(recipe, manager, "head", **sizes)
     return CalmModel(autoencoder, embedder, backbone, head, eos_id=eos_id, predict_first=recipe.predict_first)
 
 
-def build_sampler(recipe: Recipe, manager: Manager) -> Sampler:
+def sizes_of(autoencoder: Autoencoder, backbone: Backbone, vocab_size: int) -> dict[str, Any]:
+    """What the assembler hands to parts, by the names of `calmkit.registry.KINDS`."""
+    return {
+        "hidden_dim": backbone.hidden_dim,
+        "event": autoencoder.event,
+        "chunk_size": autoencoder.chunk_size,
+        "vocab_size": vocab_size,
+    }
+
+
+def build_sampler(recipe: Recipe, manager: Manager, head: GenerativeHead | None = None) -> Sampler:
     """The sampler of a recipe.
+
+    Args:
+        recipe: What to build.
+        manager: Where parts are looked up.
+        head: Of the recipe, with or without numbers, to be asked whether it can do what the sampler asks for;
+            None: only what its class states is checked.
 
     Raises:
         RecipeError: CK145 it refuses its settings, CK143 the head does not honour what it asks for.
     """
     sampler: Sampler = build_part(recipe, manager, "sampler")
-    problems = [*sampler_fits(recipe, manager, sampler)]
+    problems = [*sampler_fits(recipe, manager, sampler, head)]
     if problems:
         raise RecipeError(problems)
     return sampler
@@ -65,6 +76,8 @@ def build_sampler(recipe: Recipe, manager: Manager) -> Sampler:
 
 def validate(recipe: Recipe, manager: Manager) -> CalmModel:
     """Refuse a recipe that cannot be trained, before any data is read.
+
+    A tokenizer whose `vocab_size` the recipe states is not read either.
 
     Returns:
         The model on the meta device: all shapes, no numbers.
@@ -83,7 +96,7 @@ def validate(recipe: Recipe, manager: Manager) -> CalmModel:
 
     gathered(lambda: build_corpus(recipe, manager))
     model: CalmModel | None = gathered(lambda: _model_of_shapes(recipe, manager))
-    gathered(lambda: build_sampler(recipe, manager))
+    gathered(lambda: build_sampler(recipe, manager, None if model is None else model.head))
     problems += runs_are_there(recipe)
     if model is not None:
         problems += stages_fit(recipe, model.autoencoder)
@@ -95,6 +108,6 @@ def validate(recipe: Recipe, manager: Manager) -> CalmModel:
 def _model_of_shapes(recipe: Recipe, manager: Manager) -> CalmModel:
     tokenizer = build_tokenizer(recipe, manager)
     with refusals(recipe, "tokenizer"):  # one that lies in a file is read when it is first asked
-        vocab_size, eos_id = tokenizer.vocab_size, tokenizer.eos_id
+        vocab_size = tokenizer.vocab_size
     with shapes_only():
-        return assemble(recipe, manager, vocab_size, eos_id)
+        return assemble(recipe, manager, vocab_size, eos_id=0)  # no shape depends on which id that is

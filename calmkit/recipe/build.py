@@ -48,6 +48,25 @@ def build_recipe(tree: Keys, manager: Manager, source: Source) -> Recipe:
     return Recipe(**{**fields, "source": source})
 
 
+def build_part_spec(section: str, node: Keys, manager: Manager) -> PartSpec:
+    """A part's section that stands alone, such as one of a list of samplers.
+
+    Args:
+        section: Its name in a recipe, such as `sampler`.
+        node: Name and settings.
+        manager: Where parts are looked up.
+
+    Raises:
+        RecipeError: CK120, CK130 to CK132, all of them at once.
+    """
+    builder = _Builder(manager)
+    spec = builder.named_part(section, node)
+    if builder.problems:
+        raise RecipeError(builder.problems)
+    assert isinstance(spec, PartSpec)
+    return spec
+
+
 class _Builder:
     """Walks a tree beside the schema and gathers what is wrong."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from calmkit.interfaces import Autoencoder, Embedder, GenerativeHead, Sampler
+from calmkit.interfaces import Autoencoder, Embedder, GenerativeHead, IterativeHead, Sampler
 from calmkit.recipe.errors import Problem
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
@@ -50,12 +51,22 @@ def embedder_fits(recipe: Recipe, manager: Manager, autoencoder: Autoencoder) ->
         )
 
 
-def sampler_fits(recipe: Recipe, manager: Manager, sampler: Sampler) -> Iterator[Problem]:
-    """CK143: the head honours what the sampler asks of it."""
-    head = recipe.head.name
+def sampler_fits(
+    recipe: Recipe, manager: Manager, sampler: Sampler, built: GenerativeHead | None
+) -> Iterator[Problem]:
+    """CK143: the head honours what the sampler asks of it, and an iterative one that is built can do it."""
+    head, asked = recipe.head.name, sampler.options.set_fields()
     honoured = _head(manager, head).info.options
-    for option in sorted(sampler.options.set_fields() - honoured):
-        key = f"sampler.{option}" if option in recipe.sampler.options else "sampler"
+    if asked and asked <= honoured and isinstance(built, IterativeHead):
+        try:
+            built.network_calls(sampler.options)
+        except ValueError as error:
+            key = _setting_named(recipe, sampler, str(error))
+            told = str(error).removeprefix(f"{head}: ")
+            message = f"sampler '{recipe.sampler.name}' asks head '{head}' for what it can't do: {told}"
+            yield Problem("CK143", message, recipe.source.mark(key), key)
+    for option in sorted(asked - honoured):
+        key = _setting_of(recipe, option)
         takes = ", ".join(sorted(honoured - {"generator"})) or "none"
         yield Problem(
             "CK143",
@@ -91,6 +102,21 @@ def runs_are_there(recipe: Recipe) -> Iterator[Problem]:
         if section is not None and section.init_from is not None and not Path(section.init_from).exists():
             message = f"{key} '{section.init_from}' is not there"
             yield Problem("CK146", message, recipe.source.mark(key), key, "name a run folder")
+
+
+def _setting_of(recipe: Recipe, option: str) -> str:
+    """The key of the sampler's setting behind an option of a draw."""
+    # the sampler's setting for the head's temperature is head_temperature, beside one of its own
+    given = [name for name in (f"head_{option}", option) if name in recipe.sampler.options]
+    return f"sampler.{given[0]}" if given else "sampler"
+
+
+def _setting_named(recipe: Recipe, sampler: Sampler, message: str) -> str:
+    """The key of the first option that a head's refusal names, of those that the sampler set; else of any."""
+    asked = sampler.options.set_fields() - {"generator"}
+    words = ["solver" if word == "scheduler" else word for word in re.findall(r"\w+", message)]
+    named = next((word for word in [*words, *sorted(asked, reverse=True)] if word in asked), None)
+    return _setting_of(recipe, named) if named else "sampler"
 
 
 def _head(manager: Manager, name: str) -> type[GenerativeHead]:

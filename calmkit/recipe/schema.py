@@ -37,6 +37,10 @@ class Like:
         return self.examples
 
 
+NAME = Like(
+    "tiny/energy, a path inside the folder runs",
+    r"(?!\.{1,2}(/|$))[^/\\\0]+(/(?!\.{1,2}(/|$))[^/\\\0]+)*",
+)
 DEVICES = Like("auto, -1, 2 or 0,1", r"auto|-1|[1-9]\d*|\d+(,\d+)+|\d+,")
 
 
@@ -217,7 +221,7 @@ class Recipe:
     """All that a run is made of. `calmkit.recipe.load.load_recipe` reads one."""
 
     calmkit: int = VERSION
-    name: str
+    name: str = field(metadata={"like": NAME})
     description: str = ""
     seed: int = bounded(1, least=0)
     data: DataSection

@@ -26,16 +26,27 @@ def expected_brier(p: list[float], q: list[float], num_draws: int) -> Tensor:
 
 
 @pytest.mark.parametrize("num_draws", [2, 3, 4])
-def test_the_estimator_is_unbiased_for_any_number_of_draws(num_draws: int) -> None:
-    # 2 (.7 * .6 + .3 * .4) - (.49 + .09) = .5: the golden case; the other three tokens are certain
+def test_brier_lm_estimator_is_unbiased_for_any_number_of_draws(num_draws: int) -> None:
+    # E = 2 sum p q - sum p^2 = 2 (.7 * .6 + .3 * .4) - (.49 + .09) = .5; the other three tokens are certain
     assert torch.allclose(expected_brier([0.7, 0.3], [0.6, 0.4], num_draws), torch.full((4,), 0.5))
 
 
-def test_the_score_is_best_at_the_truth() -> None:
+def test_brier_lm_is_best_at_the_truth() -> None:
     at_truth = expected_brier([0.6, 0.4], [0.6, 0.4], 2)[0]
     assert at_truth.item() == pytest.approx(0.52)
     for p in (0.5, 0.59, 0.61, 0.7):
         assert expected_brier([p, 1 - p], [0.6, 0.4], 2)[0] < at_truth
+
+
+def test_brier_lm_of_certain_answers() -> None:
+    """Draws that are always right score 1 for every n, and 100; always one wrong answer: 2 * 0 - 1, and 0."""
+    truth = torch.randint(5, (6, 4))
+    for draws, brier, score in ((truth, 1.0, 100.0), ((truth + 1) % 5, -1.0, 0.0)):
+        accuracy, collision = brier_terms(draws.expand(3, 6, 4), truth)
+        assert torch.equal(2 * accuracy - collision, torch.full((6, 4), brier))
+        metric = BrierLM()
+        metric.update(accuracy, collision, torch.arange(6))
+        assert metric.compute()["brier_lm"].item() == score
 
 
 def test_terms_count_prefixes_over_all_pairs() -> None:

@@ -102,14 +102,14 @@ def test_shapes_only_does_not_wake_the_compiler() -> None:
         (
             ["sampler=direct"],
             "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide'\n"
-            "  --> base.yaml:11:23  (sampler.temperature)\n"
-            "  help: options of head 'wide': none; sampler.temperature=null asks for nothing",
+            "  --> base.yaml:11:23  (sampler.head_temperature)\n"
+            "  help: options of head 'wide': none; sampler.head_temperature=null asks for nothing",
         ),
         (
             ["head=narrow", "sampler=direct", "sampler.num_steps=4"],
             "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'narrow'\n"
-            "  --> base.yaml:11:23  (sampler.temperature)\n"
-            "  help: options of head 'narrow': num_steps; sampler.temperature=null asks for nothing",
+            "  --> base.yaml:11:23  (sampler.head_temperature)\n"
+            "  help: options of head 'narrow': num_steps; sampler.head_temperature=null asks for nothing",
         ),
         (
             ["autoencoder=ids", "head=ids"],
@@ -150,8 +150,8 @@ def test_shapes_only_does_not_wake_the_compiler() -> None:
             "error[CK140]: data.sequence_length 3 is no multiple of the autoencoder's chunk size 4\n"
             "  --> command line (data.sequence_length=3)\n  help: the nearest: 4\n"
             "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide'\n"
-            "  --> base.yaml:11:23  (sampler.temperature)\n"
-            "  help: options of head 'wide': none; sampler.temperature=null asks for nothing",
+            "  --> base.yaml:11:23  (sampler.head_temperature)\n"
+            "  help: options of head 'wide': none; sampler.head_temperature=null asks for nothing",
         ),
     ],
 )
@@ -161,7 +161,7 @@ def test_refused(overrides: list[str], said: str) -> None:
 
 def test_a_sampler_gets_its_options() -> None:
     manager = fake_manager()
-    overrides = ["head=narrow", "sampler=direct", "sampler.temperature=null", "sampler.num_steps=4"]
+    overrides = ["head=narrow", "sampler=direct", "sampler.head_temperature=null", "sampler.num_steps=4"]
     sampler = build_sampler(load_recipe("base.yaml", overrides, manager), manager)
     assert sampler.options.set_fields() == {"num_steps"}
     assert sampler.options.num_steps == 4

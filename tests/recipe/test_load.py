@@ -136,10 +136,10 @@ def test_swap_drops_a_value_that_does_not_fit(base: Path) -> None:
 def test_swap_in_a_child(base: Path) -> None:
     recipe = load(child("extends: base.yaml\nhead: {name: narrow, num_steps: 3}\nsampler: direct\n"))
     assert recipe.head == PartSpec("narrow", {"num_targets": 7, "num_steps": 3, "label": "flow"})
-    assert recipe.sampler == PartSpec("direct", {"temperature": 0.25, "num_steps": None})
+    assert recipe.sampler == PartSpec("direct", {"head_temperature": 0.25, "num_steps": None})
     assert recipe.source.notes == (
         "head: wide -> narrow; keeps num_targets=7; drops num_draws=5",
-        "sampler: vote -> direct; keeps temperature=0.25; drops candidates=20",
+        "sampler: vote -> direct; keeps head_temperature=0.25; drops candidates=20",
     )
 
 

@@ -1,0 +1,264 @@
+"""plan: what a recipe costs before it runs: parameters, FLOPs, tokens, memory, disk.
+
+The model is built on the meta device, so no weight is made and nothing is read or fetched. A part that does
+not state its FLOPs (`calmkit.interfaces.flops`) is the exception: it alone is built for real and measured.
+
+Source: Shao et al., Continuous Autoregressive Language Models, 2025, Table 1. https://arxiv.org/abs/2510.27688
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from calmkit.interfaces import StatesDraws
+from calmkit.metrics.flops import FlopCount, autoencoder_train_flops, count_flops, states_flops
+from calmkit.model import CalmModel
+from calmkit.recipe.assemble import build_sampler, sizes_of, validate
+from calmkit.recipe.errors import refuse
+from calmkit.recipe.parts import build_part, build_tokenizer
+from calmkit.recipe.schema import AutoencoderStage, LmStage, Recipe, TrainerSection
+from calmkit.registry import Manager
+
+BYTES = {"64-true": 8, "bf16-true": 2, "16-true": 2}  # of a weight; every other precision keeps float32
+MOMENTS = 2  # of AdamW, for each trained weight
+NOT_COUNTED = (
+    "activations, which depend on kernels and on what is recomputed; buffers of collectives; the tokenised "
+    "corpus beyond its bytes per token, since only reading it tells its length"
+)
+
+
+@final
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of training. Memory is that of each device: all of it, as DDP holds it.
+
+    Attributes:
+        steps: Of the optimiser; 0 where the stage takes over a finished autoencoder.
+        devices: That share a step.
+        rows_per_step: Over all devices and accumulated batches.
+        tokens_per_step: The same in tokens.
+        train_flops: Part -> FLOPs of the whole stage.
+        weights: Bytes of all weights, the frozen ones too.
+        gradients: Bytes.
+        moments: Bytes of AdamW's two.
+    """
+
+    steps: int
+    devices: int
+    rows_per_step: int
+    tokens_per_step: int
+    train_flops: Mapping[str, int]
+    weights: int
+    gradients: int
+    moments: int
+
+    @property
+    def tokens(self) -> int:
+        """Of the whole stage."""
+        return self.steps * self.tokens_per_step
+
+    @property
+    def checkpoint(self) -> int:
+        """Bytes on disk: weights and moments; 0 where nothing is trained."""
+        return self.weights + self.moments if self.steps else 0
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe costs.
+
+    Attributes:
+        name: Of the recipe.
+        parameters_by_part: Part -> parameters.
+        stages: `autoencoder` and `lm`, those there are.
+        inference: Part -> FLOPs per token written, with one draw per unit, at a context of a whole row; None
+            where no formula can say it (an adaptive solver).
+        sampler: Name of the recipe's sampler.
+        draws_per_unit: Its draws; None where they depend on what is drawn.
+        sampler_flops_per_token: FLOPs per token with that sampler; None where they are not known.
+        model_bytes: Of the finished model on disk.
+        bytes_per_token: Of the tokenised corpus on disk.
+    """
+
+    name: str
+    parameters_by_part: Mapping[str, int]
+    stages: Mapping[str, StagePlan]
+    inference: Mapping[str, float | None]
+    sampler: str
+    draws_per_unit: int | None
+    sampler_flops_per_token: float | None
+    model_bytes: int
+    bytes_per_token: int
+
+    @property
+    def parameters(self) -> int:
+        """Those of stage 2, without the frozen autoencoder; the autoencoder's where it is trained alone."""
+        first = self.parameters_by_part["autoencoder"]
+        return sum(self.parameters_by_part.values()) - first if "lm" in self.stages else first
+
+    @property
+    def train_flops(self) -> int:
+        """Of all stages."""
+        return sum(sum(stage.train_flops.values()) for stage in self.stages.values())
+
+    @property
+    def run_bytes(self) -> int:
+        """Most bytes of a run on disk: model, a checkpoint per stage, one more while it is replaced."""
+        checkpoints = [stage.checkpoint for stage in self.stages.values()]
+        return self.model_bytes + sum(checkpoints) + max(checkpoints)
+
+    @property
+    def inference_flops_per_token(self) -> float | None:
+        """With one draw per unit."""
+        return _total(self.inference)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {
+            "name": self.name,
+            "parameters": self.parameters,
+            "train_flops": self.train_flops,
+            "inference_flops_per_token": self.inference_flops_per_token,
+            "parameters_by_part": dict(self.parameters_by_part),
+            "inference_flops_per_token_by_part": dict(self.inference),
+            "sampler": {
+                "name": self.sampler,
+                "draws_per_unit": self.draws_per_unit,
+                "inference_flops_per_token": self.sampler_flops_per_token,
+            },
+            "stages": {name: _stage_dict(stage) for name, stage in self.stages.items()},
+            "disk": {
+                "model_bytes": self.model_bytes,
+                "run_bytes": self.run_bytes,
+                "corpus_bytes_per_token": self.bytes_per_token,
+            },
+            "not_counted": NOT_COUNTED,
+        }
+
+
+def plan(recipe: Recipe, manager: Manager) -> Plan:
+    """What a recipe costs.
+
+    Args:
+        recipe: From `load_recipe`.
+        manager: Where parts are looked up.
+
+    Raises:
+        RecipeError: If the recipe can't be trained (CK133, CK140 to CK146); CK146 also for a tokenizer that
+            must be fetched to know its size, since `tokenizer.vocab_size` does not state it.
+    """
+    model = validate(recipe, manager)
+    vocab_size = build_tokenizer(recipe, manager).vocab_size
+    _build_what_is_measured(model, recipe, manager, vocab_size)
+    units = recipe.data.sequence_length // model.chunk_size
+    if units < 2:
+        key, least = "data.sequence_length", 2 * model.chunk_size
+        message = f"{key} must be at least two units of {model.chunk_size}, got {recipe.data.sequence_length}"
+        raise refuse("CK133", message, recipe.source.mark(key), key, f"{least} would do")
+    sampler = build_sampler(recipe, manager)
+    draws = sampler.draws_per_unit() if isinstance(sampler, StatesDraws) else None
+    one = count_flops(model, units)
+    chosen = None if draws is None else count_flops(model, units, draws, sampler.options)
+    size = BYTES.get(recipe.trainer.precision, 4)
+    return Plan(
+        name=recipe.name,
+        parameters_by_part={name: _count(part) for name, part in model.named_children()},
+        stages=_stages(recipe, model, one, units, vocab_size),
+        inference={k: None if n is None else n / model.chunk_size for k, n in one.inference.items()},
+        sampler=recipe.sampler.name,
+        draws_per_unit=draws,
+        sampler_flops_per_token=None if chosen is None else chosen.inference_per_token,
+        model_bytes=size * _count(model if recipe.stages.lm else model.autoencoder),
+        bytes_per_token=2 if vocab_size <= 2**16 else 4,
+    )
+
+
+def count_devices(trainer: TrainerSection) -> int:
+    """Devices that share a step: as the recipe says; for `auto` and -1 those of this machine."""
+    if trainer.devices in ("auto", "-1"):
+        there = trainer.accelerator != "cpu" and torch.accelerator.is_available()
+        per_node = torch.accelerator.device_count() if there else 1
+    else:
+        listed = [device for device in trainer.devices.split(",") if device]
+        per_node = len(listed) if "," in trainer.devices else int(trainer.devices)
+    return per_node * trainer.num_nodes
+
+
+def _stages(
+    recipe: Recipe, model: CalmModel, flops: FlopCount, units: int, vocab_size: int
+) -> dict[str, StagePlan]:
+    stages: dict[str, StagePlan] = {}
+    first, second = recipe.stages.autoencoder, recipe.stages.lm
+    if first is not None:
+        per_row = 0 if first.init_from else autoencoder_train_flops(model.autoencoder, units, vocab_size)
+        stages["autoencoder"] = _stage(recipe, first, {"autoencoder": per_row}, [model.autoencoder], [])
+    if second is not None:
+        trained = [model.embedder, model.backbone, model.head]
+        stages["lm"] = _stage(recipe, second, flops.training, trained, [model.autoencoder])
+    return stages
+
+
+def _stage(
+    recipe: Recipe,
+    stage: AutoencoderStage | LmStage,
+    per_row: Mapping[str, int],
+    trained: list[nn.Module],
+    frozen: list[nn.Module],
+) -> StagePlan:
+    devices = count_devices(recipe.trainer)
+    rows = stage.batch_size * recipe.trainer.accumulate * devices
+    steps = 0 if isinstance(stage, AutoencoderStage) and stage.init_from else stage.max_steps
+    size = BYTES.get(recipe.trainer.precision, 4)
+    learned, fixed = (size * sum(map(_count, parts)) for parts in (trained, frozen))
+    return StagePlan(
+        steps=steps,
+        devices=devices,
+        rows_per_step=rows,
+        tokens_per_step=rows * recipe.data.sequence_length,
+        train_flops={name: flops * rows * steps for name, flops in per_row.items()},
+        weights=learned + fixed,
+        gradients=learned,
+        moments=MOMENTS * learned,
+    )
+
+
+def _build_what_is_measured(model: CalmModel, recipe: Recipe, manager: Manager, vocab_size: int) -> None:
+    """Real ones in the place of the parts that state nothing; no random number of the caller is used up."""
+    sizes = sizes_of(model.autoencoder, model.backbone, vocab_size)
+    for section, part in list(model.named_children()):
+        if not states_flops(part):
+            with torch.random.fork_rng(devices=[]):
+                setattr(model, section, build_part(recipe, manager, section, **sizes))
+
+
+def _stage_dict(stage: StagePlan) -> dict[str, Any]:
+    return {
+        "steps": stage.steps,
+        "devices": stage.devices,
+        "rows_per_step": stage.rows_per_step,
+        "tokens_per_step": stage.tokens_per_step,
+        "tokens": stage.tokens,
+        "train_flops": sum(stage.train_flops.values()),
+        "train_flops_by_part": dict(stage.train_flops),
+        "memory_per_device": {
+            "weights": stage.weights,
+            "gradients": stage.gradients,
+            "moments": stage.moments,
+        },
+        "checkpoint_bytes": stage.checkpoint,
+    }
+
+
+def _count(part: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
+
+
+def _total(flops: Mapping[str, float | None]) -> float | None:
+    known = [value for value in flops.values() if value is not None]
+    return sum(known) if len(known) == len(flops) else None
