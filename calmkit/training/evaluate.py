@@ -1,7 +1,7 @@
 """evaluate: the numbers of a trained model on held-out text, beside models that only count.
 
-The loss, BrierLM with its interval, reconstruction, speed, and BrierLM of n-gram models counted from the
-same training text at the same positions.
+The loss, BrierLM with its interval, the likelihood of a head that knows it, reconstruction, speed, and
+BrierLM of n-gram models counted from the same training text at the same positions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from calmkit.metrics.throughput import measure_throughput
 from calmkit.model import CalmModel
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.training.ceiling import ceiling_scores
 from calmkit.training.checkpoints import write_json
+from calmkit.training.cores import within_cores
 from calmkit.training.errors import RunFailed
 from calmkit.training.precision import choose_precision
 from calmkit.training.progress import quiet_libraries
@@ -65,6 +67,7 @@ def evaluate(
     if recipe.evaluation == run.recipe(manager).evaluation:  # else they were measured in another way
         scores |= untrained_scores(run)
     scores |= ngram_scores(prepared, data, text_model.model)
+    scores |= ceiling_scores(recipe, manager, prepared, data, text_model.model)
     device = make_trainer(recipe).strategy.root_device
     scores |= speed(text_model.model.to(device), text_model.sampler, manager)
     scores |= reconstruction_scores(run.facts)
@@ -93,7 +96,8 @@ def datamodule(
 def measure(
     recipe: Recipe, model: CalmModel, data: TextDataModule, prefix: str, trainer: pl.Trainer | None = None
 ) -> dict[str, float]:
-    """Held-out `loss` and everything `BrierLM.compute` gives, reduced over the trainer's processes.
+    """Held-out `loss` and everything that `BrierLM.compute` and, for a head with a density,
+    `Likelihood.compute` give, reduced over the trainer's processes.
 
     torch's CPU generator is left as it was, so measuring changes nothing that comes after it.
     """
@@ -154,7 +158,7 @@ def make_trainer(recipe: Recipe, **settings: Any) -> pl.Trainer:
         "logger": False,
     }
     try:
-        return pl.Trainer(**(given | settings))
+        return within_cores(pl.Trainer(**(given | settings)))
     except (MisconfigurationException, ValueError, RuntimeError, ModuleNotFoundError) as error:
         names = ("accelerator", "devices", "strategy", "precision")
         asked = ", ".join(f"{name}={given[name]}" for name in names)
@@ -193,7 +197,7 @@ def ngram_scores(prepared: PreparedData, data: TextDataModule, model: CalmModel)
 
 def speed(model: CalmModel, sampler: Sampler, manager: Manager) -> dict[str, Any]:
     """Tokens per second, draws and network calls per unit: as the recipe samples, and with one plain draw
-    per unit.
+    per unit. Of the recipe's sampler also the level of agreement it reached and how often it fell back.
     """
     was_training = model.training
     model.eval()
@@ -204,6 +208,8 @@ def speed(model: CalmModel, sampler: Sampler, manager: Manager) -> dict[str, Any
         "tokens_per_second": sampled.tokens_per_second,
         "draws_per_unit": sampled.draws_per_unit,
         "network_calls_per_unit": sampled.network_calls_per_unit,
+        "sampler_level": sampled.level,
+        "sampler_fallback_share": sampled.fallback_share,
         "plain_tokens_per_second": plain.tokens_per_second,
         "plain_network_calls_per_unit": plain.network_calls_per_unit,
     }

@@ -224,7 +224,7 @@ def load_run(folder: Path | str, manager: Manager | None = None, overrides: Sequ
     tokenizer = load_tokenizer(run, recipe, manager)
     model = assemble(recipe, manager, tokenizer.vocab_size, tokenizer.eos_id)
     load_weights(run.weights, model)
-    return TextModel(model.eval(), tokenizer, build_sampler(recipe, manager))
+    return TextModel(model.eval(), tokenizer, build_sampler(recipe, manager, model.head))
 
 
 def load_tokenizer(run: Run, recipe: Recipe, manager: Manager) -> Tokenizer:

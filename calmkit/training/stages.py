@@ -20,6 +20,7 @@ from torchmetrics import MeanMetric
 from calmkit.generation import SeededRandomness
 from calmkit.interfaces import Autoencoder
 from calmkit.metrics.brier import BrierLM
+from calmkit.metrics.likelihood import Likelihood, likelihood_kind, unit_nats
 from calmkit.metrics.reconstruction import ReconstructionAccuracy, reconstruct
 from calmkit.metrics.rollout import brier_draws
 from calmkit.model import CalmModel
@@ -149,8 +150,8 @@ class AutoencoderModule(StageModule):
 
 @final
 class LanguageModule(StageModule):
-    """Stage 2: embedder, backbone and head; the autoencoder frozen. Judged by the head's loss and by
-    BrierLM.
+    """Stage 2: embedder, backbone and head; the autoencoder frozen. Judged by the head's loss, by BrierLM,
+    and by its likelihood where the head knows it.
     """
 
     def __init__(
@@ -169,6 +170,8 @@ class LanguageModule(StageModule):
         self.prefix = prefix
         self.brier = BrierLM()
         self.val_loss = MeanMetric()
+        kind = likelihood_kind(model)
+        self.likelihood = None if kind is None else Likelihood(kind, model.chunk_size)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the units that count."""
@@ -178,17 +181,25 @@ class LanguageModule(StageModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The loss and BrierLM of a batch, on randomness of their own: training's stream is not touched."""
+        """Loss, BrierLM and likelihood of a batch, on randomness of their own: training's stream is not
+        touched.
+        """
         chunks, valid = batch["chunks"], batch["valid"]
         with SeededRandomness(self.seed + RANK_STRIDE * self.global_rank + batch_idx, self.device).borrowed():
             per_unit = self.model.loss(chunks, valid).per_unit
             accuracy, collision, rows = brier_draws(self.model, chunks, valid, self.draws)
+            if self.likelihood is not None:
+                kind = self.likelihood.kind
+                self.likelihood.update(*unit_nats(self.model, chunks, valid, kind, self.draws))
         self.val_loss.update(per_unit)
         self.brier.update(accuracy, collision, rows)
 
     def on_validation_epoch_end(self) -> None:
         """Log over all processes."""
         scores = {"loss": self.val_loss.compute(), **self.brier.compute()}
+        if self.likelihood is not None:
+            scores |= self.likelihood.compute()
+            self.likelihood.reset()
         self.log_dict({f"{self.prefix}/{name}": value.float() for name, value in scores.items()})
         self.val_loss.reset()
         self.brier.reset()

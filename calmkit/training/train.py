@@ -21,6 +21,7 @@ from calmkit.recipe.assemble import assemble, build_sampler, validate
 from calmkit.recipe.load import to_yaml
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.training.ceiling import ceiling_scores
 from calmkit.training.checkpoints import (
     load_weights,
     write_json,
@@ -231,8 +232,10 @@ def _evaluate_and_show(
     if not is_rank_zero():
         return
     sampler = build_sampler(recipe, session.manager)
-    scores |= {f"untrained_{name}": value for name, value in untrained.items() if name.startswith("brier_lm")}
+    kept = ("brier_lm", "nll_")
+    scores |= {f"untrained_{name}": value for name, value in untrained.items() if name.startswith(kept)}
     scores |= ngram_scores(session.prepared, data, model)
+    scores |= ceiling_scores(recipe, session.manager, session.prepared, data, model)
     scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
     scores |= reconstruction_scores(facts)
     write_json(session.run.folder / "evaluation.json", scores)
@@ -250,3 +253,9 @@ def _evaluate_and_show(
         f"BrierLM {scores['brier_lm']:.3f} ({interval}) on {scores['units']:.0f} units of held-out text"
     )
     session.say(f"BrierLM of models that only count: {counted}")
+    if "nll_per_token" in scores:
+        session.say(f"{scores['nll_per_token']:.4f} nats per token")
+    if "nll_bound_per_token" in scores:
+        session.say(f"at most {scores['nll_bound_per_token']:.4f} nats per token (an upper bound)")
+    if "ceiling_brier_lm" in scores:
+        session.say(f"BrierLM of the true source, the ceiling: {scores['ceiling_brier_lm']:.3f}")
