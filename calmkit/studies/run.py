@@ -12,39 +12,45 @@ import hashlib
 import json
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from calmkit.data.prepare import default_cache, prepare_data
 from calmkit.interfaces import DataError
-from calmkit.metrics.flops import autoencoder_train_flops, count_flops
-from calmkit.recipe.assemble import assemble, validate
+from calmkit.recipe.assemble import validate
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.studies.budget import match_budgets
+from calmkit.studies.relation import CURVE_SCORES, relation
 from calmkit.studies.report import write_report
+from calmkit.studies.sample_cells import sample_cells
 from calmkit.studies.schema import Cell, Study, load_study
 from calmkit.studies.table import as_text
 from calmkit.training.checkpoints import write_json, write_text
 from calmkit.training.errors import RunFailed
-from calmkit.training.evaluate import make_trainer
 from calmkit.training.progress import Say, said_once
 from calmkit.training.run import Run, agreed_folder, git_state, is_rank_zero, wait_for_all
 from calmkit.training.train import train
 
-CURVE_POINTS = 8
 STUDY_FOLDER_OF_RANK_ZERO = "CALMKIT_STUDY_FOLDER"
 
 
 def run_study(
-    name_or_path: str, *, out: Path | None = None, say: Say = print, manager: Manager | None = None
+    name_or_path: str,
+    *,
+    overrides: Sequence[str] = (),
+    out: Path | None = None,
+    say: Say = print,
+    manager: Manager | None = None,
 ) -> Path:
     """Run a study.
 
     Args:
         name_or_path: A shipped study (`quickstart`) or a file.
+        overrides: Laid over the base recipe of every cell, such as `data.train=a.txt`.
         out: Folder for everything; default `runs/studies/<name>/<stamp>/`.
         say: Takes each line of what happens.
         manager: Parts; default all that are installed.
@@ -58,46 +64,67 @@ def run_study(
     """
     began = time.perf_counter()
     manager = manager or make_manager()
-    study = load_study(name_or_path, manager)
+    study = load_study(name_or_path, manager, overrides)
     for cell in study.cells:
         validate(cell.recipe, manager)
     say = said_once(say)
+    folder = _open_folder(study, out)
+    say(f"study {study.name}: {len(study.cells)} models, matched by {study.match_by}; {folder}")
+    cells = match_budgets(study, list(study.cells), manager, say)
+    results, failed = _train_cells(study, cells, folder, manager, say)
+    if is_rank_zero():
+        asked = _asked_for(study, results, folder, manager, say)
+        wait_for_all()
+        summary = _summary(study, results, list(failed), time.perf_counter() - began) | asked
+        _write_results(summary, folder, say)
+    else:
+        wait_for_all()
+    if failed and is_rank_zero():
+        told = "; ".join(f"{label} ({_in_words(error)})" for label, error in failed.items())
+        last = list(failed.values())[-1]
+        raise RunFailed(f"{len(failed)} of {len(cells)} cells failed: {told}.", folder) from last
+    return folder
+
+
+def _open_folder(study: Study, out: Path | None) -> Path:
+    """The folder of this run, the same in every process, with the study's text in it."""
     stamped = Path("runs") / "studies" / study.name / time.strftime("%Y%m%d-%H%M%S")
     folder = out or agreed_folder(lambda: stamped, STUDY_FOLDER_OF_RANK_ZERO)
     if is_rank_zero():
         if (folder / "results.json").exists():
             raise RunFailed(f"{folder} already holds a study; name another folder with --out, or delete it.")
         write_text(folder / "study.yaml", study.text)
-    say(f"study {study.name}: {len(study.cells)} models, matched by {study.match_by}; {folder}")
-    cells = _match_budgets(study, list(study.cells), manager, say)
-    results, failed = _train_cells(study, cells, folder, manager, say)
-    wait_for_all()
-    if not is_rank_zero():
-        return folder
-    summary = {
+    return folder
+
+
+def _summary(
+    study: Study, results: list[dict[str, Any]], failed: list[str], seconds: float
+) -> dict[str, Any]:
+    """What `results.json` says of the whole."""
+    return {
         "study": study.name,
         "description": study.description,
         "base": study.base,
         "matched_by": study.match_by,
         "baseline": study.baseline,
+        "overrides": list(study.overrides),
         "commit": git_state(),
         "hardware": hardware(),
-        "seconds": time.perf_counter() - began,
-        "failed": list(failed),
+        "seconds": seconds,
+        "failed": failed,
         "cells": results,
     }
+
+
+def _write_results(summary: dict[str, Any], folder: Path, say: Say) -> None:
+    """`results.json`, and where a cell ended well the table and the report."""
     write_json(folder / "results.json", summary)
-    if results:
+    if summary["cells"]:
         table = as_text(summary)
         write_text(folder / "table.txt", table)
         write_report(summary, folder / "report.html")
         say(table)
         say(f"report: {folder / 'report.html'}")
-    if failed:
-        told = "; ".join(f"{label} ({_in_words(error)})" for label, error in failed.items())
-        last = list(failed.values())[-1]
-        raise RunFailed(f"{len(failed)} of {len(cells)} cells failed: {told}.", folder) from last
-    return folder
 
 
 def _train_cells(
@@ -119,6 +146,18 @@ def _train_cells(
             failed[cell.label] = error
             say(f"failed: {cell.label}: {_in_words(error)}")
     return results, failed
+
+
+def _asked_for(
+    study: Study, results: list[dict[str, Any]], folder: Path, manager: Manager, say: Say
+) -> dict[str, Any]:
+    """`relation` and `sampling`, where the study asks for them."""
+    found: dict[str, Any] = {}
+    if study.relate is not None and results:
+        found["relation"] = relation(results, study.relate)
+    if study.sampling is not None and results:
+        found["sampling"] = sample_cells(study.sampling, results, folder, manager, say)
+    return found
 
 
 def _in_words(error: Exception) -> str:
@@ -157,20 +196,23 @@ def cell_result(cell: Cell, run: Run, folder: Path) -> dict[str, Any]:
 
 
 def _curve(run: Run, facts: dict[str, Any], evaluation: dict[str, Any]) -> list[dict[str, int | float]]:
-    """BrierLM on the way: step, training FLOPs of the second stage, score; the untrained model first."""
+    """The scores on the way: step, training FLOPs of the second stage, BrierLM, nats per token where they are
+    known; the untrained model first.
+    """
     per_step = facts["lm_train_flops"] / facts["lm_steps"]
     points: list[dict[str, int | float]] = []
-    if "untrained_brier_lm" in evaluation:
-        points.append({"step": 0, "flops": 0.0, "brier_lm": evaluation["untrained_brier_lm"]})
+    before = {name: evaluation.get(f"untrained_{name}") for name in CURVE_SCORES}
+    if before["brier_lm"] is not None:
+        known = {name: value for name, value in before.items() if value is not None}
+        points.append({"step": 0, "flops": 0.0, **known})
     if not (run.folder / "metrics.csv").exists():  # a study without the csv logger has no curves
         return points
     with (run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row.get("lm/val/brier_lm"):
                 step = int(row["step"]) + 1
-                points.append(
-                    {"step": step, "flops": step * per_step, "brier_lm": float(row["lm/val/brier_lm"])}
-                )
+                known = {name: float(v) for name in CURVE_SCORES if (v := row.get(f"lm/val/{name}"))}
+                points.append({"step": step, "flops": step * per_step, **known})
     return points
 
 
@@ -219,50 +261,6 @@ def _autoencoder_key(recipe: Recipe) -> str:
         [dataclasses.asdict(x) if dataclasses.is_dataclass(x) else x for x in made_of], sort_keys=True
     )  # type: ignore[arg-type]
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
-
-
-def _match_budgets(study: Study, cells: list[Cell], manager: Manager, say: Say) -> list[Cell]:
-    """Give each cell the steps that cost what the baseline costs, autoencoders included."""
-    if study.match_by == "steps":
-        return cells
-    costs = {cell.label: _cost(cell.recipe, manager) for cell in cells}
-    baseline = next(cell for cell in cells if cell.label == study.baseline)
-    assert baseline.recipe.stages.lm is not None
-    per_step, fixed = costs[study.baseline]
-    budget = per_step * baseline.recipe.stages.lm.max_steps + fixed
-    say(f"budget: {budget / 1e12:.2f} TFLOPs of training each, the autoencoder's {fixed / 1e12:.2f} included")
-    matched = []
-    for cell in cells:
-        stage = cell.recipe.stages.lm
-        per_step, fixed = costs[cell.label]
-        steps = round((budget - fixed) / per_step)
-        if stage is None or steps < 1:
-            raise RunFailed(
-                f"The cell '{cell.label}' can't be matched: its autoencoder alone costs the whole budget."
-            )
-        stage = dataclasses.replace(stage, max_steps=steps, eval_every=max(1, steps // CURVE_POINTS))
-        stages = dataclasses.replace(cell.recipe.stages, lm=stage)
-        matched.append(dataclasses.replace(cell, recipe=dataclasses.replace(cell.recipe, stages=stages)))
-    return matched
-
-
-def _cost(recipe: Recipe, manager: Manager) -> tuple[int, int]:
-    """Training FLOPs of one step of stage 2, and of the whole of stage 1."""
-    corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
-    tokenizer = manager.build("tokenizers", recipe.tokenizer.name, recipe.tokenizer.options)
-    ready = prepare_data(corpus, tokenizer, default_cache()).tokenizer
-    model = assemble(recipe, manager, ready.vocab_size, ready.eos_id)
-    units = recipe.data.sequence_length // model.chunk_size
-    assert recipe.stages.lm is not None
-    batches = recipe.trainer.accumulate * make_trainer(recipe).world_size
-    per_step = count_flops(model, units).total * recipe.stages.lm.batch_size * batches
-    first = recipe.stages.autoencoder
-    if first is None:
-        return per_step, 0
-    if first.init_from:
-        return per_step, Run(Path(first.init_from)).facts.get("autoencoder_train_flops", 0)
-    per_row = autoencoder_train_flops(model.autoencoder.requires_grad_(True), units, ready.vocab_size)
-    return per_step, per_row * first.max_steps * first.batch_size * batches
 
 
 def _slug(label: str) -> str:

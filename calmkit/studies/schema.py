@@ -1,20 +1,38 @@
-"""Study: a base recipe, a grid of axes over it, what is shared, and what is matched."""
+"""Study: a base recipe, a grid of axes over it, what is shared, what is matched, and what is asked of it."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from calmkit.recipe.errors import Mark, refuse, suggest
 from calmkit.recipe.load import find_recipe, load_recipe
-from calmkit.recipe.schema import Recipe
+from calmkit.recipe.schema import NAME, Recipe
 from calmkit.recipe.tree import Items, Keys, Node, Scalar, parse
 from calmkit.registry import Manager
+from calmkit.studies.relation import Relate, read_relate
+from calmkit.studies.sampling import SamplingWish, read_sampling, refuse_impossible
 
 VERSION = "1"
 LABEL = "label"
-KEYS = ("calmkit_study", "name", "description", "base", "share", "match", "grid", "set", "seeds", "baseline")
+KEYS = (
+    "calmkit_study",
+    "name",
+    "description",
+    "base",
+    "share",
+    "match",
+    "grid",
+    "set",
+    "seeds",
+    "baseline",
+    "relate",
+    "samplers",
+    "sampling_units",
+)
 SHARED = ("autoencoder",)
 MATCHED = ("train_flops", "steps")
 
@@ -37,6 +55,9 @@ class Study:
         match_by: `train_flops`: every cell trains for the FLOPs of the baseline's budget, its autoencoder
             included.
         baseline: Label of the cell that sets the budget and is compared against.
+        relate: Which two measures of the points on the way are set against each other.
+        sampling: Samplers that every trained cell is measured under.
+        overrides: From the command line, laid over the base of every cell.
     """
 
     name: str
@@ -47,17 +68,50 @@ class Study:
     cells: tuple[Cell, ...]
     baseline: str
     text: str
+    relate: Relate | None = None
+    sampling: SamplingWish | None = None
+    overrides: tuple[str, ...] = ()
 
 
-def load_study(name_or_path: str, manager: Manager) -> Study:
+def load_study(name_or_path: str, manager: Manager, overrides: Sequence[str] = ()) -> Study:
     """Read a study and all its cells.
 
+    Args:
+        name_or_path: A shipped study or a file.
+        manager: Parts.
+        overrides: Of the base recipe, such as `data.train=a.txt`; they come after the study's `set` and
+            before what its grid varies.
+
     Raises:
-        RecipeError: For the study's own keys, and for any cell's recipe.
+        RecipeError: For the study's own keys, for any cell's recipe, and for an override of what the grid
+            varies.
     """
     path = _find(name_or_path)
     text = _read(path)
-    root = parse(text, str(path))
+    root = _checked_keys(parse(text, str(path)), path)
+    base = _text(root, "base")
+    if base.endswith((".yaml", ".yml")):
+        base = str(path.parent / base)  # as `extends` of a recipe: beside the file that names it
+    cells = _cells(root, base, manager, overrides)
+    sampling = read_sampling(root, manager)
+    refuse_impossible(sampling, root, [cell.recipe for cell in cells], manager)
+    return Study(
+        name=_name(root),
+        description=_text(root, "description") if "description" in root.nodes else "",
+        base=base,
+        share=_one_of(root, "share", SHARED),
+        match_by=_match(root),
+        cells=cells,
+        baseline=_baseline(root, [cell.label for cell in cells]),
+        text=text,
+        relate=read_relate(root),
+        sampling=sampling,
+        overrides=tuple(overrides),
+    )
+
+
+def _checked_keys(root: Node, path: Path) -> Keys:
+    """The study as a mapping whose keys are known, with those it can't do without, of this version."""
     if not isinstance(root, Keys):
         raise refuse("CK101", "a study is a mapping of keys", Mark(str(path), 1, 1))
     for key in root.nodes:
@@ -76,16 +130,16 @@ def load_study(name_or_path: str, manager: Manager) -> Study:
         raise refuse(
             "CK105", f"this calmkit reads studies of version {VERSION}", root.key_marks["calmkit_study"]
         )
-    base = _text(root, "base")
-    if base.endswith((".yaml", ".yml")):
-        base = str(path.parent / base)  # as `extends` of a recipe: beside the file that names it
-    cells = _cells(root, base, manager)
-    baseline = _text(root, "baseline") if "baseline" in root.nodes else cells[0].label
-    labels = [cell.label for cell in cells]
+    return root
+
+
+def _baseline(root: Keys, labels: list[str]) -> str:
+    """The label of the cell that the others are compared with; no two cells may share one."""
     for label in labels:
         if labels.count(label) > 1:
             message = f"{labels.count(label)} cells are called '{label}'; give them labels of their own"
             raise refuse("CK133", message, root.key_marks["grid"], "grid")
+    baseline = _text(root, "baseline") if "baseline" in root.nodes else labels[0]
     if baseline not in labels:
         raise refuse(
             "CK133",
@@ -94,19 +148,10 @@ def load_study(name_or_path: str, manager: Manager) -> Study:
             "baseline",
             suggest(baseline, labels, "cells"),
         )
-    return Study(
-        name=_text(root, "name"),
-        description=_text(root, "description") if "description" in root.nodes else "",
-        base=base,
-        share=_one_of(root, "share", SHARED),
-        match_by=_match(root),
-        cells=cells,
-        baseline=baseline,
-        text=text,
-    )
+    return baseline
 
 
-def _cells(root: Keys, base: str, manager: Manager) -> tuple[Cell, ...]:
+def _cells(root: Keys, base: str, manager: Manager, given: Sequence[str]) -> tuple[Cell, ...]:
     grid = root.nodes["grid"]
     if not isinstance(grid, Keys) or not grid.nodes:
         raise refuse(
@@ -125,12 +170,15 @@ def _cells(root: Keys, base: str, manager: Manager) -> tuple[Cell, ...]:
         raise refuse(
             "CK133", "seeds is an empty list", root.key_marks["seeds"], "seeds", "leave it out, or name some"
         )
+    varied = {_key(o) for axis in axes for _, settings in axis for o in settings}
+    _refuse_varied(given, varied | ({"seed"} if "seeds" in root.nodes else set()))
     cells = []
     for seed in seeds:
         for combination in product(*axes):
             label = " ".join(label for label, _ in combination) + (f" seed {seed}" if len(seeds) > 1 else "")
             overrides = [
                 *fixed,
+                *given,
                 *(f"seed={seed}" for _ in [0] if seed),
                 *(o for _, os in combination for o in os),
             ]
@@ -142,6 +190,22 @@ def _cells(root: Keys, base: str, manager: Manager) -> tuple[Cell, ...]:
                 )
             cells.append(Cell(label, recipe, tuple(overrides)))
     return tuple(cells)
+
+
+def _refuse_varied(given: Sequence[str], varied: set[str]) -> None:
+    """An override of a key that the cells set themselves would be lost in silence."""
+    for override in given:
+        if _key(override) in varied:
+            raise refuse(
+                "CK133",
+                f"'{_key(override)}' is what the cells of this study vary",
+                Mark(f"command line ({override})"),
+                help="copy the study's file and change its grid",
+            )
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip().removesuffix(".name")
 
 
 def _value(axis: str, node: Node) -> tuple[str, list[str]]:
@@ -174,6 +238,14 @@ def _flow(node: Node) -> str:
     if isinstance(node, Items):
         return "[" + ", ".join(map(_flow, node.nodes)) + "]"
     return "{" + ", ".join(f"{key}: {_flow(value)}" for key, value in node.nodes.items()) + "}"
+
+
+def _name(root: Keys) -> str:
+    """The study's name, which is also a folder of `runs/studies`."""
+    name = _text(root, "name")
+    if not re.fullmatch(NAME.pattern, name):
+        raise refuse("CK133", f"name must be like {NAME}, got '{name}'", root.key_marks["name"], "name")
+    return name
 
 
 def _text(root: Keys, key: str) -> str:

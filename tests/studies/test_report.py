@@ -100,3 +100,21 @@ def test_the_picture_is_an_svg_with_both_panels(summary: dict[str, Any], tmp_pat
     assert {"a", "b", "BrierLM on held-out text, with 95 % interval"} <= words
     panels = {element.get("id") for element in root.iter()}
     assert {"axes_1", "axes_2"} <= panels
+
+
+def test_the_ceiling_is_drawn_in_both_figures_where_it_is_known(
+    page: Page, summary: dict[str, Any], tmp_path: Path
+) -> None:
+    def words() -> str:
+        write_report(summary, tmp_path / "known.html")
+        return (tmp_path / "known.html").read_text(encoding="utf-8")
+
+    del page
+    assert "ceiling" not in words()
+    best = {f"ceiling_brier_{n}": 0.1 for n in (1, 2, 3, 4)}
+    for one in summary["cells"]:
+        one["evaluation"] |= {"ceiling_brier_lm": 10.0, "ceiling_nll_per_token": 0.5, **best}
+    known = words()
+    assert known.count(">ceiling</text>") == 2  # one label in each figure
+    assert "a (3.00): level with the unigram (2.00), 7.00 below the ceiling (10.00)" in known
+    assert "b (5.00): above the unigram (2.00), 5.00 below the ceiling (10.00)" in known

@@ -10,6 +10,7 @@ from small_runs import workshop
 
 from calmkit.recipe.errors import RecipeError
 from calmkit.registry import make_manager
+from calmkit.studies.relation import Relate
 from calmkit.studies.schema import Study, load_study
 
 HEAD = "calmkit_study: 1\nname: s\nbase: small.yaml\n"
@@ -57,6 +58,50 @@ def test_seeds_multiply_the_cells() -> None:
     assert [cell.label for cell in read(HEAD + "seeds: [7]\ngrid: {head: [flow]}\n").cells] == ["flow"]
 
 
+def test_overrides_come_after_the_settings_of_the_study_and_before_its_grid() -> None:
+    Path("s.yaml").write_text(HEAD + "set: {data.sequence_length: 16}\ngrid: {head: [energy, flow]}\n")
+    study = load_study("s.yaml", make_manager(), ["data.sequence_length=64", "stages.lm.max_steps=3"])
+    assert [cell.overrides for cell in study.cells] == [
+        ("data.sequence_length=16", "data.sequence_length=64", "stages.lm.max_steps=3", f"head={head}")
+        for head in ("energy", "flow")
+    ]
+    assert {cell.recipe.data.sequence_length for cell in study.cells} == {64}
+    assert study.overrides == ("data.sequence_length=64", "stages.lm.max_steps=3")
+
+
+@pytest.mark.parametrize("override", ["head=flow", "head.name=flow", "seed=3", " head = flow"])
+def test_an_override_of_what_the_cells_vary_is_refused(override: str) -> None:
+    Path("s.yaml").write_text(HEAD + "seeds: [1, 2]\ngrid: {head: [energy, flow]}\n")
+    with pytest.raises(RecipeError, match=r"CK133.*what the cells of this study vary"):
+        load_study("s.yaml", make_manager(), [override])
+
+
+def test_what_is_asked_of_the_cells() -> None:
+    text = "relate: {x: nll_per_token, y: brier_lm}\nsamplers: [direct]\nsampling_units: 9\n"
+    study = read(HEAD + "grid: {head: [energy]}\n" + text)
+    assert study.relate == Relate("nll_per_token", "brier_lm")
+    assert study.sampling is not None
+    assert study.sampling.units == 9
+    plain = read(HEAD + "grid: {head: [energy]}\n")
+    assert (plain.relate, plain.sampling, plain.overrides) == (None, None, ())
+
+
+def test_a_sampler_that_no_cell_can_serve_is_refused_when_the_study_is_read() -> None:
+    """Nobody knows the solver foo; euler is flow's alone, so the diffusion cell is left out later."""
+    grid = "grid: {head: [energy, diffusion, flow]}\n"
+    with pytest.raises(RecipeError, match=r"CK143.*head 'diffusion' for what it can't do") as raised:
+        read(HEAD + grid + "samplers: [direct, {name: direct, solver: foo}]\n")
+    assert "s.yaml:5:35  (samplers[1].solver)" in str(raised.value)
+    for solver in ("euler", "ddim"):
+        sampling = read(HEAD + grid + f"samplers: [{{name: direct, solver: {solver}}}]\n").sampling
+        assert sampling is not None
+        assert sampling.samplers[0].stated == {"solver": solver}
+    # where no head offers the option nobody can tell a wrong value; it is left out for every cell
+    assert (
+        read(HEAD + "grid: {head: [energy]}\nsamplers: [{name: direct, solver: foo}]\n").sampling is not None
+    )
+
+
 def test_values_that_are_lists_mappings_or_quoted_text_stay_so() -> None:
     study = read(
         HEAD
@@ -76,9 +121,10 @@ def test_a_base_file_lies_beside_its_study(folder: Path, monkeypatch: pytest.Mon
     assert load_study(str(folder / "s.yaml"), make_manager()).cells[0].recipe.name == "small"
 
 
-def test_the_shipped_study_is_found_by_either_name() -> None:
+def test_the_shipped_studies_are_found_by_either_name() -> None:
     manager = make_manager()
-    assert load_study("quickstart", manager) == load_study("studies/quickstart", manager)
+    for name in ("quickstart", "likelihood", "ranking", "temperature"):
+        assert load_study(name, manager) == load_study(f"studies/{name}", manager)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +139,7 @@ def test_the_shipped_study_is_found_by_either_name() -> None:
         (HEAD + "grid: {head: []}\n", "CK132", "the axis 'head' is a list"),
         (HEAD + "grid: {head: [[energy]]}\n", "CK132", "a scalar or a mapping"),
         (HEAD + "grid: {head: [energy]}\nseeds: 3\n", "CK132", "expected a list"),
+        (HEAD.replace("name: s", "name: ../s") + "grid: {head: [energy]}\n", "CK133", "got '../s'"),
         (HEAD + "grid: {head: [energy]}\nseeds: []\n", "CK133", "seeds is an empty list"),
         (HEAD + "grid: {head: [energy]}\nset: 3\n", "CK132", "expected a mapping"),
         (HEAD + "grid: {head: [energy]}\nshare: [backbone]\n", "CK133", "'backbone' can't be shared"),
@@ -102,6 +149,8 @@ def test_the_shipped_study_is_found_by_either_name() -> None:
         (HEAD + "grid: {head: [energy]}\nset: {stages.lm: null}\n", "CK144", "trains no language model"),
         (HEAD + "grid: {head: [enrgy]}\n", "CK120", "did you mean 'energy'?"),
         (HEAD + "grid: {head: [energy]}\nname: t\n", "CK103", "name"),
+        (HEAD + "grid: {head: [energy]}\nrelate: {x: b, y: brier_lm}\n", "CK133", "s.yaml:5:10  (relate.x)"),
+        (HEAD + "grid: {head: [energy]}\nsamplers: [vot]\n", "CK120", "s.yaml:5:12"),
         ("calmkit_study: 1\nname: s\nbase: nowhere.yaml\ngrid: {head: [energy]}\n", "CK100", "nowhere.yaml"),
     ],
 )

@@ -18,6 +18,7 @@ from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import Context, GenerativeHead, HeadInfo, Posterior, SampleOptions
 from calmkit.recipe.errors import RecipeError
 from calmkit.registry import Manager, Part, make_manager
+from calmkit.studies import budget as budget_module
 from calmkit.studies import run as run_module
 from calmkit.studies.run import run_study
 from calmkit.studies.schema import load_study
@@ -41,6 +42,15 @@ grid:
       autoencoder.chunk_size: 1
       stages.autoencoder: null
 baseline: energy
+"""
+ASKED = """\
+relate: {x: step, y: nats_per_token}
+samplers:
+  - direct
+  - {name: direct, num_steps: 2}
+  - {name: vote, candidates: 3}
+  - {name: direct, head_temperature: 0.5}
+sampling_units: 6
 """
 
 
@@ -78,7 +88,7 @@ def float32() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with workshop(tmp_path_factory.mktemp("study")) as folder:
-        (folder / "s.yaml").write_text(STUDY)
+        (folder / "s.yaml").write_text(STUDY + ASKED)
         yield folder
 
 
@@ -89,7 +99,8 @@ def said() -> list[str]:
 
 @pytest.fixture(scope="module")
 def results(folder: Path, said: list[str]) -> dict[str, Any]:
-    out = run_study(str(folder / "s.yaml"), out=folder / "out", say=said.append)
+    given = ["evaluation.draws=3"]
+    out = run_study(str(folder / "s.yaml"), overrides=given, out=folder / "out", say=said.append)
     return json.loads((out / "results.json").read_text())
 
 
@@ -101,7 +112,9 @@ def test_every_cell_is_there(folder: Path, results: dict[str, Any]) -> None:
         run = Run(folder / "out" / cell["run"])
         assert cell["evaluation"] == run.evaluation
         assert cell["sample"] == (run.folder / "samples.txt").read_text()
-    assert (folder / "out" / "study.yaml").read_text() == STUDY
+        assert run.recipe().evaluation.draws == 3  # the override
+    assert results["overrides"] == ["evaluation.draws=3"]
+    assert (folder / "out" / "study.yaml").read_text() == STUDY + ASKED
 
 
 def test_the_autoencoder_is_trained_once(folder: Path, results: dict[str, Any], said: list[str]) -> None:
@@ -132,6 +145,55 @@ def test_curves(folder: Path, results: dict[str, Any]) -> None:
     scores = [point["brier_lm"] for point in cell["curve"]]
     assert scores[0] == cell["evaluation"]["untrained_brier_lm"]
     assert scores[1:] == column(Run(folder / "out" / "energy"), "lm/val/brier_lm")
+    assert not any(name.startswith("nll") for point in cell["curve"] for name in point)
+
+
+def test_curves_carry_the_likelihood_where_it_is_known(folder: Path, results: dict[str, Any]) -> None:
+    softmax = results["cells"][2]
+    nats = [point["nll_per_token"] for point in softmax["curve"]]
+    assert nats[0] == softmax["evaluation"]["untrained_nll_per_token"]
+    assert nats[1:] == column(Run(folder / "out" / "softmax"), "lm/val/nll_per_token")
+    # one token per unit: the loss is the likelihood
+    assert softmax["evaluation"]["nll_per_token"] == pytest.approx(softmax["evaluation"]["loss"], rel=1e-6)
+
+
+def test_the_relation_is_over_the_points_that_know_both(folder: Path, results: dict[str, Any]) -> None:
+    """Two cells without a density, each measured eight times after the untrained model."""
+    points = results["cells"][2]["curve"][1:]
+    relation = results["relation"]
+    assert relation["series"] == [
+        {"label": "softmax", "exact": True, "points": [[p["step"], p["nll_per_token"]] for p in points]}
+    ]
+    unknown = sum(len(cell["curve"]) - 1 for cell in results["cells"][:2])
+    assert relation["left_out"] == {"untrained": 3, "unknown": unknown, "zero": 0}
+    assert f"{len(points)} points on the way" in (folder / "out" / "table.txt").read_text()
+
+
+def test_every_cell_is_measured_under_the_samplers_that_its_head_can_serve(
+    folder: Path, results: dict[str, Any], said: list[str]
+) -> None:
+    sampling = results["sampling"]
+    measured = [(row["cell"], row["sampler"]) for row in sampling["rows"]]
+    every = {"direct", "direct num_steps=2", "vote candidates=3", "direct head_temperature=0.5"}
+    for cell in results["cells"]:
+        served = {sampler for label, sampler in measured if label == cell["label"]}
+        left = {one["sampler"] for one in sampling["left_out"] if one["cell"] == cell["label"]}
+        assert served | left == every
+        assert not served & left
+    assert ("flow head", "direct num_steps=2") in measured
+    assert ("softmax", "direct head_temperature=0.5") in measured
+    without_steps = [one for one in sampling["left_out"] if one["sampler"] == "direct num_steps=2"]
+    assert {one["cell"] for one in without_steps} == {"energy", "softmax"}
+    assert "left out: direct num_steps=2 for energy: its head does not offer num_steps" in said
+    for row in sampling["rows"]:
+        assert row["units"] == 6
+        assert row["draws_per_unit"] == (3 if row["name"] == "vote" else 1)
+
+
+def test_what_the_grid_varies_is_not_overridden(folder: Path, tmp_path: Path) -> None:
+    for override in ("head=flow", "autoencoder.chunk_size=2"):
+        with pytest.raises(RecipeError, match="what the cells of this study vary"):
+            run_study(str(folder / "s.yaml"), overrides=[override], out=tmp_path / "out")
 
 
 def test_the_report_needs_no_network(folder: Path, results: dict[str, Any]) -> None:
@@ -141,7 +203,8 @@ def test_the_report_needs_no_network(folder: Path, results: dict[str, Any]) -> N
     assert not re.search(r"""(src|href|action)\s*=\s*["']?\s*(https?:)?//""", page)
     assert not re.search(r"<(script|iframe|object|embed|link\s+rel=.stylesheet)", page)
     assert not re.search(r"@import|url\(\s*['\"]?(https?:)?//", page)
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 4
+    assert "calmkit study run &#39;two heads&#39; evaluation.draws=3" in page
     assert "&lt;b&gt;not markup&lt;/b&gt;" in page
 
 
@@ -160,17 +223,19 @@ def test_a_study_is_not_written_over(folder: Path, results: dict[str, Any]) -> N
 def test_matched_steps_by_hand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Budget 10 * 16 + 40 = 200: flow gets (200 - 40) / 25 = 6.4 -> 6 steps, softmax 200 / 3 = 66.7 -> 67."""
     costs = {"energy": (10, 40), "flow": (25, 40), "local_ar": (3, 0)}
-    monkeypatch.setattr(run_module, "_cost", lambda recipe, manager: costs[recipe.head.name])
+    monkeypatch.setattr(budget_module, "_cost", lambda recipe, manager: costs[recipe.head.name])
     manager = make_manager()
     study = load_study(str(folder / "s.yaml"), manager)
-    matched = run_module._match_budgets(study, list(study.cells), manager, lambda line: None)
+    matched = budget_module.match_budgets(study, list(study.cells), manager, lambda line: None)
     stages = [cell.recipe.stages.lm for cell in matched]
     assert [(s.max_steps, s.eval_every) for s in stages if s] == [(16, 2), (6, 1), (67, 8)]
-    by_steps = run_module._match_budgets(replace(study, match_by="steps"), list(study.cells), manager, print)
+    by_steps = budget_module.match_budgets(
+        replace(study, match_by="steps"), list(study.cells), manager, print
+    )
     assert [cell.recipe for cell in by_steps] == [cell.recipe for cell in study.cells]
     costs["flow"] = (25, 190)
     with pytest.raises(RunFailed, match="'flow head' can't be matched"):
-        run_module._match_budgets(study, list(study.cells), manager, lambda line: None)
+        budget_module.match_budgets(study, list(study.cells), manager, lambda line: None)
 
 
 def test_which_cells_share_an_autoencoder(folder: Path) -> None:

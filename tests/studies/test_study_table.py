@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from calmkit.studies.table import COLUMNS, as_text, ranked, references, standing, total_train_flops
+from calmkit.studies.table import (
+    COLUMNS,
+    as_text,
+    ceiling,
+    nats_per_token,
+    ranked,
+    references,
+    standing,
+    total_train_flops,
+)
 
 
 def cell(label: str, score: float, **evaluation: Any) -> dict[str, Any]:
@@ -40,9 +49,15 @@ def test_a_row_by_hand() -> None:
     row = {column.head: column.text(cell("a", 3.0)) for column in COLUMNS}
     assert row == {
         "model": "a", "K": "4", "BrierLM": "3.00", "95 %": "2.00-4.00", "Brier-1": "12.50", "Brier-2": "5.00",
-        "Brier-3": "1.00", "Brier-4": "-0.20", "params": "1.50 M", "train TFLOPs": "4.00", "seconds": "62",
-        "tokens/s": "123", "draws/unit": "50", "calls/unit": "50",
+        "Brier-3": "1.00", "Brier-4": "-0.20", "nats/token": "-", "params": "1.50 M", "train TFLOPs": "4.00",
+        "seconds": "62", "tokens/s": "123", "draws/unit": "50", "calls/unit": "50",
     }  # fmt: skip
+
+
+def test_nats_per_token_say_whether_they_are_a_bound() -> None:
+    assert nats_per_token(cell("a", 1.0, nll_per_token=1.23456)) == "1.235"
+    assert nats_per_token(cell("a", 1.0, nll_bound_per_token=1.5, latent_nll=-3.0)) == "<=1.500"
+    assert nats_per_token(cell("a", 1.0, latent_nll=-3.0)) == "-"
 
 
 def test_an_adaptive_solver_has_no_number_of_calls() -> None:
@@ -92,3 +107,30 @@ def test_the_text(summary: dict[str, Any]) -> None:
     assert "Held-out tokens that the autoencoder gives back: 99.12 %" in lines
     assert lines[lines.index("--- a ---") + 1] == "by a"
     assert lines[-1] == "2 min 05 s on a CPU, commit abc"
+
+
+CEILING = {
+    "ceiling_brier_lm": 6.25, "ceiling_brier_1": 0.5, "ceiling_brier_2": 0.125, "ceiling_brier_3": 0.02,
+    "ceiling_brier_4": 0.0122, "ceiling_nll_per_token": 0.75,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [(3.0, "3.25 below the ceiling (6.25)"), (5.5, "level with the ceiling (6.25)"),
+     (7.0, "level with the ceiling (6.25)"), (7.5, "above the ceiling (6.25)")],
+)  # fmt: skip
+def test_standing_against_the_ceiling(score: float, words: str) -> None:
+    """The interval is the score plus and minus 1."""
+    assert standing(cell("a", score, **CEILING)).endswith(", " + words)
+
+
+def test_the_text_tells_the_ceiling_of_the_baseline(summary: dict[str, Any]) -> None:
+    assert "ceiling" not in as_text(summary)
+    assert ceiling(summary) == {}
+    summary["cells"] = [cell("a", 3.0, ceiling_brier_lm=9.0), cell("b", 4.5, **CEILING)]
+    assert ceiling(summary)["nll_per_token"] == 0.75
+    assert (
+        "The ceiling, what the true source scores on average: BrierLM 6.25 (Brier-1 50.00, Brier-2 12.50, "
+        "Brier-3 2.00, Brier-4 1.22), 0.750 nats/token"
+    ) in as_text(summary).splitlines()
