@@ -17,7 +17,8 @@ from calmkit.cli.run_folder import RunFolder, only
 def generate(run: Path, overrides: tuple[str, ...], prompt: str, seed: int, max_tokens: int) -> None:
     """Continue a prompt with a run's model.
 
-    OVERRIDES change the sampler: sampler=vote, sampler.temperature=0.5.
+    OVERRIDES change the sampler: sampler=vote, sampler.temperature=0.5. Where it takes more than one draw per
+    unit, or falls back, stderr says how many draws, at what level of agreement, and how often.
     """
     only(["sampler"], overrides)
     from calmkit.cli.reading import read
@@ -25,12 +26,21 @@ def generate(run: Path, overrides: tuple[str, ...], prompt: str, seed: int, max_
     from calmkit.registry import make_manager
 
     manager = make_manager()
-    sampler = None
-    if overrides:
-        sampler = build_sampler(read(str(run / "resolved.yaml"), overrides, manager), manager)
+    recipe = read(str(run / "resolved.yaml"), overrides, manager) if overrides else None
+    from calmkit.metrics.sampler_use import SamplerUse
     from calmkit.training.run import load_run
 
-    model = load_run(run)
-    for piece in model.stream(prompt, max_tokens=max_tokens, seed=seed, sampler=sampler):
+    model, use = load_run(run), SamplerUse()
+    sampler = build_sampler(recipe, manager, model.model.head) if recipe else None
+    pieces = model.stream(
+        prompt,
+        max_tokens=max_tokens,
+        seed=seed,
+        sampler=sampler,
+        on_unit=lambda unit: use.add(unit.draws, unit.level),
+    )
+    for piece in pieces:
         click.echo(piece, nl=False)
     click.echo()
+    if use.draws != use.units or use.fallbacks:
+        click.echo(f"sampler: {use.sentence()}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from calmkit.cli import evaluate, generate, ls, show, study, train, validate
+from calmkit.cli import evaluate, export, generate, import_, ls, plan, show, study, train, validate
 from calmkit.cli.verbs import Verb, Verbs
 
 
@@ -31,9 +31,20 @@ def cli() -> None:
 cli.command("ls")(ls.ls)
 cli.command("show")(show.show)
 cli.command("validate")(validate.validate)
+cli.command("plan")(plan.plan)
 cli.command("train")(train.train)
 cli.command("eval")(evaluate.evaluate)
 cli.command("generate")(generate.generate)
+cli.command("export")(export.export)
+
+
+@cli.group("import", cls=click.Group)
+def imports() -> None:
+    """A run folder from a checkpoint of other code."""
+
+
+imports.command_class = Verb
+imports.command("official")(import_.official)
 
 
 @cli.group("study", cls=click.Group)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from calmkit.cli.ls import PART_KINDS
@@ -11,7 +13,7 @@ from calmkit.cli.table import show_table
 @click.argument("target")
 @click.argument("overrides", nargs=-1)
 def show(target: str, overrides: tuple[str, ...]) -> None:
-    """Show a recipe as YAML, or a part such as heads/energy.
+    """Show a recipe as YAML, the recipe of a run folder, or a part such as heads/energy.
 
     OVERRIDES such as head=flow or head.num_steps=8 are laid over a recipe.
     """
@@ -30,6 +32,8 @@ def show(target: str, overrides: tuple[str, ...]) -> None:
         if rows:
             show_table(list(rows[0]), [list(row.values()) for row in rows])
         return
+    resolved = Path(target) / "resolved.yaml"
+    target = str(resolved) if resolved.is_file() else target
     from calmkit.cli.reading import count_parameters, read
     from calmkit.recipe.assemble import validate
     from calmkit.recipe.dump import to_yaml

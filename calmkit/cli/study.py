@@ -8,9 +8,13 @@ import click
 
 
 @click.argument("study")
+@click.argument("overrides", nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; default runs/studies/<name>/<time>.")
-def run(study: str, out: Path | None) -> None:
-    """Run a study, such as quickstart or a .yaml file: all its cells, then a table and a report."""
+def run(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
+    """Run a study, such as quickstart or a .yaml file: all its cells, then a table and a report.
+
+    OVERRIDES such as data=text or data.train=a.txt are laid over the base recipe of every cell.
+    """
     from calmkit.studies.run import run_study
 
-    run_study(study, out=out, say=click.echo)
+    run_study(study, overrides=overrides, out=out, say=click.echo)

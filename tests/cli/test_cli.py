@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from fake_parts import BASE, fake_manager
 
 from calmkit.cli.main import cli
+from calmkit.generation import Unit
+from calmkit.interfaces import Context, HeadInfo, IterativeHead, Posterior, SampleOptions
 from calmkit.recipe.load import load_recipe
-from calmkit.registry import Rejected
+from calmkit.registry import Rejected, make_manager
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +60,7 @@ def test_help_needs_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert done.returncode == 0, done.stderr
-    verbs = ["eval", "generate", "ls", "show", "study", "train", "validate"]
+    verbs = ["eval", "export", "generate", "import", "ls", "plan", "show", "study", "train", "validate"]
     assert [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()] == verbs
 
 
@@ -97,6 +101,19 @@ def test_show_is_a_recipe_again() -> None:
     Path("shown.yaml").write_text(result.stdout)
     manager = fake_manager()
     assert load_recipe("shown.yaml", (), manager) == load_recipe("base.yaml", ["head.num_draws=6"], manager)
+
+
+def test_plan_of_a_run_folder_is_the_plan_of_its_recipe(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calmkit.registry.make_manager", lambda: make_manager(guests=[]))
+    small = ["stages.lm.max_steps=7", "stages.lm.batch_size=2"]
+    run_folder = trained(folder)
+    (run_folder / "resolved.yaml").write_text(run("show", "tiny/energy", *small).stdout)
+    there = run("plan", str(run_folder), "--json", "trainer.devices=2")
+    assert there.exit_code == 0, there.stderr
+    assert there.stdout == run("plan", "tiny/energy", "--json", *small, "trainer.devices=2").stdout
+    assert json.loads(there.stdout)["stages"]["lm"]["steps"] == 7
 
 
 def test_show_a_part() -> None:
@@ -252,17 +269,62 @@ def test_eval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_generate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Head(IterativeHead):
+        info = HeadInfo(sampling="iterative", options=frozenset({"num_steps"}))
+
+        def loss(self, context: Context, target: Posterior) -> torch.Tensor:
+            raise NotImplementedError
+
+        def sample(
+            self, context: Context, num: int = 1, options: SampleOptions | None = None
+        ) -> torch.Tensor:
+            raise NotImplementedError
+
+        def network_calls(self, options: SampleOptions | None = None) -> int | None:
+            if options is not None and options.num_steps == 9:
+                raise ValueError("narrow: num_steps got 9; 8 would do.")
+            return 8
+
     class Model:
-        def stream(self, prompt: str, *, max_tokens: int, seed: int, sampler: Any) -> Iterator[str]:
+        model = types.SimpleNamespace(head=Head())
+
+        def stream(
+            self, prompt: str, *, max_tokens: int, seed: int, sampler: Any, on_unit: Callable[[Unit], None]
+        ) -> Iterator[str]:
+            for unit in units:
+                on_unit(unit)
             yield from (prompt, f"{max_tokens}", f"{seed}", type(sampler).__name__)
 
+    def unit(draws: int, level: float) -> Unit:
+        return Unit(
+            torch.zeros(1, 4).long(), torch.tensor([False]), torch.tensor([draws]), torch.tensor([level])
+        )
+
+    units = [unit(1, 1.0), unit(1, 1.0)]
     stub(monkeypatch, "calmkit.training.run", load_run=lambda run: Model())
     run_folder = str(trained(folder))
     plain = run("generate", run_folder, "-p", "ab", "--seed", "3", "--max-tokens", "5")
     assert (plain.exit_code, plain.stdout) == (0, "ab53NoneType\n")
-    other = run("generate", run_folder, "sampler=direct", "sampler.temperature=null")
+    assert "sampler: " not in plain.stderr  # one plain draw per unit: nothing to say
+    units = [unit(50, 2.0), unit(50, 1.0), unit(200, math.nan)]
+    counted = run("generate", run_folder)
+    assert counted.stdout == "2560NoneType\n"
+    assert counted.stderr.splitlines()[-1] == (
+        "sampler: 3 units, 100.0 draws each; level 2: 1 unit, level 1: 1 unit; "
+        "1 unit fell back: the law asked for was not reached"
+    )
+    other = run("generate", run_folder, "sampler=direct", "sampler.head_temperature=null")
     assert (other.exit_code, other.stdout) == (0, "2560DirectSampler\n")
     assert run("generate", run_folder, "sampler=direct").exit_code == 2  # the head honours no temperature
+    stepped = ["head=narrow", "sampler=direct", "sampler.head_temperature=null"]
+    resolved = run("show", "base.yaml", *stepped).stdout
+    (Path(run_folder) / "resolved.yaml").write_text(resolved)
+    assert run("generate", run_folder, "sampler.num_steps=8").stdout == "2560DirectSampler\n"
+    refused = run("generate", run_folder, "sampler.num_steps=9")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert (
+        "can't do: num_steps got 9; 8 would do.\n  --> command line (sampler.num_steps=9)" in refused.stderr
+    )
     nowhere = run("generate", "nowhere")
     assert nowhere.exit_code == 2
     assert (
@@ -273,13 +335,13 @@ def test_generate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_study_run(monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
 
-    def run_study(name: str, *, out: Path | None, say: Any) -> None:
-        given.append((name, out))
+    def run_study(name: str, *, overrides: Sequence[str], out: Path | None, say: Any) -> None:
+        given.append((name, *overrides, out))
         say("done")
 
     stub(monkeypatch, "calmkit.studies.run", run_study=run_study)
-    assert run("study", "run", "quickstart", "--out", "x").stdout == "done\n"
-    assert given == [("quickstart", Path("x"))]
+    assert run("study", "run", "quickstart", "data=text", "seed=2", "--out", "x").stdout == "done\n"
+    assert given == [("quickstart", "data=text", "seed=2", Path("x"))]
 
 
 @pytest.mark.parametrize(

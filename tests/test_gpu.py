@@ -1,0 +1,142 @@
+"""On an accelerator: the numbers of the CPU, and everything stays where the model is.
+
+`pytest -m gpu -n 0`. Skipped where there is none; `CALMKIT_TEST_DEVICE=cpu` runs the same lines on the CPU,
+to see that they still hold together.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_runs import SHORT, column, small_run, workshop
+from torch import Tensor
+
+from calmkit.autoencoders.token_chunks import TokenChunks
+from calmkit.autoencoders.vae import VAE
+from calmkit.backbones.transformer import TransformerBackbone
+from calmkit.embedders.tokens import TokensEmbedder
+from calmkit.generation import generate
+from calmkit.heads.energy_score import gaussian_energy_loss
+from calmkit.interfaces import Autoencoder, DensityHead
+from calmkit.metrics.rollout import brier_draws
+from calmkit.model import CalmModel
+from calmkit.registry import make_manager
+
+ASKED = os.environ.get("CALMKIT_TEST_DEVICE")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(ASKED is None and not torch.accelerator.is_available(), reason="no accelerator here"),
+]
+V, K, H, EOS = 50, 4, 64, 49
+HEADS: dict[str, dict[str, Any]] = {
+    "energy": {"depth": 2},
+    "flow": {"depth": 2},
+    "diffusion": {"depth": 2},
+    "mixture": {"depth": 2, "num_components": 3},
+    "regression": {"depth": 2},
+    "local_ar": {"width": 32, "depth": 1, "heads": 2},
+}
+
+
+@pytest.fixture
+def device() -> torch.device:
+    if ASKED is not None:
+        return torch.device(ASKED)
+    found = torch.accelerator.current_accelerator()
+    assert found is not None
+    return found
+
+
+def make_model(head: str) -> CalmModel:
+    """A model in float32, random weights everywhere, also where a fresh head has zeros."""
+    autoencoder: Autoencoder = VAE(V, chunk_size=K, latent_dim=16, hidden_dim=32)
+    if head == "local_ar":
+        autoencoder = TokenChunks(V, chunk_size=K)
+    event = autoencoder.event
+    sizes = {"hidden_dim": H, "event": event, "chunk_size": K, "vocab_size": V}
+    part = make_manager().build("heads", head, HEADS[head], **sizes)
+    backbone = TransformerBackbone(hidden_dim=H, depth=2, heads=4, kv_heads=2)
+    model = CalmModel(autoencoder, TokensEmbedder(H, event, K, V), backbone, part, eos_id=EOS)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model.float().eval()
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    chunks, valid = torch.randint(V - 1, (3, 9, K)), torch.ones(3, 9, dtype=torch.bool)
+    valid[1, :2] = False
+    return chunks, valid
+
+
+def assert_close(found: Tensor, wanted: Tensor) -> None:
+    """Within what float32 sums in another order may do."""
+    error = (found.cpu().double() - wanted.double()).norm() / wanted.double().norm()
+    assert float(error) < 1e-4
+
+
+@pytest.mark.parametrize("head", HEADS)
+@torch.no_grad()
+def test_deterministic_numbers_are_those_of_the_cpu(head: str, device: torch.device) -> None:
+    model, (chunks, valid) = make_model(head), batch()
+    there = copy.deepcopy(model).to(device)
+    here = model.context(chunks, valid).h
+    away = there.context(chunks.to(device), valid.to(device)).h
+    assert away.device.type == device.type
+    assert_close(away, here)
+    posterior = model.encode(chunks)
+    if posterior.log_std is not None:
+        assert_close(there.encode(chunks.to(device)).mean, posterior.mean)
+        z = posterior.mean[valid]
+        assert_close(there.autoencoder.decode(z.to(device)), model.autoencoder.decode(z))
+    if isinstance(model.head, DensityHead):
+        assert isinstance(there.head, DensityHead)
+        context, value = model.context(chunks, valid)[valid], posterior.mean[valid]
+        moved = type(context)(context.h.to(device))
+        assert_close(there.head.log_prob(moved, value.to(device)), model.head.log_prob(context, value))
+
+
+def test_the_energy_loss_and_its_gradient_are_those_of_the_cpu(device: torch.device) -> None:
+    draws, mean = torch.randn(8, 20, 16).float(), torch.randn(20, 16).float()
+    log_std, noise = torch.full((20, 16), -1.2).float(), torch.randn(100, 16).float()
+    results = []
+    for place in (torch.device("cpu"), device):
+        given = draws.to(place).requires_grad_()
+        loss = gaussian_energy_loss(given, mean.to(place), log_std.to(place), noise.to(place), 1.0)
+        loss.sum().backward()
+        assert given.grad is not None
+        results.append((loss.detach().cpu(), given.grad.cpu()))
+    (here, here_grad), (away, away_grad) = results
+    assert_close(away, here)
+    assert_close(away_grad, here_grad)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_draws_scores_and_text_stay_on_the_device_and_follow_the_seed(
+    head: str, device: torch.device
+) -> None:
+    model, (chunks, valid) = make_model(head).to(device), batch()
+    chunks, valid = chunks.to(device), valid.to(device)
+    loss = model.loss(chunks, valid).per_unit
+    assert loss.device.type == device.type
+    assert bool(loss.isfinite().all())
+    accuracy, collision, _ = brier_draws(model, chunks, valid, num_draws=2)
+    assert accuracy.device.type == collision.device.type == device.type
+    sampler = make_manager().build("samplers", "vote", {"candidates": 8})
+    texts = [
+        [unit.ids.cpu() for unit in generate(model, [[1, 2, 3], []], sampler, max_units=3, seed=5)]
+        for _ in range(2)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*texts, strict=True))
+
+
+def test_a_run_trains_on_the_device(tmp_path: Path, device: torch.device) -> None:
+    accelerator = "cpu" if device.type == "cpu" else "gpu"
+    with workshop(tmp_path) as folder:
+        run = small_run(folder, "run", *SHORT[:1], f"trainer.accelerator={accelerator}")
+        losses = column(run, "lm/train/loss")
+    assert losses[-1] < losses[0]
