@@ -17,9 +17,10 @@ from calmkit.cli.table import show_table
 def evaluate(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Measure a run on held-out text.
 
-    OVERRIDES such as evaluation.draws=8 are laid over the run's recipe.
+    OVERRIDES such as evaluation.draws=8 are laid over the run's recipe. With data=text data.train=FILE or
+    other data than the run's, the numbers go to a file of their own in the run folder.
     """
-    only(["evaluation", "sampler", "trainer"], overrides)
+    only(["evaluation", "sampler", "data", "trainer"], overrides)
     from calmkit.cli.reading import is_first_process
     from calmkit.training.evaluate import evaluate as measure
 

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from calmkit.data.datamodule import TextDataModule
+from calmkit.data.digest import digest
 from calmkit.data.prepare import PreparedData, default_cache, prepare_data
 from calmkit.interfaces import Sampler
 from calmkit.metrics.brier import BrierLM
@@ -33,8 +34,8 @@ from calmkit.training.cores import within_cores
 from calmkit.training.errors import RunFailed
 from calmkit.training.precision import choose_precision
 from calmkit.training.progress import quiet_libraries
-from calmkit.training.run import Run, is_rank_zero, load_run, wait_for_all
-from calmkit.training.stages import LanguageModule
+from calmkit.training.run import Run, is_rank_zero, load_run, read_json, wait_for_all
+from calmkit.training.stages import AutoencoderModule, LanguageModule
 
 UNITS_TIMED = 64
 ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
@@ -45,35 +46,65 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the model of a run folder anew and write `evaluation.json`.
 
+    On other data than the run's, the numbers go to a file of their own, `evaluation-<data>.json`, and leave
+    those of the run as they are.
+
     Args:
         folder: A run folder.
-        overrides: Of the recipe's `evaluation` and `sampler` sections, such as `evaluation.draws=8`.
+        overrides: Of the recipe's `evaluation`, `sampler`, `trainer` and `data` sections, such as
+            `evaluation.draws=8` or `data=text`, `data.train=letters.jsonl`.
         manager: Parts; default all that are installed.
 
     Returns:
         Name -> number: see `measure`.
+
+    Raises:
+        DataError: The data can't be read, or the run's tokenizer can't read its text.
+        RunFailed: The folder holds no trained model, or the numbers can't be written.
     """
     quiet_libraries()
     run, manager = Run(Path(folder)), manager or make_manager()
-    recipe = run.recipe(manager, overrides)
+    recipe, trained = run.recipe(manager, overrides), run.recipe(manager)
     text_model = load_run(run.folder, manager, overrides)
     corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
     prepared = prepare_data(corpus, text_model.tokenizer, default_cache())
     data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)
+    own_data = recipe.data == trained.data
+    path = run.folder / evaluation_file(recipe, trained, prepared.fingerprint)
     scores: dict[str, Any] = measure(recipe, text_model.model, data, "eval")
+    known = reconstruction_scores(run.facts) if own_data else {}
+    known = known or _reconstruct(recipe, text_model.model, data)
     if not is_rank_zero():
         wait_for_all()
-        return run.evaluation
-    if recipe.evaluation == run.recipe(manager).evaluation:  # else they were measured in another way
+        return read_json(path)
+    if own_data and recipe.evaluation == trained.evaluation:  # else they were measured in another way
         scores |= untrained_scores(run)
     scores |= ngram_scores(prepared, data, text_model.model)
     scores |= ceiling_scores(recipe, manager, prepared, data, text_model.model)
     device = make_trainer(recipe).strategy.root_device
     scores |= speed(text_model.model.to(device), text_model.sampler, manager)
-    scores |= reconstruction_scores(run.facts)
-    write_json(run.folder / "evaluation.json", scores)
+    write_json(path, scores | known)
     wait_for_all()
-    return scores
+    return scores | known
+
+
+def evaluation_file(recipe: Recipe, trained: Recipe, fingerprint: str) -> str:
+    """`evaluation.json`, or on other data than a run was trained with a name that tells the data apart."""
+    if recipe.data == trained.data:
+        return "evaluation.json"
+    return f"evaluation-{digest(fingerprint, str(recipe.data.sequence_length))[:12]}.json"
+
+
+def _reconstruct(recipe: Recipe, model: CalmModel, data: TextDataModule) -> dict[str, Any]:
+    stage = recipe.stages.autoencoder
+    if stage is None:
+        return {}
+    module = AutoencoderModule(model.autoencoder, stage.optimizer, stage.max_steps, recipe.seed)
+    trainer = make_trainer(recipe)
+    with torch.random.fork_rng(devices=[]), interrupts():
+        trainer.validate(module, dataloaders=None, datamodule=data, verbose=False)
+    found = {n: float(v) for n, v in trainer.callback_metrics.items()}
+    return {n.replace("autoencoder/val/", "reconstruction_"): v for n, v in found.items()}
 
 
 def datamodule(

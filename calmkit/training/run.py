@@ -94,17 +94,25 @@ class Run:
         write_json(self.folder / "model" / "config.json", facts)
 
     def _json(self, name: str) -> dict[str, Any]:
-        path = self.folder / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise RunFailed(
-                f"{self.folder} has no {name}: the run did not get that far, or it is no run folder."
-            ) from error
-        except OSError as error:
-            raise RunFailed(f"{path} can't be read: {error.strerror}.") from error
-        except ValueError as error:
-            raise RunFailed(f"{path} is damaged ({error}); run the step that writes it again.") from error
+        return read_json(self.folder / name)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run folder.
+
+    Raises:
+        RunFailed: It is not there, can't be read, or is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunFailed(
+            f"{path} is missing: the run did not get that far, or its folder is no run folder."
+        ) from error
+    except OSError as error:
+        raise RunFailed(f"{path} can't be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise RunFailed(f"{path} is damaged ({error}); run the step that writes it again.") from error
 
 
 def new_run(recipe: Recipe, recipe_text: str, resolved_text: str, out: Path | None) -> Run:

@@ -263,7 +263,7 @@ def test_eval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = run("eval", str(run_folder), "head=narrow")
     assert refused.exit_code == 2
     assert (
-        "a trained run takes overrides of evaluation, sampler, trainer only, got 'head=narrow'"
+        "a trained run takes overrides of evaluation, sampler, data, trainer only, got 'head=narrow'"
         in refused.stderr
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def calm(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The command as a user types it; Lightning starts it a second time."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     environment["CALMKIT_MORE_PROCESSES"] = "1"  # two, on a machine of one core too
-    command = [sys.executable, "-m", "calmkit.cli.main", "train", "small.yaml", *words]
+    command = [sys.executable, "-m", "calmkit.cli.main", *words]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT
     )
@@ -52,7 +53,7 @@ def calm(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def done(folder: Path) -> subprocess.CompletedProcess[str]:
     """A run without --out, so both processes have to agree on its folder."""
-    return calm(folder, *TWO)
+    return calm(folder, "train", "small.yaml", *TWO)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +89,19 @@ def test_every_row_is_measured_once(run: Run) -> None:
     assert abs(alone["loss"] - both["loss"]) < 0.1 * both["loss"]
 
 
+def test_both_measure_other_data(folder: Path, run: Run) -> None:
+    done = calm(folder, "eval", str(run.folder), "data.sequence_length=16", "--json")
+    assert done.returncode == 0, done.stderr
+    (path,) = run.folder.glob("evaluation-*.json")
+    scores = json.loads(path.read_text())
+    assert scores["rows"] == 7
+    assert "reconstruction_token_accuracy" in scores
+    assert done.stdout.count('"reconstruction_token_accuracy"') == 1
+
+
 def test_a_failure_of_both_is_told_once(folder: Path) -> None:
     optimizer = ("stages.autoencoder.optimizer.lr=1e30", "stages.autoencoder.optimizer.warmup_steps=0")
-    failed = calm(folder, *TWO, *optimizer, "stages.lm=null", "--out", "failed")
+    failed = calm(folder, "train", "small.yaml", *TWO, *optimizer, "stages.lm=null", "--out", "failed")
     assert failed.returncode == 1, failed.stderr
     assert failed.stderr.count("error: The ") == 1, failed.stderr
     assert "Traceback" not in failed.stderr

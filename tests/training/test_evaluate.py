@@ -58,6 +58,24 @@ def test_another_way_of_measuring_leaves_out_what_it_did_not_measure(run: Run) -
     (run.folder / "evaluation.json").write_text(kept)
 
 
+def test_other_data_gets_a_file_of_its_own(run: Run, folder: Path) -> None:
+    """Nothing that the run measured is lost, and nothing of it is told as if of the other text."""
+    kept = (run.folder / "evaluation.json").read_bytes()
+    lines = [json.dumps({"text": f"zyx wvu tsr {number} " * 20}) + "\n" for number in range(40)]
+    (folder / "other.jsonl").write_text("".join(lines))
+    other = ["data=text", f"data.train={folder / 'other.jsonl'}", "data.valid_fraction=0.5"]
+    scores = evaluate(run.folder, other)
+    assert (run.folder / "evaluation.json").read_bytes() == kept
+    (path,) = run.folder.glob("evaluation-*.json")
+    assert json.loads(path.read_text()) == scores
+    assert not any(name.startswith("untrained_") for name in scores)
+    assert scores["loss"] != run.evaluation["loss"]
+    own = run.evaluation["reconstruction_token_accuracy"]
+    assert own == run.facts["reconstruction"]["token_accuracy"] != scores["reconstruction_token_accuracy"]
+    evaluate(run.folder, [*other, "data.sequence_length=16"])
+    assert len(list(run.folder.glob("evaluation-*.json"))) == 2
+
+
 def test_measuring_touches_neither_randomness_nor_weights(run: Run) -> None:
     quiet_libraries()
     recipe, text_model = run.recipe(), run.load()

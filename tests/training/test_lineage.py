@@ -98,7 +98,7 @@ def test_a_run_that_measured_nothing_passes_no_gate(source: tuple[Path, VAE, dic
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, autoencoder(seed=2), r"has no model/config\.json")
+    refused(tmp_path, autoencoder(seed=2), r"model/config\.json is missing")
 
 
 def test_facts_without_weights_are_refused(source: tuple[Path, VAE, dict[str, Any]]) -> None:
