@@ -24,7 +24,7 @@ def evaluate(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     from calmkit.cli.reading import is_first_process
     from calmkit.training.evaluate import evaluate as measure
 
-    scores = measure(run, overrides=overrides)
+    scores = measure(run, overrides=overrides, note=lambda line: click.echo(line, err=True))
     if not is_first_process():
         return
     if as_json:

@@ -8,6 +8,7 @@ from pathlib import Path
 from calmkit.data.prepare import default_cache, prepare_data
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.recipe.assemble import assemble
+from calmkit.recipe.parts import build_corpus, build_tokenizer
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.studies.schema import Cell, Study
@@ -50,8 +51,8 @@ def match_budgets(study: Study, cells: list[Cell], manager: Manager, say: Say) -
 
 def _cost(recipe: Recipe, manager: Manager) -> tuple[int, int]:
     """Training FLOPs of one step of stage 2, and of the whole of stage 1."""
-    corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
-    tokenizer = manager.build("tokenizers", recipe.tokenizer.name, recipe.tokenizer.options)
+    corpus = build_corpus(recipe, manager)
+    tokenizer = build_tokenizer(recipe, manager)
     ready = prepare_data(corpus, tokenizer, default_cache()).tokenizer
     model = assemble(recipe, manager, ready.vocab_size, ready.eos_id)
     units = recipe.data.sequence_length // model.chunk_size

@@ -11,6 +11,7 @@ from calmkit.data.prepare import default_cache, prepare_data
 from calmkit.generation import TextModel
 from calmkit.interfaces import Sampler
 from calmkit.metrics.sampling import SamplingScores, measure_sampling
+from calmkit.recipe.parts import build_corpus
 from calmkit.registry import Manager
 from calmkit.studies.sampling import Row, SamplerSpec, SamplingWish, honoured
 from calmkit.training.evaluate import datamodule, make_trainer
@@ -61,7 +62,7 @@ def _load(run: Run, manager: Manager) -> tuple[TextModel, Any]:
     """The trained model on the device of its recipe, and its held-out rows."""
     recipe = run.recipe(manager)
     text_model = load_run(run.folder, manager)
-    corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
+    corpus = build_corpus(recipe, manager)
     prepared = prepare_data(corpus, text_model.tokenizer, default_cache())
     data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)
     text_model.model.to(make_trainer(recipe).strategy.root_device)

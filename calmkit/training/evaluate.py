@@ -26,6 +26,7 @@ from calmkit.metrics.ngram import NGramModel, NotCounted
 from calmkit.metrics.rollout import eligible_units
 from calmkit.metrics.throughput import measure_throughput
 from calmkit.model import CalmModel
+from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.ceiling import ceiling_scores
@@ -33,7 +34,7 @@ from calmkit.training.checkpoints import write_json
 from calmkit.training.cores import within_cores
 from calmkit.training.errors import RunFailed
 from calmkit.training.precision import choose_precision
-from calmkit.training.progress import quiet_libraries
+from calmkit.training.progress import Say, quiet_libraries
 from calmkit.training.run import Run, is_rank_zero, load_run, read_json, wait_for_all
 from calmkit.training.stages import AutoencoderModule, LanguageModule
 
@@ -41,8 +42,15 @@ UNITS_TIMED = 64
 ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
 
 
+def _say_nothing(line: str) -> None:
+    """For callers who want the numbers only."""
+
+
 def evaluate(
-    folder: Path | str, overrides: Sequence[str] = (), manager: Manager | None = None
+    folder: Path | str,
+    overrides: Sequence[str] = (),
+    manager: Manager | None = None,
+    note: Say = _say_nothing,
 ) -> dict[str, Any]:
     """Measure the model of a run folder anew and write `evaluation.json`.
 
@@ -54,6 +62,7 @@ def evaluate(
         overrides: Of the recipe's `evaluation`, `sampler`, `trainer` and `data` sections, such as
             `evaluation.draws=8` or `data=text`, `data.train=letters.jsonl`.
         manager: Parts; default all that are installed.
+        note: Takes the line that names the file of other data's numbers.
 
     Returns:
         Name -> number: see `measure`.
@@ -66,7 +75,7 @@ def evaluate(
     run, manager = Run(Path(folder)), manager or make_manager()
     recipe, trained = run.recipe(manager, overrides), run.recipe(manager)
     text_model = load_run(run.folder, manager, overrides)
-    corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
+    corpus = build_corpus(recipe, manager)
     prepared = prepare_data(corpus, text_model.tokenizer, default_cache())
     data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)
     own_data = recipe.data == trained.data
@@ -84,6 +93,8 @@ def evaluate(
     device = make_trainer(recipe).strategy.root_device
     scores |= speed(text_model.model.to(device), text_model.sampler, manager)
     write_json(path, scores | known)
+    if not own_data:
+        note(f"other data than the run's; written to {path}")
     wait_for_all()
     return scores | known
 

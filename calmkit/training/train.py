@@ -19,6 +19,7 @@ from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, build_sampler, validate
 from calmkit.recipe.load import to_yaml
+from calmkit.recipe.parts import build_corpus, build_tokenizer
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.ceiling import ceiling_scores
@@ -92,8 +93,8 @@ def _begin(recipe: Recipe, manager: Manager, autoencoder: Autoencoder, out: Path
             f"A row of {recipe.data.sequence_length} tokens is {units} unit of {chunk_size}, with nothing to "
             "predict it from; raise data.sequence_length."
         )
-    corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
-    tokenizer = manager.build("tokenizers", recipe.tokenizer.name, recipe.tokenizer.options)
+    corpus = build_corpus(recipe, manager)
+    tokenizer = build_tokenizer(recipe, manager)
     prepared = prepare_data(corpus, tokenizer, default_cache())
     for stage in (recipe.stages.autoencoder, recipe.stages.lm):
         if stage is not None:

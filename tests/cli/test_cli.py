@@ -248,8 +248,9 @@ def test_a_failure_in_a_guest_is_a_plugin_error(monkeypatch: pytest.MonkeyPatch)
 def test_eval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
 
-    def evaluate(run: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
+    def evaluate(run: Path, overrides: tuple[str, ...], note: Callable[[str], None]) -> dict[str, Any]:
         given.append((run, overrides))
+        note("written elsewhere")
         return {"brier_lm": 1.23456789, "units": 12}
 
     stub(monkeypatch, "calmkit.training.evaluate", evaluate=evaluate)
@@ -259,6 +260,7 @@ def test_eval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         == "measure\tvalue\nbrier_lm\t1.23457\nunits\t12\n"
     )
     assert given == [(run_folder, ("evaluation.draws=8",))]
+    assert run("eval", str(run_folder)).stderr == "written elsewhere\n"
     assert json.loads(run("eval", str(run_folder), "--json").stdout) == {"brier_lm": 1.23456789, "units": 12}
     refused = run("eval", str(run_folder), "head=narrow")
     assert refused.exit_code == 2

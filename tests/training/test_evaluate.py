@@ -64,9 +64,11 @@ def test_other_data_gets_a_file_of_its_own(run: Run, folder: Path) -> None:
     lines = [json.dumps({"text": f"zyx wvu tsr {number} " * 20}) + "\n" for number in range(40)]
     (folder / "other.jsonl").write_text("".join(lines))
     other = ["data=text", f"data.train={folder / 'other.jsonl'}", "data.valid_fraction=0.5"]
-    scores = evaluate(run.folder, other)
+    notes: list[str] = []
+    scores = evaluate(run.folder, other, note=notes.append)
     assert (run.folder / "evaluation.json").read_bytes() == kept
     (path,) = run.folder.glob("evaluation-*.json")
+    assert notes == [f"other data than the run's; written to {path}"]
     assert json.loads(path.read_text()) == scores
     assert not any(name.startswith("untrained_") for name in scores)
     assert scores["loss"] != run.evaluation["loss"]
