@@ -118,7 +118,7 @@ def test_git_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=f"{tmp_path} is no run folder"):
         load_run(tmp_path)
-    with pytest.raises(RunFailed, match=r"has no evaluation\.json"):
+    with pytest.raises(RunFailed, match=r"evaluation\.json is missing: the run did not get that far"):
         _ = Run(tmp_path).evaluation
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(RunFailed, match=r"evaluation.json is damaged"):
