@@ -32,7 +32,7 @@ from calmkit.studies.table import as_text
 from calmkit.training.checkpoints import write_json, write_text
 from calmkit.training.errors import RunFailed
 from calmkit.training.progress import Say, said_once
-from calmkit.training.run import Run, agreed_folder, git_state, is_rank_zero, wait_for_all
+from calmkit.training.run import Run, agreed_folder, claim_folder, git_state, is_rank_zero, wait_for_all
 from calmkit.training.train import train
 
 STUDY_FOLDER_OF_RANK_ZERO = "CALMKIT_STUDY_FOLDER"
@@ -89,7 +89,7 @@ def run_study(
 def _open_folder(study: Study, out: Path | None) -> Path:
     """The folder of this run, the same in every process, with the study's text in it."""
     stamped = Path("runs") / "studies" / study.name / time.strftime("%Y%m%d-%H%M%S")
-    folder = out or agreed_folder(lambda: stamped, STUDY_FOLDER_OF_RANK_ZERO)
+    folder = out or agreed_folder(lambda: claim_folder(stamped), STUDY_FOLDER_OF_RANK_ZERO)
     if is_rank_zero():
         if (folder / "results.json").exists():
             raise RunFailed(f"{folder} already holds a study; name another folder with --out, or delete it.")

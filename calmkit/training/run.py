@@ -118,7 +118,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def new_run(recipe: Recipe, recipe_text: str, resolved_text: str, out: Path | None) -> Run:
     """Make the folder of a run, `runs/<name>/<stamp>/` or `out`, with the recipe in it."""
     stamped = Path("runs") / recipe.name / time.strftime("%Y%m%d-%H%M%S")
-    folder = out or agreed_folder(lambda: _unused(stamped), RUN_FOLDER_OF_RANK_ZERO)
+    folder = out or agreed_folder(lambda: claim_folder(stamped), RUN_FOLDER_OF_RANK_ZERO)
     if not is_rank_zero():
         return Run(folder)
     if (folder / RESOLVED).exists():
@@ -126,6 +126,28 @@ def new_run(recipe: Recipe, recipe_text: str, resolved_text: str, out: Path | No
     write_text(folder / "recipe.yaml", recipe_text)
     write_text(folder / RESOLVED, resolved_text)
     return Run(folder)
+
+
+def claim_folder(wished: Path) -> Path:
+    """Make a folder that nobody else has: `wished`, or the first free one of `wished-2`, `wished-3`, ...
+
+    Two processes that wish for the same folder at once get one each.
+
+    Raises:
+        RunFailed: It can't be made.
+    """
+    candidate, number = wished, 2
+    while True:
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError as error:
+            if not os.path.lexists(candidate):  # a link to nowhere stands where its parent should be
+                raise not_written(candidate, error) from error
+            candidate, number = wished.with_name(f"{wished.name}-{number}"), number + 1
+        except OSError as error:
+            raise not_written(candidate, error) from error
+        else:
+            return candidate
 
 
 def agreed_folder(choose: Callable[[], Path], variable: str) -> Path:
@@ -239,10 +261,3 @@ def load_tokenizer(run: Run, recipe: Recipe, manager: Manager) -> Tokenizer:
     """The tokenizer a run was trained with."""
     spec = recipe.tokenizer
     return manager.build("tokenizers", spec.name, spec.options).restore(run.tokenizer_folder)
-
-
-def _unused(folder: Path) -> Path:
-    candidate, number = folder, 2
-    while candidate.exists():
-        candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1
-    return candidate

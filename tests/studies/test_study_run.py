@@ -215,6 +215,17 @@ def test_the_table_lists_every_cell(folder: Path, results: dict[str, Any], said:
         assert re.search(rf"^{cell['label']}\s+{cell['chunk_size']}\s", table, re.MULTILINE)
 
 
+def test_two_studies_of_one_second_get_a_folder_each(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.strftime", lambda _: "20260101-000000")
+    study = load_study(str(folder / "s.yaml"), make_manager())
+    monkeypatch.chdir(tmp_path)
+    folders = [str(run_module._open_folder(study, None)) for _ in range(2)]
+    stem = f"runs/studies/{study.name}/20260101-000000"
+    assert folders == [stem, f"{stem}-2"]
+
+
 def test_a_study_is_not_written_over(folder: Path, results: dict[str, Any]) -> None:
     with pytest.raises(RunFailed, match="already holds a study"):
         run_study(str(folder / "s.yaml"), out=folder / "out", say=lambda line: None)

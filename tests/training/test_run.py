@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from calmkit.training.run import (
     RUN_FOLDER_OF_RANK_ZERO,
     Run,
     agreed_folder,
+    claim_folder,
     git_state,
     load_run,
     new_run,
@@ -62,6 +65,26 @@ def test_a_second_run_of_the_same_second_gets_a_folder_of_its_own(
     assert str(second.folder) == "runs/small/20260101-000000-2"
     assert (first.folder / "recipe.yaml").read_text() == "written"
     assert (first.folder / "resolved.yaml").read_text() == "resolved"
+
+
+def test_nobody_else_gets_a_claimed_folder(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def claim(_: int) -> list[Path]:
+        together.wait()
+        return [claim_folder(tmp_path / "runs" / "x") for _ in range(20)]
+
+    with ThreadPoolExecutor(8) as pool:
+        claimed = [path.name for paths in pool.map(claim, range(8)) for path in paths]
+    assert sorted(claimed) == sorted(["x", *(f"x-{number}" for number in range(2, 161))])
+
+
+def test_a_folder_that_cannot_be_claimed(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for parent in ("file", "link"):
+        with pytest.raises(RunFailed, match=rf"{parent}/x could not be written .*--out"):
+            claim_folder(tmp_path / parent / "x")
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path, folder: Path) -> None:
