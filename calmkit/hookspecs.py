@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Corpus,
         Embedder,
         GenerativeHead,
+        Launcher,
         Sampler,
         Tokenizer,
     )
@@ -61,3 +62,8 @@ def calmkit_corpora() -> dict[str, type[Corpus]]:  # type: ignore[empty-body]
 @hookspec
 def calmkit_tokenizers() -> dict[str, type[Tokenizer]]:  # type: ignore[empty-body]
     """Tokenizers: between text and ids."""
+
+
+@hookspec
+def calmkit_launchers() -> dict[str, type[Launcher]]:  # type: ignore[empty-body]
+    """Launchers: how the processes of a study are started."""

@@ -19,7 +19,16 @@ from typing import Any, cast
 import pluggy
 
 from calmkit import hookspecs
-from calmkit.interfaces import Autoencoder, Backbone, Corpus, Embedder, GenerativeHead, Sampler, Tokenizer
+from calmkit.interfaces import (
+    Autoencoder,
+    Backbone,
+    Corpus,
+    Embedder,
+    GenerativeHead,
+    Launcher,
+    Sampler,
+    Tokenizer,
+)
 
 ENTRY_POINT_GROUP = "calmkit"
 
@@ -30,6 +39,7 @@ BUILTINS = (
     "calmkit.autoencoders.token_chunks",
     "calmkit.embedders.tokens",
     "calmkit.embedders.latents",
+    "calmkit.embedders.both",
     "calmkit.backbones.transformer",
     "calmkit.backbones.gru",
     "calmkit.heads.energy",
@@ -51,6 +61,8 @@ BUILTINS = (
     "calmkit.data.tokenizers.file",
     "calmkit.data.tokenizers.hub",
     "calmkit.data.tokenizers.ids",
+    "calmkit.studies.launchers.local",
+    "calmkit.studies.launchers.slurm",
 )
 
 
@@ -70,6 +82,7 @@ KINDS: Mapping[str, Kind] = {
     "samplers": Kind(Sampler),
     "corpora": Kind(Corpus),
     "tokenizers": Kind(Tokenizer),
+    "launchers": Kind(Launcher),
 }
 
 

@@ -105,12 +105,13 @@ def test_builtins_come_through_the_door() -> None:
     assert manager.rejected == []
     wanted = {
         "autoencoders": {"vae", "deterministic", "sigma_vae", "token_chunks"},
-        "embedders": {"tokens", "latents"},
+        "embedders": {"tokens", "latents", "both"},
         "backbones": {"transformer", "gru"},
         "heads": {"energy", "flow", "diffusion", "mixture", "regression", "local_ar"},
         "samplers": {"direct", "vote", "rejection", "greedy"},
         "corpora": {"stdlib", "text", "hub", "markov"},
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
+        "launchers": {"local", "slurm"},
     }
     assert {kind: set(parts) for kind, parts in manager.parts.items()} == wanted
     assert set(wanted) == set(KINDS)

@@ -53,7 +53,12 @@ def studies() -> None:
 
 
 studies.command_class = Verb
+studies.command("plan")(study.plan)
 studies.command("run")(study.run)
+studies.command("status")(study.status)
+studies.command("resume")(study.resume)
+studies.command("report")(study.report)
+studies.command("measure", hidden=True)(study.measure)
 
 
 def main() -> None:

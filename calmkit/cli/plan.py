@@ -70,12 +70,14 @@ def _show(plan: Plan) -> None:
                 f"{stage.tokens:.4g}",
                 flops[name],
                 str(stage.devices),
-                *map(_bytes, (stage.weights, stage.gradients, stage.moments, stage.checkpoint)),
+                *map(bytes_in_words, (stage.weights, stage.gradients, stage.moments, stage.checkpoint)),
             ]
             for name, stage in plan.stages.items()
         ],
     )
-    click.echo(f"\ndisk: model {_bytes(plan.model_bytes)}, run folder at most {_bytes(plan.run_bytes)}")
+    click.echo(
+        f"\ndisk: model {bytes_in_words(plan.model_bytes)}, run folder at most {bytes_in_words(plan.run_bytes)}"
+    )
     click.echo(f"disk: tokenised corpus {plan.bytes_per_token} bytes per token")
     from calmkit.recipe.plan import NOT_COUNTED
 
@@ -86,7 +88,8 @@ def _flops(count: float | int | None) -> str:
     return "not fixed" if count is None else f"{count:.4g}"
 
 
-def _bytes(count: int) -> str:
+def bytes_in_words(count: int) -> str:
+    """A size on disk or in memory."""
     units = ("B", "KiB", "MiB", "GiB")
     power = min(len(units) - 1, max(0, count.bit_length() - 1) // 10)
     return f"{count / 1024**power:.4g} {units[power]}"

@@ -1,20 +1,89 @@
-"""`calmkit study run`: many runs, one table."""
+"""`calmkit study`: many runs, one table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
+
+from calmkit.cli.table import show_table
+
+
+def _out(command: Callable[..., Any]) -> Callable[..., Any]:
+    text = "Folder for everything; default runs/studies/<name>, with the runs in runs/cells."
+    return click.option("--out", type=click.Path(path_type=Path), help=text)(command)
 
 
 @click.argument("study")
 @click.argument("overrides", nargs=-1)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder; default runs/studies/<name>/<time>.")
-def run(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
-    """Run a study, such as quickstart or a .yaml file: all its cells, then a table and a report.
+@_out
+def plan(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
+    """Check every cell of a study and say what it would take; nothing is trained.
 
-    OVERRIDES such as data=text or data.train=a.txt are laid over the base recipe of every cell.
+    A step of each open cell is timed, to say how long it would take on this machine.
+    """
+    from calmkit.cli.study_plan import show_plan
+    from calmkit.registry import make_manager
+    from calmkit.studies.plan import places, plan_study
+    from calmkit.studies.schema import load_study
+
+    manager = make_manager()
+    loaded = load_study(study, manager, overrides)
+    show_plan(plan_study(loaded, manager, places(loaded, out)))
+
+
+@click.argument("study")
+@click.argument("overrides", nargs=-1)
+@_out
+def run(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
+    """Run a study, such as quickstart or a .yaml file: all its cells, then tables and a report.
+
+    OVERRIDES such as data=text or data.train=a.txt are laid over the base recipe of every cell;
+    launcher=slurm or launcher.workers=4 say how its processes are started. What is done is not done again.
     """
     from calmkit.studies.run import run_study
 
     run_study(study, overrides=overrides, out=out, say=click.echo)
+
+
+@click.argument("folder", type=click.Path(path_type=Path))
+def status(folder: Path) -> None:
+    """Say of every trial of a study whether it is done, running, failed or open."""
+    from calmkit.registry import make_manager
+    from calmkit.studies.snapshot import planned_in
+    from calmkit.studies.status import status_rows
+
+    rows = status_rows(planned_in(folder, make_manager()))
+    show_table(["trial", "state", "step", "what"], rows)
+    done = sum(row[1] == "done" for row in rows)
+    click.echo(f"{done} of {len(rows)} done")
+
+
+@click.argument("folder", type=click.Path(path_type=Path))
+def resume(folder: Path) -> None:
+    """Go on with a study as it was begun, from its folder."""
+    from calmkit.studies.run import resume_study
+
+    resume_study(folder, say=click.echo)
+
+
+@click.argument("folder", type=click.Path(path_type=Path))
+def report(folder: Path) -> None:
+    """Write the tables and the report of a study anew from what is done."""
+    from calmkit.studies.run import report_study
+
+    report_study(folder, say=click.echo)
+
+
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("key")
+def measure(folder: Path, key: str) -> None:
+    """Measure one trial as its study asks: what a study's own processes call."""
+    from calmkit.registry import make_manager
+    from calmkit.studies.ask import measure_trial
+    from calmkit.studies.snapshot import planned_in
+
+    manager = make_manager()
+    click.echo(str(measure_trial(planned_in(folder, manager), key, manager, click.echo)))

@@ -1,4 +1,4 @@
-"""Batches for Lightning: {"chunks": [B, L, K] int64, "valid": [B, L] bool}."""
+"""Batches for Lightning: {"chunks": [B, L, K] int64, "valid": [B, L] bool, "documents": [B, L] int64}."""
 
 from __future__ import annotations
 

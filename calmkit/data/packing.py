@@ -42,7 +42,7 @@ def check_lengths(sequence_length: int, chunk_size: int) -> None:
 
 @final
 class PackedRows(Dataset[dict[str, Tensor]]):
-    """Rows of a token file: `chunks` [L, K] and `valid` [L].
+    """Rows of a token file: `chunks` [L, K], `valid` [L] and `documents` [L], each unit's document from 0.
 
     Args:
         token_file: The documents.
@@ -88,19 +88,23 @@ class PackedRows(Dataset[dict[str, Tensor]]):
         return {name: value[0] for name, value in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """A batch at once, `chunks` [B, L, K] and `valid` [B, L]: what the loader asks for first."""
+        """A batch at once, `chunks` [B, L, K], `valid` and `documents` [B, L] (0 where no unit is): what the
+        loader asks for first.
+        """
         rows = np.asarray(indices, dtype=np.int64)
         if ((rows < NO_ROW) | (rows >= self._rows)).any():
             raise IndexError(f"rows {rows.tolist()} of {self._rows}")
         units = rows[:, None] * self.units + np.arange(self.units)  # [B, L]
         valid = (rows[:, None] != NO_ROW) & (units < self.total_units)
         chunks = np.full((*units.shape, self.chunk_size), self.eos_id, dtype=np.int64)
-        chunks[valid] = self._chunks(units[valid])
-        return {"chunks": torch.from_numpy(chunks), "valid": torch.from_numpy(valid)}
+        documents = np.zeros(units.shape, dtype=np.int64)
+        documents[valid] = np.searchsorted(self._first_unit, units[valid], side="right") - 1
+        chunks[valid] = self._chunks(units[valid], documents[valid])
+        made = {"chunks": chunks, "valid": valid, "documents": documents}
+        return {name: torch.from_numpy(array) for name, array in made.items()}
 
-    def _chunks(self, units: np.ndarray) -> np.ndarray:
-        """The tokens [N, K] of units by their number [N] in the whole split."""
-        document = np.searchsorted(self._first_unit, units, side="right") - 1
+    def _chunks(self, units: np.ndarray, document: np.ndarray) -> np.ndarray:
+        """The tokens [N, K] of units by their number [N] in the whole split, and that of their document."""
         start, end = self._offsets[document], self._offsets[document + 1]
         # counted from the document's end, where chunks are whole; its first chunk begins before `start`
         behind = (self._first_unit[document + 1] - units) * self.chunk_size

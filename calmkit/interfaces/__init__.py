@@ -14,6 +14,7 @@ from calmkit.interfaces.flops import (
     StatesTrainingFlops,
 )
 from calmkit.interfaces.head import DensityHead, GenerativeHead, HeadInfo, IterativeHead, SampleOptions
+from calmkit.interfaces.launcher import Ended, Job, Launcher
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Sampler
 from calmkit.interfaces.tokenizer import Tokenizer
@@ -29,11 +30,14 @@ __all__ = [
     "DensityHead",
     "Draw",
     "Embedder",
+    "Ended",
     "EventSpec",
     "GenerativeHead",
     "HeadInfo",
     "IterativeHead",
+    "Job",
     "KnownSource",
+    "Launcher",
     "LossOutput",
     "NotTrainable",
     "Posterior",

@@ -23,6 +23,8 @@ NUM_TOKENS = 4  # Brier-1 to Brier-4, Eq. 15
 REPLICATES = 1000  # of the bootstrap: the ends of a 95 % interval then rest on 25 replicates each
 BLOCK = 2**22  # elements of one block of replicates, 32 MiB
 BOOTSTRAP_SEED = 0  # the same counts give the same interval
+FEWEST_DOCUMENTS = 10  # below that an interval over documents is too rough to be shown
+UNKNOWN = -1  # the number of a document that nobody knows
 NORMAL_975 = 1.959964  # 97.5 % quantile of N(0, 1)
 
 
@@ -125,22 +127,33 @@ def bootstrap_interval(
 class BrierLM(torchmetrics.Metric):
     """BrierLM with its parts and its uncertainty, over any number of updates and processes.
 
-    Keeps one sum per evaluation row, because the positions of a row share their text: standard errors and
-    interval treat rows, not positions, as independent.
+    Positions that share their text are not independent: standard errors and interval treat whole blocks as
+    such. A block is a document, or a row where documents are not known or fewer than `FEWEST_DOCUMENTS`: an
+    interval over a handful of blocks says nothing.
+
+    Attributes:
+        per_document: Set by `compute`: `[documents, 10]`, a document's number and its sums of accuracy (4)
+            and collision (4), and its positions; None where documents are not known.
     """
 
     full_state_update = False
     higher_is_better = True
     is_differentiable = False
-    row_sums: list[Tensor]
+    lines: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
         # Flat, because torchmetrics joins a process that saw nothing as an empty vector.
-        self.add_state("row_sums", default=[], dist_reduce_fx="cat")
+        self.add_state("lines", default=[], dist_reduce_fx="cat")
+        self.rows_before = 0
+        self.per_document: Tensor | None = None
 
     def update(
-        self, accuracy: Float[Tensor, "N 4"], collision: Float[Tensor, "N 4"], rows: Int[Tensor, " N"]
+        self,
+        accuracy: Float[Tensor, "N 4"],
+        collision: Float[Tensor, "N 4"],
+        rows: Int[Tensor, " N"],
+        documents: Int[Tensor, " N"] | None = None,
     ) -> None:
         """Add positions.
 
@@ -148,27 +161,48 @@ class BrierLM(torchmetrics.Metric):
             accuracy: Unbiased estimates of P(y_1..y_n), n = 1..4.
             collision: Unbiased estimates of sum P^2 of the same outcomes.
             rows: Which evaluation row each position belongs to. Rows of two updates are different rows.
+            documents: Which document it belongs to, from 0, the same number in every update; None: unknown.
         """
-        ids, row = rows.unique(return_inverse=True)
+        if len(rows) == 0:
+            return
+        if documents is None:
+            documents = torch.full_like(rows, UNKNOWN)
+        pairs, line = torch.stack([rows, documents], 1).unique(dim=0, return_inverse=True)
         ones = accuracy.new_ones(len(rows), 1)
         columns = torch.cat([accuracy, collision, ones], 1).to(self.dtype)  # [N, 9]
-        self.row_sums.append(columns.new_zeros(len(ids), 9).index_add_(0, row, columns).flatten())
+        sums = columns.new_zeros(len(pairs), 9).index_add_(0, line, columns)
+        row = pairs[:, :1] + self.rows_before
+        rank = torch.full_like(row, _rank())
+        self.lines.append(torch.cat([rank, row, pairs[:, 1:], sums], 1).flatten())
+        self.rows_before += int(rows.max()) + 1
+
+    def reset(self) -> None:
+        """Forget all positions; `per_document` of the last `compute` stays."""
+        super().reset()
+        self.rows_before = 0
 
     def compute(self) -> dict[str, Tensor]:
         """All numbers as scalars in double precision.
 
         Returns:
             `brier_lm`; `brier_lm_se` by the delta method, or half the interval over 1.96 where a factor is
-            not positive and the score has no slope (NaN with a single row); `brier_lm_low`, `brier_lm_high`,
-            the 95 % interval; `brier_n`, `brier_n_se`, `accuracy_n`, `collision_n` for n = 1..4, between -1
-            and 1; `units`, the positions evaluated, and `rows`.
+            not positive and the score has no slope (NaN with a single block); `brier_lm_low`,
+            `brier_lm_high`, the 95 % interval; `brier_n`, `brier_n_se`, `accuracy_n`, `collision_n` for
+            n = 1..4, between -1 and 1; `units`, the positions evaluated, `rows`, `documents` (0 where they
+            are not known) and `blocks`, over which the interval was taken: the documents or the rows.
 
         Raises:
             ValueError: Before any position came in.
         """
-        if len(self.row_sums) == 0:
+        if len(self.lines) == 0:
             raise ValueError("BrierLM saw no position: the evaluation data has no unit that 4 tokens follow.")
-        table = dim_zero_cat(self.row_sums).cpu().double().view(-1, 9)
+        lines = dim_zero_cat(self.lines).cpu().double().view(-1, 12)
+        by_row = _grouped(lines[:, :2], lines[:, 3:])
+        known = bool((lines[:, 2] != UNKNOWN).all())
+        numbers = lines[:, 2].unique()
+        by_document = _grouped(lines[:, 2:3], lines[:, 3:])
+        self.per_document = torch.cat([numbers.unsqueeze(1), by_document], 1) if known else None
+        table = by_document if known and len(by_document) >= FEWEST_DOCUMENTS else by_row
         accuracy, collision, counts = table[:, :4], table[:, 4:8], table[:, 8]
         sums = 2 * accuracy - collision
         brier = sums.sum(0) / counts.sum()
@@ -188,4 +222,21 @@ class BrierLM(torchmetrics.Metric):
         }
         for name, values in columns.items():
             result |= {name.format(n): value for n, value in enumerate(values, start=1)}
-        return result | {"units": counts.sum(), "rows": counts.new_tensor(float(len(table)))}
+        sizes = {"rows": len(by_row), "documents": len(numbers) if known else 0, "blocks": len(table)}
+        return (
+            result
+            | {"units": counts.sum()}
+            | {name: counts.new_tensor(float(size)) for name, size in sizes.items()}
+        )
+
+
+def _grouped(keys: Float[Tensor, "N keys"], sums: Float[Tensor, "N 9"]) -> Float[Tensor, "G 9"]:
+    """Sums of the lines with equal keys, in the order of the keys."""
+    ids, group = keys.unique(dim=0, return_inverse=True)
+    return sums.new_zeros(len(ids), sums.shape[1]).index_add_(0, group, sums)
+
+
+def _rank() -> int:
+    """Of this process among those of an evaluation."""
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if there else 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from calmkit.recipe.convert import Misfit, convert, to_node
 from calmkit.recipe.errors import Mark, Problem, RecipeError, suggest
-from calmkit.recipe.schema import SECTIONS, VERSION, DataSection, PartSpec, Recipe, Source
+from calmkit.recipe.schema import ALONE, SECTIONS, VERSION, DataSection, PartSpec, Recipe, Source
 from calmkit.recipe.tree import Keys, Node, Scalar
 from calmkit.registry import Manager, Setting, UnknownPart
 
@@ -140,7 +140,7 @@ class _Builder:
 
     def part(self, section: str, name: str, node: Keys, mark: Mark) -> Any:
         """A part and all its settings."""
-        kind, noun = SECTIONS[section], "corpus" if section == "data" else section
+        kind, noun = {**SECTIONS, **ALONE}[section], "corpus" if section == "data" else section
         try:
             settings = self.manager.find(kind, name).settings
         except UnknownPart:

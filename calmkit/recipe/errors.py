@@ -21,6 +21,7 @@
 | CK144 | a stage 1 for an autoencoder without parameters, or none for one with them  |
 | CK145 | a part refuses its settings                                                 |
 | CK146 | a corpus, tokenizer or `init_from` that cannot be read                      |
+| CK147 | a cell of a study whose cost can't be made equal to the others'             |
 """
 
 from __future__ import annotations

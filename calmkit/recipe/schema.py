@@ -21,6 +21,9 @@ SECTIONS: Mapping[str, str] = {
 }
 """The sections that name a part, and the kind of part in `calmkit.registry.KINDS`."""
 
+ALONE: Mapping[str, str] = {"launcher": "launchers"}
+"""Parts that no recipe names, but other files do: `build_part_spec` reads them too."""
+
 
 Precision = Literal["auto", "64-true", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true"]
 """Lightning's names; `auto` decides by the machine."""

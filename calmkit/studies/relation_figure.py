@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from calmkit.studies.figures import as_svg, colour_and_marker, make_figure
+from calmkit.studies.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure, shown
+from calmkit.studies.reading import Summary
 from calmkit.studies.relation import EITHER, NAMES
 
 
-def relation_figure(summary: dict[str, Any]) -> str:
-    """Inline SVG of the points on the way of every cell."""
-    result = summary["relation"]
-    figure = make_figure((6.4, 4.4))
+def relation_figure(summary: Summary) -> Drawn | None:
+    """The points on the way of every cell; None where the study relates nothing."""
+    result = summary.get("relation")
+    if not result or not result["series"]:
+        return None
+    figure = make_figure(3.8)
     (axes,) = figure.axes
+    handles = []
     for one in result["series"]:
         colour, marker = colour_and_marker(summary, one["label"])
         x, y = zip(*one["points"], strict=True)
         hollow = EITHER in (result["x"], result["y"]) and not one["exact"]
         style = {"facecolors": "none" if hollow else colour, "edgecolors": colour, "marker": marker}
-        axes.scatter(x, y, s=26, linewidths=1.2, label=one["label"], **style)
-    axes.set_xlabel(NAMES[result["x"]])
-    axes.set_ylabel(NAMES[result["y"]])
-    if result["series"]:
-        axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    return as_svg(figure)
+        handles.append(axes.scatter(x, y, s=26, linewidths=1.2, **style))
+    axes.grid(**FAINT)
+    axes.set_xlabel(shown(NAMES[result["x"]], 50))
+    axes.set_ylabel(shown(NAMES[result["y"]], 40))
+    legend_below(figure, handles, [one["label"] for one in result["series"]])
+    return Drawn("Relation", "Points on the way of every run, on fewer rows than the table.", figure)

@@ -5,165 +5,134 @@ a phone.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
-from calmkit.studies.figures import as_svg, colour_and_marker, make_figure
+from calmkit.recipe.load import shipped_files
+from calmkit.studies.block_table import block_grid
+from calmkit.studies.document import provenance
+from calmkit.studies.figure_latents import visible
+from calmkit.studies.figures import as_svg
+from calmkit.studies.gallery import FIGURES, LATENT_FIGURES, Draw, draw, picture
+from calmkit.studies.latent_table import distinct_latents, latent_grid
+from calmkit.studies.measures import measure
+from calmkit.studies.reading import Cell, Summary, done, ranked, score
+from calmkit.studies.recipes import cell_recipes
 from calmkit.studies.relation import relation_text
-from calmkit.studies.relation_figure import relation_figure
-from calmkit.studies.sampling_figure import sampling_figure, sampling_table
-from calmkit.studies.table import (
-    COLUMNS,
-    ceiling,
-    ceiling_text,
-    ranked,
-    references,
-    standing,
-    total_train_flops,
-)
+from calmkit.studies.render import plain
+from calmkit.studies.sampling_table import sampling_grid
+from calmkit.studies.standing import reconstruction_lines, standing_grid
+from calmkit.studies.table import costs_grid, main_grid, scores_grid
+from calmkit.studies.words import in_words
 from calmkit.training.checkpoints import write_text
 
+SHOWN_LINES = 3  # between chunks, per autoencoder
 
-def write_report(summary: dict[str, Any], path: Path) -> None:
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as it stands in the page."""
+
+    title: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A card of text: whose, and one line of what is known of it."""
+
+    label: str
+    told: str
+    text: str
+
+
+def write_report(summary: Summary, path: Path) -> None:
     """Write the page of a study's results."""
-    cells = ranked(summary)
+    write_text(path, report_page(summary))
+
+
+def write_picture(summary: Summary, path: Path) -> None:
+    """The scores and the curves side by side as one SVG file, for a README."""
+    write_text(path, picture(summary))
+
+
+def report_page(summary: Summary) -> str:
+    """The page as text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("calmkit.studies"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.get_template("report.html.j2").render(
+    grids = [scores_grid(summary), costs_grid(summary), standing_grid(summary)]
+    return environment.get_template("report.html.j2").render(
         summary=summary,
-        cells=cells,
-        heads=[column.head for column in COLUMNS],
-        rows=[[column.text(cell) for column in COLUMNS] for cell in cells],
-        references=references(summary),
-        ceiling=ceiling_text(summary),
-        standings=[standing(cell) for cell in cells],
-        bars=jinja2.utils.markupsafe.Markup(_bars(summary)),
-        curves=jinja2.utils.markupsafe.Markup(_curves(summary)),
-        command=shlex.join([summary["study"], *summary.get("overrides", [])]),
-        **_asked_for(summary),
-        tflops=max(total_train_flops(cell) for cell in cells) / 1e12,
-        minutes=summary["seconds"] / 60,
+        words=in_words(summary),
+        main=main_grid(summary),
+        grids=[grid for grid in grids if grid is not None],
+        reconstruction=reconstruction_lines(summary),
+        figures=_pictures(summary, FIGURES),
+        relation=relation_text(summary["relation"]) if summary.get("relation") else [],
+        asked=[
+            grid
+            for grid in (
+                block_grid(summary),
+                sampling_grid(summary["sampling"]) if summary.get("sampling") else None,
+            )
+            if grid is not None
+        ],
+        latents=latent_grid(summary),
+        latent_figures=_pictures(summary, LATENT_FIGURES),
+        lines=_lines_between(summary),
+        samples=[sample for cell in ranked(summary) for sample in _samples(summary, cell)],
+        recipes=cell_recipes(summary),
+        provenance=provenance(summary),
+        commands=commands(summary),
+        visible=visible,
     )
-    write_text(path, page)
 
 
-def _asked_for(summary: dict[str, Any]) -> dict[str, Any]:
-    """What only some studies ask for: the relation and the samplers."""
-    found: dict[str, Any] = {"relation": None, "sampling": None}
-    if summary.get("relation"):
-        found["relation"] = relation_text(summary["relation"])
-        found["scatter"] = jinja2.utils.markupsafe.Markup(relation_figure(summary))
-    if summary.get("sampling"):
-        found["sampling"] = sampling_table(summary["sampling"])
-        found["trade"] = jinja2.utils.markupsafe.Markup(sampling_figure(summary))
+def commands(summary: Summary) -> list[str]:
+    """How to get all of it again."""
+    if "command" in summary:
+        return [summary["command"]]
+    name = summary["study"]
+    shipped = f"studies/{name}" in shipped_files("studies") and summary["path"] == f"{name}.yaml"
+    study = name if shipped else summary["path"]
+    found = [f"calmkit study run {shlex.join([study, *summary.get('overrides', [])])}"]
+    commit = summary["commit"]
+    if commit != "none" and "," not in commit:
+        found.insert(0, f"git checkout {commit.removesuffix('+changes')}")
     return found
 
 
-def write_picture(summary: dict[str, Any], path: Path) -> None:
-    """The bars and curves side by side as one SVG file, for a README."""
-    figure = make_figure((10.5, 3.8), 2)
-    _draw_bars(figure.axes[0], summary)
-    _draw_curves(figure.axes[1], summary)
-    path.write_text(as_svg(figure, ink=False), encoding="utf-8")
+def _pictures(summary: Summary, kinds: Mapping[str, Draw]) -> list[Picture]:
+    found = []
+    for kind in kinds:
+        drawn = draw(kind, summary)
+        if drawn is not None:
+            svg = as_svg(drawn.figure, kind, f"{drawn.title}. {drawn.caption}")
+            found.append(Picture(drawn.title, drawn.caption, jinja2.utils.markupsafe.Markup(svg)))
+    return found
 
 
-def _bars(summary: dict[str, Any]) -> str:
-    figure = make_figure((6.4, 0.62 * len(summary["cells"]) + 1.5))
-    _draw_bars(figure.axes[0], summary)
-    return as_svg(figure)
+def _lines_between(summary: Summary) -> list[tuple[str, list[list[str]]]]:
+    """Label of each autoencoder, and what is read along a few straight lines between two chunks."""
+    return [
+        (one.label, [line["path"] for line in one.found["interpolation"][:SHOWN_LINES]])
+        for one in distinct_latents(summary)
+        if one.found.get("interpolation")
+    ]
 
 
-def _curves(summary: dict[str, Any]) -> str:
-    figure = make_figure((6.4, 3.8))
-    _draw_curves(figure.axes[0], summary)
-    return as_svg(figure)
-
-
-def _draw_bars(axes: Any, summary: dict[str, Any]) -> None:
-    cells = list(reversed(ranked(summary)))
-    for height, cell in enumerate(cells):
-        e = cell["evaluation"]
-        colour, _ = colour_and_marker(summary, cell["label"])
-        around = [[e["brier_lm"] - e["brier_lm_low"]], [e["brier_lm_high"] - e["brier_lm"]]]
-        axes.barh(height, e["brier_lm"], 0.66, color=colour)
-        axes.errorbar(e["brier_lm"], height, xerr=around, color="black", capsize=3, linewidth=1)
-        axes.annotate(
-            f"{e['brier_lm']:.2f}",
-            (e["brier_lm_high"], height),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
+def _samples(summary: Summary, cell: Cell) -> Iterable[Sample]:
+    own = score(cell, summary["primary"])
+    for trial in done(cell)[:1]:
+        shown = measure(summary["primary"])
+        told = f"seed {trial['seed']}, K={trial['chunk_size']}"
+        told += (
+            "" if own is None else f", {shown.name} {shown.text(trial['evaluation'].get(summary['primary']))}"
         )
-    axes.set_yticks(range(len(cells)), [cell["label"] for cell in cells])
-    for index, (name, value) in enumerate(references(summary)):
-        axes.axvline(value, color="black", linewidth=0.9, linestyle=":")
-        axes.annotate(
-            name,
-            (value, 1),
-            (0, 2 + 9 * (index % 2)),  # neighbours may stand close
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=8,
-        )
-    if best := ceiling(summary):
-        axes.axvline(best["brier_lm"], color="black", linewidth=1.2, linestyle="--")
-        axes.annotate(
-            "ceiling",
-            (best["brier_lm"], 1),
-            (0, 20),  # above the others
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=8,
-        )
-    axes.set_xlabel("BrierLM on held-out text, with 95 % interval")
-    axes.set_xlim(0, axes.get_xlim()[1] * 1.08)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_curves(axes: Any, summary: dict[str, Any]) -> None:
-    for cell in summary["cells"]:
-        colour, marker = colour_and_marker(summary, cell["label"])
-        first = cell["facts"].get("autoencoder_train_flops", 0)
-        points = cell["curve"]
-        x = [(first + point["flops"]) / 1e12 for point in points]
-        axes.plot(
-            x,
-            [p["brier_lm"] for p in points],
-            color=colour,
-            marker=marker,
-            markersize=4.5,
-            label=cell["label"],
-        )
-    for name, value in references(summary):
-        axes.axhline(value, color="black", linewidth=0.9, linestyle=":")
-        axes.annotate(
-            name,
-            (1, value),
-            (-2, 2),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-        )
-    if best := ceiling(summary):
-        axes.axhline(best["brier_lm"], color="black", linewidth=1.2, linestyle="--")
-        axes.annotate(
-            "ceiling",
-            (0, best["brier_lm"]),  # at the other end: the best counting model may stand close
-            (2, 2),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            fontsize=8,
-        )
-    axes.set_xlabel("training TFLOPs, autoencoder included")
-    axes.set_ylabel("BrierLM (fewer rows)")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+        text = "".join(c if c in "\n\t" or plain(c) == c or c == " " else "\ufffd" for c in trial["sample"])
+        yield Sample(cell["label"], told, text.strip("\n"))

@@ -1,41 +1,46 @@
-"""run_study: train every cell on an equal budget, then one table and one report.
+"""run_study: every trial in a process of its own, then one table and one report.
 
-study -> all cells validated -> shared autoencoders, once each -> budget -> cells -> results.json, table,
-report.html
+study -> plan -> shared autoencoders, once each -> trials -> what is asked of them -> results, tables, report
+
+Nothing is kept in memory that a kill could lose: what is done is told by the run folders, so the same call
+goes on where the last one stopped.
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import hashlib
-import json
-import platform
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
 
-from calmkit.interfaces import DataError
-from calmkit.recipe.assemble import validate
-from calmkit.recipe.errors import RecipeError
+from calmkit.interfaces import Job, Launcher
+from calmkit.recipe.load import to_yaml
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
-from calmkit.studies.budget import match_budgets
-from calmkit.studies.relation import CURVE_SCORES, relation
-from calmkit.studies.report import write_report
-from calmkit.studies.sample_cells import sample_cells
-from calmkit.studies.schema import Cell, Study, load_study
-from calmkit.studies.table import as_text
-from calmkit.training.checkpoints import write_json, write_text
+from calmkit.studies.ask import ask_trials
+from calmkit.studies.failures import forget, note_failure, work_folder
+from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study, with_autoencoder
+from calmkit.studies.results import study_results
+from calmkit.studies.schema import Study, load_study
+from calmkit.studies.snapshot import planned_in, write_snapshot
+from calmkit.studies.store import awaited, claimed, is_encoded, is_trained, set_aside
+from calmkit.studies.write import write_results
+from calmkit.training.checkpoints import write_text
 from calmkit.training.errors import RunFailed
-from calmkit.training.progress import Say, said_once
-from calmkit.training.run import Run, agreed_folder, claim_folder, git_state, is_rank_zero, wait_for_all
-from calmkit.training.train import train
+from calmkit.training.progress import Say
 
-STUDY_FOLDER_OF_RANK_ZERO = "CALMKIT_STUDY_FOLDER"
+
+@dataclass(frozen=True)
+class Work:
+    """One process of a study: a recipe and the run folder that it fills."""
+
+    name: str
+    recipe: Recipe
+    folder: Path
+    done: Callable[[Path], bool]
 
 
 def run_study(
@@ -45,223 +50,164 @@ def run_study(
     out: Path | None = None,
     say: Say = print,
     manager: Manager | None = None,
+    launcher: Launcher | None = None,
 ) -> Path:
-    """Run a study.
+    """Run a study, or go on with it: what is done already, in any study, is not done again.
 
     Args:
         name_or_path: A shipped study (`quickstart`) or a file.
-        overrides: Laid over the base recipe of every cell, such as `data.train=a.txt`.
-        out: Folder for everything; default `runs/studies/<name>/<stamp>/`.
+        overrides: Laid over the base recipe of every cell, such as `data.train=a.txt`; `launcher=slurm`.
+        out: Folder for everything; default `runs/studies/<name>/`, with the runs in `runs/cells` and
+            `runs/autoencoders`, where other studies find them.
         say: Takes each line of what happens.
         manager: Parts; default all that are installed.
+        launcher: Starts the processes; default the study's.
 
     Returns:
-        The folder: `results.json`, `table.txt`, `report.html`, and a run folder per cell.
+        The folder: `results.json`, the tables, `report.html`.
 
     Raises:
         RecipeError: Before anything is trained.
-        RunFailed: At the end, if a cell failed; what the others made is kept and reported.
+        RunFailed: Another process runs this study, or, at the end, a trial failed; what the others made is
+            kept and reported.
     """
-    began = time.perf_counter()
     manager = manager or make_manager()
     study = load_study(name_or_path, manager, overrides)
-    for cell in study.cells:
-        validate(cell.recipe, manager)
-    say = said_once(say)
-    folder = _open_folder(study, out)
-    say(f"study {study.name}: {len(study.cells)} models, matched by {study.match_by}; {folder}")
-    cells = match_budgets(study, list(study.cells), manager, say)
-    results, failed = _train_cells(study, cells, folder, manager, say)
-    if is_rank_zero():
-        asked = _asked_for(study, results, folder, manager, say)
-        wait_for_all()
-        summary = _summary(study, results, list(failed), time.perf_counter() - began) | asked
-        _write_results(summary, folder, say)
-    else:
-        wait_for_all()
-    if failed and is_rank_zero():
-        told = "; ".join(f"{label} ({_in_words(error)})" for label, error in failed.items())
-        last = list(failed.values())[-1]
-        raise RunFailed(f"{len(failed)} of {len(cells)} cells failed: {told}.", folder) from last
+    where = places(study, out)
+    with claimed(where.study, f"The study '{study.name}'"):
+        planned = plan_study(study, manager, where)
+        write_snapshot(planned)
+        return _run(planned, manager, say, launcher)
+
+
+def resume_study(
+    folder: Path, *, say: Say = print, manager: Manager | None = None, launcher: Launcher | None = None
+) -> Path:
+    """Go on with a study as it was begun, from its folder alone: later changes of its file don't count.
+
+    Raises:
+        RunFailed: The folder holds no study; and what `run_study` raises.
+    """
+    manager = manager or make_manager()
+    with claimed(folder, f"The study of {folder}"):
+        planned = planned_in(folder, manager)
+        return _run(planned, manager, say, launcher)
+
+
+def report_study(folder: Path, *, say: Say = print, manager: Manager | None = None) -> Path:
+    """Write tables and report anew from what is done, and train nothing.
+
+    Raises:
+        RunFailed: The folder holds no study, or no trial of it is done.
+    """
+    manager = manager or make_manager()
+    planned = planned_in(folder, manager)
+    _finish(planned, None, say, complete=False)
     return folder
 
 
-def _open_folder(study: Study, out: Path | None) -> Path:
-    """The folder of this run, the same in every process, with the study's text in it."""
-    stamped = Path("runs") / "studies" / study.name / time.strftime("%Y%m%d-%H%M%S")
-    folder = out or agreed_folder(lambda: claim_folder(stamped), STUDY_FOLDER_OF_RANK_ZERO)
-    if is_rank_zero():
-        if (folder / "results.json").exists():
-            raise RunFailed(f"{folder} already holds a study; name another folder with --out, or delete it.")
-        write_text(folder / "study.yaml", study.text)
-    return folder
-
-
-def _summary(
-    study: Study, results: list[dict[str, Any]], failed: list[str], seconds: float
-) -> dict[str, Any]:
-    """What `results.json` says of the whole."""
-    return {
-        "study": study.name,
-        "description": study.description,
-        "base": study.base,
-        "matched_by": study.match_by,
-        "baseline": study.baseline,
-        "overrides": list(study.overrides),
-        "commit": git_state(),
-        "hardware": hardware(),
-        "seconds": seconds,
-        "failed": failed,
-        "cells": results,
-    }
-
-
-def _write_results(summary: dict[str, Any], folder: Path, say: Say) -> None:
-    """`results.json`, and where a cell ended well the table and the report."""
-    write_json(folder / "results.json", summary)
-    if summary["cells"]:
-        table = as_text(summary)
-        write_text(folder / "table.txt", table)
-        write_report(summary, folder / "report.html")
-        say(table)
-        say(f"report: {folder / 'report.html'}")
-
-
-def _train_cells(
-    study: Study, cells: list[Cell], folder: Path, manager: Manager, say: Say
-) -> tuple[list[dict[str, Any]], dict[str, Exception]]:
-    """Train every cell, shared autoencoders first; what failed, by label. None stops the others."""
-    results: list[dict[str, Any]] = []
-    failed: dict[str, Exception] = {}
-    shared: dict[str, Path | Exception] = {}
-    for number, cell in enumerate(cells, 1):
-        try:
-            if "autoencoder" in study.share:
-                cell = _with_shared_autoencoder(cell, shared, folder, manager, say)
-            say(f"[{number}/{len(cells)}] {cell.label}")
-            run = train(cell.recipe, out=folder / _slug(cell.label), say=say, manager=manager)
-            if is_rank_zero():
-                results.append(cell_result(cell, run, folder))
-        except Exception as error:  # a guest's part may raise anything
-            failed[cell.label] = error
-            say(f"failed: {cell.label}: {_in_words(error)}")
-    return results, failed
-
-
-def _asked_for(
-    study: Study, results: list[dict[str, Any]], folder: Path, manager: Manager, say: Say
-) -> dict[str, Any]:
-    """`relation` and `sampling`, where the study asks for them."""
-    found: dict[str, Any] = {}
-    if study.relate is not None and results:
-        found["relation"] = relation(results, study.relate)
-    if study.sampling is not None and results:
-        found["sampling"] = sample_cells(study.sampling, results, folder, manager, say)
-    return found
-
-
-def _in_words(error: Exception) -> str:
-    """The first line of an error, with its type where that isn't one of ours."""
-    told = str(error).strip().split("\n", 1)[0]
-    return (
-        told if isinstance(error, RunFailed | DataError | RecipeError) else f"{type(error).__name__}: {told}"
+def _run(planned: StudyPlan, manager: Manager, say: Say, launcher: Launcher | None) -> Path:
+    study, where = planned.study, planned.places
+    launcher = launcher or manager.build("launchers", study.launcher.name, study.launcher.options)
+    assert launcher is not None
+    opened = planned.open_trials()
+    done = len(planned.trials) - len(opened)
+    say(
+        f"study {study.name}: {len(study.cells)} cells, {len(planned.trials)} trials, {done} done already; "
+        f"{where.study}"
     )
+    shared = [
+        Work(f"autoencoder {key}", planned.autoencoders[key], where.autoencoder(key), is_encoded)
+        for key in planned.open_autoencoders()
+    ]
+    _train(shared, launcher, where, say)
+    ready = [trial for trial in opened if _has_autoencoder(trial, where, say)]
+    trials = [
+        Work(trial.label, _final_recipe(trial, where), where.trial(trial.key), is_trained) for trial in ready
+    ]
+    _train(trials, launcher, where, say)
+    if study.path.is_file() and study.path.read_text(encoding="utf-8", errors="replace") != study.text:
+        say(
+            f"{study.path} was edited while it ran: these are the results of the study as it was begun. "
+            f"calmkit study run {study.path} adds what is new."
+        )
+    _finish(planned, launcher, say)
+    return where.study
 
 
-def hardware() -> str:
-    """The device in words."""
-    if torch.accelerator.is_available():
-        device = torch.accelerator.current_accelerator()
-        module = torch.get_device_module(device)
-        return f"{torch.accelerator.device_count()} x {module.get_device_name()}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+def _finish(planned: StudyPlan, launcher: Launcher | None, say: Say, complete: bool = True) -> None:
+    """Ask what the study asks of its trials, and write everything down.
 
-
-def cell_result(cell: Cell, run: Run, folder: Path) -> dict[str, Any]:
-    """What the table and the report show of one run."""
-    facts, evaluation = run.facts, run.evaluation
-    return {
-        "label": cell.label,
-        "run": str(run.folder.relative_to(folder)),
-        "recipe": cell.recipe.name,
-        "overrides": list(cell.overrides),
-        "seed": cell.recipe.seed,
-        "chunk_size": facts["chunk_size"],
-        "facts": facts,
-        "evaluation": evaluation,
-        "curve": _curve(run, facts, evaluation),
-        "resolved": (run.folder / "resolved.yaml").read_text(encoding="utf-8"),
-        "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
-    }
-
-
-def _curve(run: Run, facts: dict[str, Any], evaluation: dict[str, Any]) -> list[dict[str, int | float]]:
-    """The scores on the way: step, training FLOPs of the second stage, BrierLM, nats per token where they are
-    known; the untrained model first.
+    Raises:
+        RunFailed: With `complete`, where a trial is not done; always where none is.
     """
-    per_step = facts["lm_train_flops"] / facts["lm_steps"]
-    points: list[dict[str, int | float]] = []
-    before = {name: evaluation.get(f"untrained_{name}") for name in CURVE_SCORES}
-    if before["brier_lm"] is not None:
-        known = {name: value for name, value in before.items() if value is not None}
-        points.append({"step": 0, "flops": 0.0, **known})
-    if not (run.folder / "metrics.csv").exists():  # a study without the csv logger has no curves
-        return points
-    with (run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row.get("lm/val/brier_lm"):
-                step = int(row["step"]) + 1
-                known = {name: float(v) for name in CURVE_SCORES if (v := row.get(f"lm/val/{name}"))}
-                points.append({"step": step, "flops": step * per_step, **known})
-    return points
+    asked = ask_trials(planned, launcher, say)
+    results = study_results(planned, asked)
+    write_results(results, planned.places.study, say)
+    failed = [
+        f"{cell['label']}, seed {trial['seed']} ({trial['why']})"
+        for cell in results["cells"]
+        for trial in cell["trials"]
+        if trial["state"] in ("failed", "open")
+    ]
+    if failed and (complete or len(failed) == len(planned.trials)):
+        raise RunFailed(
+            f"{len(failed)} of {len(planned.trials)} trials failed: {'; '.join(failed)}. The others are "
+            f"kept and reported; calmkit study resume {planned.places.study} tries these again.",
+            planned.places.study,
+        )
 
 
-def _with_shared_autoencoder(
-    cell: Cell, shared: dict[str, Path | Exception], folder: Path, manager: Manager, say: Say
-) -> Cell:
-    """The cell with the autoencoder that all cells like it share, trained when the first of them comes.
+def _train(works: Sequence[Work], launcher: Launcher, where: Places, say: Say) -> None:
+    """Every work in a process of its own; what fails is noted beside its folder and stops no other."""
+    if not works:
+        return
+    by_name = {work.name: work for work in works}
+    number, began = 0, time.perf_counter()
+    with ExitStack() as held:
+        for work in sorted(
+            works, key=lambda work: work.folder
+        ):  # in one order: no two studies wait in a ring
+            held.enter_context(awaited(work_folder(work.folder), work.name, say))
+        # another study may have done some of it while this one waited
+        jobs = [_job(work, say) for work in works if not work.done(work.folder)]
 
-    Args:
-        cell: One of the study's.
-        shared: Run folder, or what went wrong, by key; a new autoencoder is added.
-        folder: Of the study.
-        manager: Parts.
-        say: Takes each line.
-    """
-    stage = cell.recipe.stages.autoencoder
-    if stage is None or stage.init_from:
-        return cell
-    key = _autoencoder_key(cell.recipe)
-    if key not in shared:
-        say(f"[shared] autoencoder {cell.recipe.autoencoder.name}")
-        alone = dataclasses.replace(cell.recipe, stages=dataclasses.replace(cell.recipe.stages, lm=None))
-        try:
-            shared[key] = train(alone, out=folder / f"autoencoder-{key}", say=say, manager=manager).folder
-        except Exception as error:
-            shared[key] = error
-    source = shared[key]
-    if isinstance(source, Exception):
-        raise source
-    stage = dataclasses.replace(stage, init_from=str(source))
-    stages = dataclasses.replace(cell.recipe.stages, autoencoder=stage)
-    return dataclasses.replace(cell, recipe=dataclasses.replace(cell.recipe, stages=stages))
+        def ended(job: Job, code: int) -> None:
+            nonlocal number
+            number += 1
+            work = by_name[job.name]
+            why = "" if work.done(work.folder) and code == 0 else note_failure(work.folder, code)
+            minutes = (time.perf_counter() - began) / 60
+            say(f"[{number}/{len(jobs)}, {minutes:.1f} min] {work.name}: {why or 'done'}")
+
+        launcher.run(jobs, ended)
 
 
-def _autoencoder_key(recipe: Recipe) -> str:
-    """Equal for recipes that would train the same autoencoder."""
-    made_of = (
-        recipe.seed,
-        recipe.data,
-        recipe.tokenizer,
-        recipe.autoencoder,
-        recipe.stages.autoencoder,
-        recipe.trainer,
-    )
-    text = json.dumps(
-        [dataclasses.asdict(x) if dataclasses.is_dataclass(x) else x for x in made_of], sort_keys=True
-    )  # type: ignore[arg-type]
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+def _job(work: Work, say: Say) -> Job:
+    """The command that trains one recipe, as a person would type it."""
+    aside = set_aside(work.folder)
+    if aside is not None:
+        say(f"{work.name}: an earlier try did not end; what it left is now in {aside.name}")
+    forget(work.folder)
+    recipe = work_folder(work.folder) / "recipe.yaml"
+    write_text(recipe, to_yaml(replace(work.recipe, description=f"{work.recipe.description} [{work.name}]")))
+    command = (sys.executable, "-m", "calmkit.cli.main", "train", str(recipe), "--out", str(work.folder))
+    trainer = work.recipe.trainer
+    devices = int(trainer.devices) if trainer.devices.isdecimal() else 1
+    log = recipe.with_name("log.txt")
+    return Job(work.name, command, log, devices, accelerator=False if trainer.accelerator == "cpu" else None)
 
 
-def _slug(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in label)
+def _final_recipe(trial: Trial, where: Places) -> Recipe:
+    if trial.autoencoder is None:
+        return trial.recipe
+    return with_autoencoder(trial.recipe, where.autoencoder(trial.autoencoder))
+
+
+def _has_autoencoder(trial: Trial, where: Places, say: Say) -> bool:
+    """Whether what a trial builds upon is there; if not, that is why it fails."""
+    if trial.autoencoder is None or is_encoded(where.autoencoder(trial.autoencoder)):
+        return True
+    why = note_failure(where.trial(trial.key), 1, because=where.autoencoder(trial.autoencoder))
+    say(f"{trial.label}: {why}")
+    return False

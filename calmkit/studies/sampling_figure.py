@@ -1,68 +1,120 @@
-"""The table and the figure of a study's samplers: accuracy against collision, and what each costs."""
+"""Accuracy against collision: how often a model is right against how often it agrees with itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from calmkit.studies.figures import as_svg, colour_and_marker, make_figure
+from calmkit.metrics.brier import NUM_TOKENS
+from calmkit.studies.figures import (
+    FAINT,
+    Drawn,
+    colour_and_marker,
+    label_points,
+    legend_below,
+    make_figure,
+    shown,
+)
+from calmkit.studies.reading import Cell, Summary, evaluated, mean, ranked
 from calmkit.studies.sampling import Row, family, moving_value
 
 LINES = ("-", "--", ":", "-.")
 MARKERS = "osD^vP*X"
-HEADS = (
-    "model", "sampler", "accuracy %", "+-", "collision %", "+-", "BrierLM", "draws/unit", "head calls/unit",
-    "mean level", "fell back %",
-)  # fmt: skip
+DIAGONAL = "Dashed: accuracy = collision, where the true law of the text lies on average."
 
 
-def sampling_table(result: dict[str, Any]) -> dict[str, Any]:
-    """`heads`, `rows` of texts, and `notes`: what was left out, and how many units were measured."""
-    return {"heads": list(HEADS), "rows": [_texts(row) for row in result["rows"]], "notes": _notes(result)}
+def collision_figure(summary: Summary) -> Drawn | None:
+    """The samplers' lines where the study has some, else a point of plain draws per cell."""
+    sampling = summary.get("sampling")
+    if sampling and sampling["rows"]:
+        return _samplers(summary)
+    return _plain_draws(summary)
 
 
-def sampling_text(result: dict[str, Any]) -> list[str]:
-    """The table in lines of plain text."""
-    table = sampling_table(result)
-    rows = [table["heads"], *table["rows"]]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
-    lines = ["Samplers: accuracy and collision, geometric means over the first 1 to 4 tokens"]
-    for row in rows:
-        padded = [
-            text.ljust(width) if i < 2 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return lines + table["notes"]
+def _plain_draws(summary: Summary) -> Drawn | None:
+    found = [(cell, x, y) for cell in ranked(summary) for x, y in _means(cell)]
+    if not found:
+        return None
+    figure = make_figure(3.4)
+    (axes,) = figure.axes
+    for cell, x, y in found:
+        colour, marker = colour_and_marker(summary, cell["label"])
+        axes.plot(x, y, marker, color=colour, markersize=7, zorder=3)
+    points = [(x, y) for _, x, y in found]
+    _draw_frame(axes, points)
+    label_points(axes, points, [shown(cell["label"]) for cell, _, _ in found])
+    caption = (
+        "Plain draws, geometric means over the first 1 to 4 tokens, means over seeds. Up: right more often; "
+        f"to the right: two draws agree more often. {DIAGONAL} Below it a model is surer of itself than it is "
+        "right."
+    )
+    return Drawn("Accuracy against collision", caption, figure)
 
 
-def sampling_figure(summary: dict[str, Any]) -> str:
-    """Inline SVG: a line per family of settings, a colour per cell, a marker per sampler."""
+def _means(cell: Cell) -> Iterator[tuple[float, float]]:
+    """Collision and accuracy of a cell in percent, if they are known."""
+    names = [f"{what}_{n}" for what in ("collision", "accuracy") for n in range(1, NUM_TOKENS + 1)]
+    values = [value for name in names if (value := mean(cell, evaluated(name))) is not None]
+    if len(values) == len(names):
+        yield geometric(values[:NUM_TOKENS]), geometric(values[NUM_TOKENS:])
+
+
+def geometric(shares: list[float]) -> float:
+    """Geometric mean in percent; 0 where one is not positive."""
+    return 100 * math.prod(max(0.0, share) for share in shares) ** (1 / len(shares))
+
+
+def _draw_frame(axes: Any, points: list[tuple[float, float]]) -> None:
+    """Axes from 0, the diagonal, and what they are called."""
+    right, top = (1.12 * max(values) or 1.0 for values in zip(*points, strict=True))
+    axes.set_xlim(0, right)
+    axes.set_ylim(0, top)
+    end = min(right, top)
+    axes.plot([0, end], [0, end], color="black", linewidth=0.9, linestyle="--", zorder=1)
+    axes.grid(**FAINT)
+    axes.set_xlabel("collision %: how often two draws agree")
+    axes.set_ylabel("accuracy %")
+
+
+def _samplers(summary: Summary) -> Drawn:
+    """A line per family of settings, a colour per cell, a marker per sampler."""
     rows = summary["sampling"]["rows"]
     lines = _lines(rows)
-    figure = make_figure((6.4, 4.0 + 0.19 * len(lines)))  # the legend stands below, a line each
+    figure = make_figure(3.4 + 0.19 * len(lines))  # the legend stands below, a line each
     (axes,) = figure.axes
     names = list(dict.fromkeys(row["name"] for row in rows))
     seen: dict[tuple[str, str], int] = {}
+    handles, labels, ends = [], [], []
     for key, (moving, members) in lines.items():
         cell, name = key[0], key[1]
         colour, _ = colour_and_marker(summary, cell)
         style = LINES[seen.setdefault((cell, name), 0) % len(LINES)]
         seen[cell, name] += 1
         x, y = ([row[what] for row in members] for what in ("collision", "accuracy"))
-        label = f"{cell}: {' '.join(key[1:])}" + (f", by {moving}" if moving and len(members) > 1 else "")
+        labels.append(
+            f"{cell}: {' '.join(key[1:])}" + (f", by {moving}" if moving and len(members) > 1 else "")
+        )
         marker = MARKERS[names.index(name) % len(MARKERS)]
-        axes.plot(x, y, style, color=colour, marker=marker, markersize=5, linewidth=1.2, label=label)
-        for row in {id(members[0]): members[0], id(members[-1]): members[-1]}.values():
-            if len(members) > 1:
-                text = "unset" if moving_value(row, moving) is None else f"{moving_value(row, moving):.3g}"
-                at = (row["collision"], row["accuracy"])
-                axes.annotate(text, at, (4, 4), textcoords="offset points", fontsize=7)
-    axes.set_xlabel("collision in percent (how often two draws agree)")
-    axes.set_ylabel("accuracy in percent")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, fontsize=8, loc="outside lower left")
-    return as_svg(figure)
+        handles += axes.plot(x, y, style, color=colour, marker=marker, markersize=5, linewidth=1.2)
+        if len(members) > 1:
+            ends += [_end(row, moving) for row in (members[0], members[-1])]
+    _draw_frame(axes, [(row["collision"], row["accuracy"]) for row in rows])
+    legend_below(figure, handles, labels)
+    label_points(
+        axes, [end[:2] for end in ends], [end[2] for end in ends], must=False, size=8
+    ) if ends else None
+    caption = (
+        "Up: right more often; to the right: two choices agree more often. Geometric means over the first 1 "
+        "to 4 tokens, means over seeds. A line joins settings of one sampler that differ in one number, "
+        f"written at its ends. {DIAGONAL}"
+    )
+    return Drawn("Accuracy against collision", caption, figure)
+
+
+def _end(row: Row, moving: str) -> tuple[float, float, str]:
+    value = moving_value(row, moving)
+    return row["collision"], row["accuracy"], "unset" if value is None else f"{value:.3g}"
 
 
 def _lines(rows: list[Row]) -> dict[tuple[Any, ...], tuple[str, list[Row]]]:
@@ -80,31 +132,3 @@ def _place(moving: str) -> Callable[[Row], float]:
         return 1.0 if value is None else value  # what a temperature is where nobody sets it
 
     return place
-
-
-def _texts(row: Row) -> list[str]:
-    calls = row["network_calls_per_unit"]
-    return [
-        row["cell"],
-        row["sampler"],
-        f"{row['accuracy']:.2f}",
-        _or_dash(row["accuracy_se"]),
-        f"{row['collision']:.2f}",
-        _or_dash(row["collision_se"]),
-        f"{row['brier_lm']:.2f}",
-        f"{row['draws_per_unit']:.1f}",
-        "adaptive" if calls is None else f"{calls:.1f}",
-        _or_dash(row["mean_level"]),
-        f"{100 * row['fallback_share']:.1f}",
-    ]
-
-
-def _or_dash(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _notes(result: dict[str, Any]) -> list[str]:
-    units = sorted({row["units"] for row in result["rows"]})
-    lines = [f"{' or '.join(map(str, units))} held-out units per line; +- is one standard error over rows."]
-    lines += [f"Left out: {one['sampler']} for {one['cell']}: {one['why']}." for one in result["left_out"]]
-    return lines

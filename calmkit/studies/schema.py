@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from calmkit.recipe.errors import Mark, refuse, suggest
-from calmkit.recipe.load import find_recipe, load_recipe
-from calmkit.recipe.schema import NAME, Recipe
+from calmkit.recipe.build import build_part_spec
+from calmkit.recipe.errors import refuse, suggest
+from calmkit.recipe.load import find_recipe
+from calmkit.recipe.overrides import read_overrides
+from calmkit.recipe.schema import NAME, PartSpec
 from calmkit.recipe.tree import Items, Keys, Node, Scalar, parse
 from calmkit.registry import Manager
+from calmkit.studies.blocks import Blocks, read_blocks
+from calmkit.studies.cells import Cell, picks, read_axes, read_cells, read_pick
+from calmkit.studies.match import Match, read_match
 from calmkit.studies.relation import Relate, read_relate
 from calmkit.studies.sampling import SamplingWish, read_sampling, refuse_impossible
 
 VERSION = "1"
-LABEL = "label"
 KEYS = (
     "calmkit_study",
     "name",
@@ -26,24 +29,30 @@ KEYS = (
     "share",
     "match",
     "grid",
+    "exclude",
+    "when",
     "set",
     "seeds",
+    "primary",
     "baseline",
     "relate",
     "samplers",
     "sampling_units",
+    "blocks",
+    "launcher",
 )
 SHARED = ("autoencoder",)
-MATCHED = ("train_flops", "steps")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of a study: its label, and its recipe before its budget is known."""
-
-    label: str
-    recipe: Recipe
-    overrides: tuple[str, ...]
+PRIMARY = {
+    "brier_lm": True,
+    **{f"brier_{n}": True for n in (1, 2, 3, 4)},
+    "nll_per_token": False,
+    "nll_bound_per_token": False,
+    "latent_nll": False,
+    "tokens_per_second": True,
+    "reconstruction_token_accuracy": True,
+    "reconstruction_chunk_accuracy": True,
+}
+"""Measures that a study may be about, and whether more is better."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +60,32 @@ class Study:
     """A study, every cell's recipe read and checked.
 
     Attributes:
-        share: `autoencoder`: trained once for all cells that agree on it.
-        match_by: `train_flops`: every cell trains for the FLOPs of the baseline's budget, its autoencoder
-            included.
+        share: `autoencoder`: trained once for all cells that agree on it, in all studies.
+        match: What every cell pays equally.
+        primary: The measure that cells are ranked by.
         baseline: Label of the cell that sets the budget and is compared against.
         relate: Which two measures of the points on the way are set against each other.
         sampling: Samplers that every trained cell is measured under.
-        overrides: From the command line, laid over the base of every cell.
+        blocks: Lengths of text that every trained cell is measured on.
+        launcher: How its processes are started.
+        overrides: From the command line: those of the base of every cell, and of the launcher.
     """
 
     name: str
     description: str
     base: str
     share: tuple[str, ...]
-    match_by: str
+    match: Match
     cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+    primary: str
     baseline: str
     text: str
+    path: Path
     relate: Relate | None = None
     sampling: SamplingWish | None = None
+    blocks: Blocks | None = None
+    launcher: PartSpec = field(default_factory=lambda: PartSpec("local"))
     overrides: tuple[str, ...] = ()
 
 
@@ -80,32 +96,45 @@ def load_study(name_or_path: str, manager: Manager, overrides: Sequence[str] = (
         name_or_path: A shipped study or a file.
         manager: Parts.
         overrides: Of the base recipe, such as `data.train=a.txt`; they come after the study's `set` and
-            before what its grid varies.
+            before what its grid varies. Those of `launcher` say how the study is started.
 
     Raises:
         RecipeError: For the study's own keys, for any cell's recipe, and for an override of what the grid
             varies.
     """
     path = _find(name_or_path)
-    text = _read(path)
+    return read_study(_read(path), path, manager, overrides)
+
+
+def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str] = ()) -> Study:
+    """A study from its text, as `load_study` reads it from a file; a base that is a file lies beside `path`."""
     root = _checked_keys(parse(text, str(path)), path)
     base = _text(root, "base")
     if base.endswith((".yaml", ".yml")):
         base = str(path.parent / base)  # as `extends` of a recipe: beside the file that names it
-    cells = _cells(root, base, manager, overrides)
+    given = [override for override in overrides if not _is_launcher(override)]
+    match, seeds = read_match(root), _seeds(root)
+    cells = read_cells(root, base, manager, given, seeds)
+    _refuse_without_effect(root, match)
     sampling = read_sampling(root, manager)
-    refuse_impossible(sampling, root, [cell.recipe for cell in cells], manager)
+    recipes = [recipe for cell in cells for recipe in cell.recipes]
+    refuse_impossible(sampling, root, recipes, manager)
     return Study(
         name=_name(root),
         description=_text(root, "description") if "description" in root.nodes else "",
         base=base,
         share=_one_of(root, "share", SHARED),
-        match_by=_match(root),
+        match=match,
         cells=cells,
-        baseline=_baseline(root, [cell.label for cell in cells]),
+        seeds=tuple(recipe.seed for recipe in cells[0].recipes),
+        primary=_primary(root),
+        baseline=_baseline(root, cells),
         text=text,
+        path=path,
         relate=read_relate(root),
         sampling=sampling,
+        blocks=read_blocks(root, recipes),
+        launcher=_launcher(root, overrides, manager),
         overrides=tuple(overrides),
     )
 
@@ -113,7 +142,7 @@ def load_study(name_or_path: str, manager: Manager, overrides: Sequence[str] = (
 def _checked_keys(root: Node, path: Path) -> Keys:
     """The study as a mapping whose keys are known, with those it can't do without, of this version."""
     if not isinstance(root, Keys):
-        raise refuse("CK101", "a study is a mapping of keys", Mark(str(path), 1, 1))
+        raise refuse("CK101", "a study is a mapping of keys", root.mark)
     for key in root.nodes:
         if key not in KEYS:
             raise refuse(
@@ -133,111 +162,97 @@ def _checked_keys(root: Node, path: Path) -> Keys:
     return root
 
 
-def _baseline(root: Keys, labels: list[str]) -> str:
-    """The label of the cell that the others are compared with; no two cells may share one."""
-    for label in labels:
-        if labels.count(label) > 1:
-            message = f"{labels.count(label)} cells are called '{label}'; give them labels of their own"
-            raise refuse("CK133", message, root.key_marks["grid"], "grid")
-    baseline = _text(root, "baseline") if "baseline" in root.nodes else labels[0]
-    if baseline not in labels:
-        raise refuse(
-            "CK133",
-            f"no cell is called '{baseline}'",
-            root.key_marks["baseline"],
-            "baseline",
-            suggest(baseline, labels, "cells"),
-        )
-    return baseline
+def _baseline(root: Keys, cells: Sequence[Cell]) -> str:
+    """The label of the cell that the others are compared with: named by label, or picked by a mapping."""
+    labels = [cell.label for cell in cells]
+    node = root.nodes.get("baseline")
+    if node is None:
+        return labels[0]
+    if isinstance(node, Scalar):
+        if node.text not in labels:
+            message = f"no cell is called '{node.text}'"
+            help = suggest(node.text, labels, "cells")
+            raise refuse("CK133", message, root.key_marks["baseline"], "baseline", help)
+        return node.text
+    pick = read_pick(node, read_axes(root), "baseline")
+    found = [cell.label for cell in cells if picks(pick, cell.settings)]
+    if len(found) != 1:
+        told = ", ".join(f"'{label}'" for label in found) or "none"
+        message = f"the baseline is one cell, and this picks {len(found)}: {told}"
+        raise refuse("CK133", message, root.key_marks["baseline"], "baseline", suggest("", labels, "cells"))
+    return found[0]
 
 
-def _cells(root: Keys, base: str, manager: Manager, given: Sequence[str]) -> tuple[Cell, ...]:
-    grid = root.nodes["grid"]
-    if not isinstance(grid, Keys) or not grid.nodes:
-        raise refuse(
-            "CK132", "a grid is a mapping of axes, each a list of values", root.key_marks["grid"], "grid"
-        )
-    axes: list[list[tuple[str, list[str]]]] = []
-    for axis, values in grid.nodes.items():
-        if not isinstance(values, Items) or not values.nodes:
-            raise refuse(
-                "CK132", f"the axis '{axis}' is a list of values", grid.key_marks[axis], f"grid.{axis}"
-            )
-        axes.append([_value(axis, value) for value in values.nodes])
-    fixed = _settings(root.nodes["set"]) if "set" in root.nodes else []
-    seeds = _texts(root.nodes["seeds"]) if "seeds" in root.nodes else [None]
+def _refuse_without_effect(root: Keys, match: Match) -> None:
+    """An axis over steps says nothing where the budget sets the steps."""
+    if not match.sets_steps:
+        return
+    for axis in read_axes(root):
+        for value in axis:
+            for setting in value.settings:
+                if setting.key == "stages.lm.max_steps":
+                    message = f"match by {match.by} sets the steps, so this axis would change nothing"
+                    help = "match: {by: steps} takes each cell's own steps"
+                    raise refuse("CK133", message, setting.mark, "grid.stages.lm.max_steps", help)
+
+
+def _seeds(root: Keys) -> list[str | None]:
+    if "seeds" not in root.nodes:
+        return [None]
+    mark = root.key_marks["seeds"]
+    seeds = _texts(root.nodes["seeds"])
     if not seeds:
-        raise refuse(
-            "CK133", "seeds is an empty list", root.key_marks["seeds"], "seeds", "leave it out, or name some"
-        )
-    varied = {_key(o) for axis in axes for _, settings in axis for o in settings}
-    _refuse_varied(given, varied | ({"seed"} if "seeds" in root.nodes else set()))
-    cells = []
+        raise refuse("CK133", "seeds is an empty list", mark, "seeds", "leave it out, or name some")
     for seed in seeds:
-        for combination in product(*axes):
-            label = " ".join(label for label, _ in combination) + (f" seed {seed}" if len(seeds) > 1 else "")
-            overrides = [
-                *fixed,
-                *given,
-                *(f"seed={seed}" for _ in [0] if seed),
-                *(o for _, os in combination for o in os),
-            ]
-            recipe = load_recipe(base, overrides=overrides, manager=manager)
-            if recipe.stages.lm is None:
-                message = f"the cell '{label}' trains no language model: its stages.lm is null"
-                raise refuse(
-                    "CK144", message, root.key_marks["grid"], "grid", "a study compares language models"
-                )
-            cells.append(Cell(label, recipe, tuple(overrides)))
-    return tuple(cells)
+        if seeds.count(seed) > 1:
+            raise refuse("CK133", f"the seed {seed} stands {seeds.count(seed)} times", mark, "seeds")
+    return [*seeds]
 
 
-def _refuse_varied(given: Sequence[str], varied: set[str]) -> None:
-    """An override of a key that the cells set themselves would be lost in silence."""
-    for override in given:
-        if _key(override) in varied:
-            raise refuse(
-                "CK133",
-                f"'{_key(override)}' is what the cells of this study vary",
-                Mark(f"command line ({override})"),
-                help="copy the study's file and change its grid",
-            )
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].strip().removesuffix(".name")
-
-
-def _value(axis: str, node: Node) -> tuple[str, list[str]]:
-    """Label and overrides of one value of an axis: a scalar for the key of that name, or several keys at
-    once.
-    """
-    if isinstance(node, Scalar):
-        return f"{axis.rsplit('.', 1)[-1]}={node.text}" if axis != "head" else node.text, [
-            f"{axis}={node.text}"
-        ]
-    if not isinstance(node, Keys):
+def _primary(root: Keys) -> str:
+    if "primary" not in root.nodes:
+        return "brier_lm"
+    name = _text(root, "primary")
+    if name not in PRIMARY:
+        message = f"no study can be ranked by '{name}'"
         raise refuse(
-            "CK132", f"a value of the axis '{axis}' is a scalar or a mapping", node.mark, f"grid.{axis}"
+            "CK133", message, root.key_marks["primary"], "primary", suggest(name, PRIMARY, "measures")
         )
-    settings = _settings(node.without(LABEL))
-    label = node.nodes.get(LABEL)
-    return label.text if isinstance(label, Scalar) else " ".join(settings), settings
+    return name
 
 
-def _settings(node: Node) -> list[str]:
-    if not isinstance(node, Keys):
-        raise refuse("CK132", "expected a mapping of recipe keys to values", node.mark)
-    return [f"{key}={_flow(value)}" for key, value in node.nodes.items()]
+def _is_launcher(override: str) -> bool:
+    return override.partition("=")[0].strip().partition(".")[0] == "launcher"
 
 
-def _flow(node: Node) -> str:
-    """A tree as the text of an override."""
-    if isinstance(node, Scalar):
-        return node.text if not node.quoted else "'" + node.text.replace("'", "''") + "'"
-    if isinstance(node, Items):
-        return "[" + ", ".join(map(_flow, node.nodes)) + "]"
-    return "{" + ", ".join(f"{key}: {_flow(value)}" for key, value in node.nodes.items()) + "}"
+def _launcher(root: Keys, overrides: Sequence[str], manager: Manager) -> PartSpec:
+    """The launcher and its settings; the command line has the last word.
+
+    Raises:
+        RecipeError: CK120, CK130 to CK132 as for a part of a recipe, CK145 where it refuses its settings.
+    """
+    node = root.nodes.get("launcher", Scalar("local", root.mark))
+    tree = Keys({"launcher": node}, root.mark, {"launcher": root.key_marks.get("launcher", root.mark)})
+    for one in [tree, *read_overrides([o for o in overrides if _is_launcher(o)])]:
+        said = one.nodes["launcher"]
+        if isinstance(said, Scalar):
+            said = Keys({"name": said}, said.mark, {"name": said.mark})
+        if not isinstance(said, Keys):
+            raise refuse("CK132", "a launcher is a name, or a mapping of a name and settings", said.mark)
+        before = tree.nodes["launcher"]
+        if isinstance(before, Keys) and said is not before and "name" not in said.nodes:
+            for key, child in said.nodes.items():
+                before = before.with_key(key, child, said.key_marks[key])
+            said = before
+        tree = Keys({"launcher": said}, tree.mark, tree.key_marks)
+    said = tree.nodes["launcher"]
+    assert isinstance(said, Keys)
+    spec = build_part_spec("launcher", said, manager)
+    try:
+        manager.build("launchers", spec.name, spec.options)
+    except ValueError as error:
+        raise refuse("CK145", f"launcher '{spec.name}': {error}", said.mark, "launcher") from error
+    return spec
 
 
 def _name(root: Keys) -> str:
@@ -275,19 +290,6 @@ def _one_of(root: Keys, key: str, known: tuple[str, ...]) -> tuple[str, ...]:
                 suggest(value, known, "shareable"),
             )
     return values
-
-
-def _match(root: Keys) -> str:
-    if "match" not in root.nodes:
-        return MATCHED[0]
-    node = root.nodes["match"]
-    by = node.nodes.get("by") if isinstance(node, Keys) else None
-    if not isinstance(by, Scalar) or by.text not in MATCHED:
-        value = by.text if isinstance(by, Scalar) else ""
-        raise refuse(
-            "CK133", "match says by what", root.key_marks["match"], "match.by", suggest(value, MATCHED, "by")
-        )
-    return by.text
 
 
 def _read(path: Path) -> str:

@@ -1,4 +1,8 @@
-"""The table of a study: one row per model, the same columns in the terminal and in the report."""
+"""table: what a study found, as grids of texts and as rows of numbers.
+
+The first grid carries what is claimed: means, both intervals, differences, ranks. The others say what was
+measured, and at what cost. All numbers are means over the trials that are done.
+"""
 
 from __future__ import annotations
 
@@ -6,159 +10,220 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from calmkit.studies.relation import relation_text
-from calmkit.studies.sampling_figure import sampling_text
+from calmkit.studies.measures import MATCHED, measure, quantity
+from calmkit.studies.reading import (
+    Cell,
+    Pick,
+    Summary,
+    chunk_size,
+    difference,
+    done,
+    evaluated,
+    fact,
+    mean,
+    parameters,
+    rank_text,
+    ranked,
+    scale,
+    score,
+    train_flops,
+    unfinished,
+)
+from calmkit.studies.render import Grid
 
-Cell = dict[str, Any]
-REFERENCES = ("unigram", "bigram", "trigram")
+STATES = {"short": "off its budget", "failed": "failed", "open": "not done"}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its head, and how a cell's result becomes its text."""
+    """A column of means: its head, what it takes out of a trial, and how a mean becomes text."""
 
     head: str
-    text: Callable[[Cell], str]
+    pick: Pick
+    form: Callable[[float], str]
+
+    def text(self, cell: Cell) -> str:
+        """The mean over a cell's trials; `-` where none knows it."""
+        value = mean(cell, self.pick)
+        return "-" if value is None else self.form(value)
 
 
-def _score(name: str, digits: int = 2, factor: float = 1.0) -> Callable[[Cell], str]:
-    return lambda cell: f"{factor * cell['evaluation'][name]:.{digits}f}"
+def _digits(digits: int, factor: float = 1.0, unit: str = "") -> Callable[[float], str]:
+    return lambda value: f"{factor * value:,.{digits}f}{unit}"
 
 
-def _interval(cell: Cell) -> str:
-    e = cell["evaluation"]
-    return f"{e['brier_lm_low']:.2f}-{e['brier_lm_high']:.2f}"
+def _short(value: float) -> str:
+    return quantity(value).strip()
 
 
-def _calls(cell: Cell) -> str:
-    calls = cell["evaluation"]["network_calls_per_unit"]
-    return "adaptive" if calls is None else f"{calls:.0f}"
-
-
-def _parameters(cell: Cell) -> str:
-    return f"{sum(cell['facts']['parameters'].values()) / 1e6:.2f} M"
-
-
-def nats_per_token(cell: Cell) -> str:
-    """Cross-entropy where the head knows its density: exact, or an upper bound with `<=` before it."""
-    e = cell["evaluation"]
-    if "nll_per_token" in e:
-        return f"{e['nll_per_token']:.3f}"
-    return f"<={e['nll_bound_per_token']:.3f}" if "nll_bound_per_token" in e else "-"
-
-
-def total_train_flops(cell: Cell) -> int | float:
-    """Both stages, the shared autoencoder counted in full."""
-    return cell["facts"]["lm_train_flops"] + cell["facts"].get("autoencoder_train_flops", 0)
-
-
-COLUMNS = (
-    Column("model", lambda cell: cell["label"]),
-    Column("K", lambda cell: str(cell["chunk_size"])),
-    Column("BrierLM", _score("brier_lm")),
-    Column("95 %", _interval),
-    *(Column(f"Brier-{n}", _score(f"brier_{n}", 2, 100.0)) for n in (1, 2, 3, 4)),
-    Column("nats/token", nats_per_token),
-    Column("params", _parameters),
-    Column("train TFLOPs", lambda cell: f"{total_train_flops(cell) / 1e12:.2f}"),
-    Column("seconds", lambda cell: f"{cell['facts']['lm_seconds']:.0f}"),
-    Column("tokens/s", lambda cell: f"{cell['evaluation']['tokens_per_second']:.0f}"),
-    Column("draws/unit", _score("draws_per_unit", 0)),
-    Column("calls/unit", _calls),
+SCORES = (
+    *(Column(f"Brier-{n}", evaluated(f"brier_{n}"), _digits(2, 100.0)) for n in (1, 2, 3, 4)),
+    Column("nats/token", evaluated("nll_per_token"), _digits(3)),
+    Column("block", evaluated("block_tokens"), _digits(0)),
+    Column("context", evaluated("context_tokens"), _digits(0)),
+    Column("units", evaluated("units"), _digits(0)),
+    Column("documents", evaluated("documents"), _digits(0)),
 )
+COSTS = (
+    Column("params", parameters, _short),
+    Column("train FLOPs", train_flops, _short),
+    Column("seconds", fact("lm_seconds"), _digits(0)),
+    Column("FLOPs/token", fact("inference_flops_per_token"), _short),
+    Column("tokens/s", evaluated("plain_tokens_per_second"), _digits(0)),
+    Column("tokens/s sampled", evaluated("tokens_per_second"), _digits(0)),
+    Column("draws/unit", evaluated("draws_per_unit"), _digits(1)),
+    Column("calls/unit", evaluated("network_calls_per_unit"), _digits(1)),
+)
+EXACT, BOUND = "nll_per_token", "nll_bound_per_token"
 
 
-def references(summary: dict[str, Any]) -> list[tuple[str, float]]:
-    """BrierLM of the models that only count, at the baseline's positions; those too large to count are left
-    out.
-    """
-    cell = _baseline(summary)
-    found = [(name, cell["evaluation"].get(f"{name}_brier_lm")) for name in REFERENCES]
-    return [(name, value) for name, value in found if value is not None]
-
-
-def ceiling(summary: dict[str, Any]) -> dict[str, float]:
-    """The best possible `brier_lm`, `brier_1` to `brier_4` and `nll_per_token` at the baseline's positions;
-    empty where nobody knows the law of the text.
-    """
-    scores, mark = _baseline(summary)["evaluation"], "ceiling_"
-    return {name.removeprefix(mark): value for name, value in scores.items() if name.startswith(mark)}
-
-
-def _baseline(summary: dict[str, Any]) -> Cell:
-    cells: list[Cell] = summary["cells"]
-    return next((cell for cell in cells if cell["label"] == summary["baseline"]), cells[0])
-
-
-def ceiling_text(summary: dict[str, Any]) -> str:
-    """The ceiling in one line; empty where there is none."""
-    best = ceiling(summary)
-    if not best:
-        return ""
-    parts = ", ".join(f"Brier-{n} {100 * best[f'brier_{n}']:.2f}" for n in (1, 2, 3, 4))
-    return (
-        f"The ceiling, what the true source scores on average: BrierLM {best['brier_lm']:.2f} ({parts}), "
-        f"{best['nll_per_token']:.3f} nats/token"
-    )
-
-
-def standing(cell: Cell) -> str:
-    """Where a model stands against its untrained self, the counting models and the ceiling, in words."""
-    e = cell["evaluation"]
-    words = []
-    rivals = [("its untrained self", e.get("untrained_brier_lm"))]
-    rivals += [(f"the {name}", e.get(f"{name}_brier_lm")) for name in REFERENCES]
-    for name, value in rivals:
-        if value is None:
-            continue
-        if e["brier_lm_low"] > value:
-            words.append(f"above {name} ({value:.2f})")
-        elif e["brier_lm_high"] < value:
-            words.append(f"below {name} ({value:.2f})")
-        else:
-            words.append(f"level with {name} ({value:.2f})")
-    best = e.get("ceiling_brier_lm")
-    if best is not None:
-        distance = f"{best - e['brier_lm']:.2f} below" if e["brier_lm_high"] < best else "level with"
-        above = e["brier_lm_low"] > best  # by chance, or by reading what it should not
-        words.append(f"{'above' if above else distance} the ceiling ({best:.2f})")
-    return f"{cell['label']} ({e['brier_lm']:.2f}): " + ", ".join(words)
-
-
-def as_text(summary: dict[str, Any]) -> str:
-    """The table, the standings and a sample of each model, as plain text."""
-    rows = [[column.head for column in COLUMNS]]
-    rows += [[column.text(cell) for column in COLUMNS] for cell in ranked(summary)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    lines = [f"Study {summary['study']}, equal {summary['matched_by'].replace('_', ' ')}; Brier-n in percent"]
-    for row in rows:
-        head, *rest = (
-            text.ljust(w) if i == 0 else text.rjust(w)
-            for i, (text, w) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([head, *rest]).rstrip())
-    lines += [
-        "",
-        "Models that only count, BrierLM: " + ", ".join(f"{n} {v:.2f}" for n, v in references(summary)),
-    ]
-    if ceiling(summary):
-        lines.append(ceiling_text(summary))
-    lines += ["", *(standing(cell) for cell in ranked(summary))]
-    accuracy = [c["evaluation"].get("reconstruction_token_accuracy") for c in summary["cells"]]
-    known = [a for a in accuracy if a is not None]
-    if known:
-        lines += ["", f"Held-out tokens that the autoencoder gives back: {100 * min(known):.2f} %"]
-    if summary.get("relation"):
-        lines += ["", *relation_text(summary["relation"])]
-    if summary.get("sampling"):
-        lines += ["", *sampling_text(summary["sampling"])]
+def main_grid(summary: Summary) -> Grid:
+    """One row per cell: the primary measure, what sets it apart from the baseline, and its rank."""
+    shown = measure(summary["primary"])
+    heads = ["model", "K", "seeds", shown.name, "seeds 95 %", "text 95 %", "difference", "seeds 95 %"]
+    rows = []
     for cell in ranked(summary):
-        lines += ["", f"--- {cell['label']} ---", cell["sample"].strip()]
-    minutes, seconds = divmod(round(summary["seconds"]), 60)
-    lines += ["", f"{minutes} min {seconds:02d} s on {summary['hardware']}, commit {summary['commit']}"]
-    return "\n".join(lines) + "\n"
+        own, apart = score(cell, summary["primary"]), difference(cell)
+        row = [cell["label"], _chunk_size(cell), f"{len(done(cell))}/{len(cell['trials'])}"]
+        row += ["-"] * 3 if own is None else [
+            shown.text(own.mean),
+            shown.interval(own.seed_low, own.seed_high),
+            shown.interval(own.text_low, own.text_high),
+        ]  # fmt: skip
+        row += ["-"] * 3 if apart is None else [
+            shown.text(apart.mean, "+"),
+            shown.interval(apart.seed_low, apart.seed_high, "+"),
+            shown.interval(apart.text_low, apart.text_high, "+"),
+        ]  # fmt: skip
+        rows.append([*row, rank_text(cell)])
+    return Grid(title(summary), [*heads, "text 95 %", "rank"], rows, 1, main_notes(summary))
 
 
-def ranked(summary: dict[str, Any]) -> list[Cell]:
-    """Cells, the best BrierLM first."""
-    return sorted(summary["cells"], key=lambda cell: -cell["evaluation"]["brier_lm"])
+def title(summary: Summary) -> str:
+    """The study, what all its cells paid, and whom they are compared with."""
+    match, name = summary["match"], measure(summary["primary"]).name
+    paid = "as the runs were set up" if match is None else f"at {MATCHED[match['by']]}"
+    return f"{summary['study']}: {name} {paid}, and the difference to {summary['baseline']}"
+
+
+def main_notes(summary: Summary) -> list[str]:
+    """What must stand under the table for its numbers to mean something."""
+    notes = [f"{measure(summary['primary']).name}: {scale(summary)}."]
+    better = "more" if summary["higher_is_better"] else "less"
+    notes.append(
+        f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn. Text 95 %: had other "
+        "documents been held out. Differences are in pairs, by seed and document; a rank counts only those "
+        "whose two intervals both leave zero out, and is not adjusted for their number."
+    )
+    for label, trial in unfinished(summary):
+        notes.append(
+            f"{label}, seed {trial['seed']}: {STATES[trial['state']]}, in no mean: {_told(trial['why'])}"
+        )
+    return notes
+
+
+def scores_grid(summary: Summary) -> Grid:
+    """What else was scored, and over how much text."""
+    cells, other = ranked(summary), summary["primary"] != "brier_lm"
+    rows = [
+        [cell["label"], *([_brier_lm(cell)] if other else []), *(nats(cell) if c.head == "nats/token" else
+         c.text(cell) for c in SCORES)]
+        for cell in cells
+    ]  # fmt: skip
+    heads = ["model", *(["BrierLM"] if other else []), *(column.head for column in SCORES)]
+    notes = [
+        "Brier-n in percent. Nats per token: exact, or an upper bound behind <=, or - without a density."
+    ]
+    return Grid("Scores", heads, rows, 1, notes)
+
+
+def costs_grid(summary: Summary) -> Grid:
+    """What training and use cost."""
+    cells = ranked(summary)
+    rows = [
+        [cell["label"], *(calls(cell) if c.head == "calls/unit" else c.text(cell) for c in COSTS)]
+        for cell in cells
+    ]
+    notes = [
+        "Params: all parts, the frozen autoencoder included. Train FLOPs: both stages, a shared autoencoder in "
+        "full. Seconds: of stage 2. FLOPs/token, tokens/s: one text, one plain draw per unit. Tokens/s "
+        "sampled, draws and head calls: with the recipe's sampler."
+    ]
+    return Grid("Cost", ["model", *(column.head for column in COSTS)], rows, 1, notes)
+
+
+def nats(cell: Cell) -> str:
+    """Cross-entropy where the head knows its density: exact, or an upper bound with `<=` before it."""
+    exact, bound = mean(cell, evaluated(EXACT)), mean(cell, evaluated(BOUND))
+    return f"{exact:.3f}" if exact is not None else "-" if bound is None else f"<={bound:.3f}"
+
+
+def calls(cell: Cell) -> str:
+    """Network calls of the head per unit; an adaptive solver has no such number."""
+    column = COSTS[-1]
+    return column.text(cell) if not done(cell) or mean(cell, column.pick) is not None else "adaptive"
+
+
+def cell_rows(summary: Summary) -> tuple[list[str], list[list[Any]]]:
+    """Heads and one row of unrounded numbers per cell, in the order of the study."""
+    name = summary["primary"]
+    picks = _number_columns(summary)
+    ends = ("seed_low", "seed_high", "text_low", "text_high")
+    heads = ["cell", "chunk_size", "seeds_done", "seeds_asked", name, *(f"{name}_{end}" for end in ends)]
+    heads += ["difference", *(f"difference_{end}" for end in ends), "rank_best", "rank_worst", *picks]
+    rows = []
+    for cell in summary["cells"]:
+        row: list[Any] = [cell["label"], mean(cell, chunk_size), len(done(cell)), len(cell["trials"])]
+        for found in (score(cell, name), difference(cell)):
+            row += [None] * 5 if found is None else [found.mean, *(getattr(found, end) for end in ends)]
+        row += cell["rank"] or [None, None]
+        rows.append(row + [mean(cell, pick) for pick in picks.values()])
+    return heads, rows
+
+
+def _number_columns(summary: Summary) -> dict[str, Pick]:
+    """Name -> what it takes out of a trial, of the columns of `table.csv` behind the claims."""
+    names = [*(f"brier_{n}" for n in (1, 2, 3, 4)), EXACT, BOUND, "reconstruction_token_accuracy"]
+    names += ["tokens_per_second", "plain_tokens_per_second", "draws_per_unit", "network_calls_per_unit"]
+    names += ["block_tokens", "context_tokens", "units", "documents"]
+    names = [name for name in ("brier_lm", *names) if name != summary["primary"]]
+    return {
+        **{name: evaluated(name) for name in names},
+        "parameters": parameters,
+        "train_flops": train_flops,
+        "train_seconds": fact("lm_seconds"),
+        "inference_flops_per_token": fact("inference_flops_per_token"),
+    }
+
+
+def trial_rows(summary: Summary) -> tuple[list[str], list[list[Any]]]:
+    """Heads and one row per trial, whatever became of it, with every number of its evaluation."""
+    trials = [(cell["label"], trial) for cell in summary["cells"] for trial in cell["trials"]]
+    measured = list(dict.fromkeys(name for _, trial in trials for name in trial.get("evaluation", ())))
+    facts = ("lm_steps", "lm_seconds", "lm_train_tokens", "lm_train_flops", "autoencoder_train_flops")
+    facts += ("autoencoder_seconds", "inference_flops_per_token")
+    heads = ["cell", "seed", "state", "why", "run", "chunk_size", "parameters", *facts, *measured]
+    rows = []
+    for label, trial in trials:
+        known = "facts" in trial
+        row = [label, trial["seed"], trial["state"], trial["why"], trial["run"], trial.get("chunk_size")]
+        row += [
+            parameters(trial) if known else None,
+            *(trial["facts"].get(n) if known else None for n in facts),
+        ]
+        rows.append(row + [trial.get("evaluation", {}).get(name) for name in measured])
+    return heads, rows
+
+
+def _chunk_size(cell: Cell) -> str:
+    value = mean(cell, chunk_size)
+    return "-" if value is None else f"{value:g}"
+
+
+def _brier_lm(cell: Cell) -> str:
+    found = score(cell, "brier_lm")
+    return "-" if found is None else measure("brier_lm").text(found.mean)
+
+
+def _told(why: str) -> str:
+    return why if why.endswith(".") else f"{why}."

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from calmkit.data.datamodule import TextDataModule
 from calmkit.data.digest import digest
 from calmkit.data.prepare import PreparedData, default_cache, prepare_data
 from calmkit.interfaces import Sampler
-from calmkit.metrics.brier import BrierLM
+from calmkit.metrics.brier import NUM_TOKENS, BrierLM
 from calmkit.metrics.ngram import NGramModel, NotCounted
 from calmkit.metrics.rollout import eligible_units
 from calmkit.metrics.throughput import measure_throughput
@@ -30,15 +31,24 @@ from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.ceiling import ceiling_scores
-from calmkit.training.checkpoints import write_json
+from calmkit.training.checkpoints import write_json, write_text
 from calmkit.training.cores import within_cores
 from calmkit.training.errors import RunFailed
+from calmkit.training.latents import write_latents
 from calmkit.training.precision import choose_precision
 from calmkit.training.progress import Say, quiet_libraries
 from calmkit.training.run import Run, is_rank_zero, load_run, read_json, wait_for_all
 from calmkit.training.stages import AutoencoderModule, LanguageModule
 
 UNITS_TIMED = 64
+DOCUMENT_COLUMNS = [
+    "document",
+    *(f"accuracy_{n}" for n in range(1, NUM_TOKENS + 1)),
+    *(f"collision_{n}" for n in range(1, NUM_TOKENS + 1)),
+    "positions",
+]
+"""Of a table by document: sums over its positions, not means."""
+
 ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
 
 
@@ -80,7 +90,8 @@ def evaluate(
     data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)
     own_data = recipe.data == trained.data
     path = run.folder / evaluation_file(recipe, trained, prepared.fingerprint)
-    scores: dict[str, Any] = measure(recipe, text_model.model, data, "eval")
+    measured = measure(recipe, text_model.model, data, "eval")
+    scores: dict[str, Any] = measured.scores
     known = reconstruction_scores(run.facts) if own_data else {}
     known = known or _reconstruct(recipe, text_model.model, data)
     if not is_rank_zero():
@@ -93,7 +104,10 @@ def evaluate(
     device = make_trainer(recipe).strategy.root_device
     scores |= speed(text_model.model.to(device), text_model.sampler, manager)
     write_json(path, scores | known)
-    if not own_data:
+    write_documents(path, measured.per_document)
+    if own_data:
+        write_latents(run.folder, text_model.model.autoencoder, data, prepared.tokenizer, recipe.seed)
+    else:
         note(f"other data than the run's; written to {path}")
     wait_for_all()
     return scores | known
@@ -135,11 +149,25 @@ def datamodule(
     )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation found.
+
+    Attributes:
+        scores: Held-out `loss` and everything that `BrierLM.compute` and, for a head with a density,
+            `Likelihood.compute` give, reduced over the trainer's processes; `block_tokens`, the length of a
+            row, and `context_tokens`, how many tokens a scored position had before it in its row on average.
+        per_document: See `BrierLM`.
+    """
+
+    scores: dict[str, float]
+    per_document: torch.Tensor | None
+
+
 def measure(
     recipe: Recipe, model: CalmModel, data: TextDataModule, prefix: str, trainer: pl.Trainer | None = None
-) -> dict[str, float]:
-    """Held-out `loss` and everything that `BrierLM.compute` and, for a head with a density,
-    `Likelihood.compute` give, reduced over the trainer's processes.
+) -> Measured:
+    """Score a model on the held-out rows of `data`.
 
     torch's CPU generator is left as it was, so measuring changes nothing that comes after it.
     """
@@ -156,11 +184,38 @@ def measure(
     trainer = trainer or make_trainer(recipe)
     with torch.random.fork_rng(devices=[]), interrupts():
         trainer.validate(module, dataloaders=None, datamodule=data, verbose=False)
-    return {
+    scores = {
         name.removeprefix(f"{prefix}/"): float(value)
         for name, value in trainer.callback_metrics.items()
         if name.startswith(f"{prefix}/")
     }
+    return Measured(scores | _context(recipe, model, data), module.brier.per_document)
+
+
+def _context(recipe: Recipe, model: CalmModel, data: TextDataModule) -> dict[str, float]:
+    """How much text a scored position had before it: BrierLM grows with it, whatever the model."""
+    data.trainer = None  # all rows, not the share of one process
+    before, positions = 0, 0
+    for batch in data.val_dataloader():
+        unit = eligible_units(model.predict(batch["valid"]), model.chunk_size).nonzero()[:, 1]
+        before, positions = before + int(unit.sum()) * model.chunk_size, positions + len(unit)
+    return {"block_tokens": float(recipe.data.sequence_length), "context_tokens": before / max(1, positions)}
+
+
+def write_documents(evaluation: Path, per_document: torch.Tensor | None) -> None:
+    """Beside an evaluation's file, `<its name>-documents.csv`: what each document gave, for comparisons in
+    pairs; nothing where documents are not known.
+    """
+    if per_document is None:
+        return
+    rows = [[str(int(line[0])), *(f"{value:.10g}" for value in line[1:])] for line in per_document.tolist()]
+    text = "\n".join(",".join(row) for row in [DOCUMENT_COLUMNS, *rows])
+    write_text(documents_file(evaluation), text + "\n")
+
+
+def documents_file(evaluation: Path) -> Path:
+    """The table by document that belongs to an evaluation's file."""
+    return evaluation.with_name(f"{evaluation.stem}-documents.csv")
 
 
 @contextmanager

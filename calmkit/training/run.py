@@ -68,6 +68,11 @@ class Run:
         """`evaluation.json`: the last evaluation's numbers."""
         return self._json("evaluation.json")
 
+    @property
+    def latents(self) -> dict[str, Any]:
+        """`latents.json`: what its autoencoder's latents are like."""
+        return self._json("latents.json")
+
     def recipe(self, manager: Manager | None = None, overrides: Sequence[str] = ()) -> Recipe:
         """The resolved recipe, with overrides if wished."""
         path = self.folder / RESOLVED

@@ -22,7 +22,7 @@ from calmkit.interfaces import Autoencoder
 from calmkit.metrics.brier import BrierLM
 from calmkit.metrics.likelihood import Likelihood, likelihood_kind, unit_nats
 from calmkit.metrics.reconstruction import ReconstructionAccuracy, reconstruct
-from calmkit.metrics.rollout import brier_draws
+from calmkit.metrics.rollout import brier_draws, eligible_units
 from calmkit.model import CalmModel
 from calmkit.recipe.schema import Optimizer
 from calmkit.training.errors import TrainingDiverged
@@ -192,7 +192,12 @@ class LanguageModule(StageModule):
                 kind = self.likelihood.kind
                 self.likelihood.update(*unit_nats(self.model, chunks, valid, kind, self.draws))
         self.val_loss.update(per_unit)
-        self.brier.update(accuracy, collision, rows)
+        self.brier.update(accuracy, collision, rows, self._documents(batch))
+
+    def _documents(self, batch: Batch) -> Tensor:
+        """The document of each position that `brier_draws` scores."""
+        eligible = eligible_units(self.model.predict(batch["valid"]), self.model.chunk_size)
+        return batch["documents"][eligible]
 
     def on_validation_epoch_end(self) -> None:
         """Log over all processes."""

@@ -37,8 +37,10 @@ from calmkit.training.evaluate import (
     ngram_scores,
     reconstruction_scores,
     speed,
+    write_documents,
 )
 from calmkit.training.fit import Session, fit_stage
+from calmkit.training.latents import write_latents
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import make_loggers
 from calmkit.training.progress import Say, quiet_libraries, said_once
@@ -133,11 +135,16 @@ def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
         other = load_autoencoder(Path(stage.init_from), autoencoder, prepared.tokenizer, stage.gate)
         facts |= {"reconstruction": other["reconstruction"], "autoencoder_from": stage.init_from}
         facts["autoencoder_train_flops"] = other.get("autoencoder_train_flops", 0)
+        facts["autoencoder_seconds"] = other.get("autoencoder_seconds", 0.0)
         session.say(f"stage 1 skipped: autoencoder of {stage.init_from}")
     else:
         facts |= _train_autoencoder(session, autoencoder)
     if is_rank_zero():
         session.run.save_model(autoencoder, prepared.tokenizer, facts, prefix="autoencoder")
+        if not stage.init_from:
+            rows = recipe.evaluation.max_rows
+            data = datamodule(recipe, prepared, autoencoder.chunk_size, stage.batch_size, rows)
+            write_latents(session.run.folder, autoencoder, data, prepared.tokenizer, recipe.seed)
     longer = f"Train it longer (stages.autoencoder.max_steps, now {stage.max_steps})"
     check_gate(stage.gate, facts["reconstruction"], "Stage 1", longer, session.run.folder)
     return facts, autoencoder
@@ -184,7 +191,7 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     cost = count_flops(model, units)
     data = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, stage.eval_rows)
     final = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, recipe.evaluation.max_rows)
-    untrained = measure(recipe, model, final, "untrained") if recipe.evaluation.untrained else {}
+    untrained = measure(recipe, model, final, "untrained").scores if recipe.evaluation.untrained else {}
     module = LanguageModule(
         model, stage.optimizer, stage.max_steps, draws=recipe.evaluation.draws, seed=recipe.seed
     )
@@ -229,7 +236,8 @@ def _evaluate_and_show(
     untrained: dict[str, float],
 ) -> None:
     recipe = session.recipe
-    scores: dict[str, Any] = measure(recipe, model, data, "final")
+    measured = measure(recipe, model, data, "final")
+    scores: dict[str, Any] = measured.scores
     if not is_rank_zero():
         return
     sampler = build_sampler(recipe, session.manager)
@@ -240,6 +248,7 @@ def _evaluate_and_show(
     scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
     scores |= reconstruction_scores(facts)
     write_json(session.run.folder / "evaluation.json", scores)
+    write_documents(session.run.folder / "evaluation.json", measured.per_document)
     text = TextModel(model.eval(), session.prepared.tokenizer, sampler)
     prompt, length = recipe.evaluation.sample_prompt, recipe.evaluation.sample_tokens
     sample = text.generate(prompt, max_tokens=length, seed=recipe.seed)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from calmkit.metrics import brier as brier_module
 from calmkit.metrics.brier import BrierLM, bootstrap_interval, brier_lm, brier_terms, ratio_standard_error
 
 
@@ -144,18 +145,53 @@ def test_an_interval_is_certain_of_certain_rows_and_knows_nothing_from_one() -> 
     assert [end.item() for end in bootstrap_interval(sums[:1], counts[:1])] == [0, 100]
 
 
-def test_two_processes_joined_equal_one() -> None:
+def test_two_processes_joined_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, whole = BrierLM(), BrierLM(), BrierLM()
-    for metric, seed in ((first, 4), (second, 5)):
-        batch = table(seed, rows=5, positions=30)
+    for rank, metric in enumerate((first, second)):
+        batch = table(4 + rank, rows=5, positions=30)
+        monkeypatch.setattr(brier_module, "_rank", lambda rank=rank: rank)
         metric.update(*batch)
+        monkeypatch.setattr(brier_module, "_rank", lambda: 0)
         whole.update(*batch)
     joined = BrierLM()
-    joined.row_sums = [torch.cat([*first.row_sums, *second.row_sums])]  # what a gather of "cat" states leaves
+    joined.lines = [torch.cat([*first.lines, *second.lines])]  # what a gather of "cat" states leaves
     expected = whole.compute()
     joined.update(torch.zeros(0, 4), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))  # an empty batch
     for name, value in joined.compute().items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_a_document_is_one_block_however_many_rows_and_updates_it_spans() -> None:
+    """Twelve documents, each over two rows of two updates: as if each were one row."""
+    accuracy, collision, document = table(seed=6, rows=12, positions=200)
+    halves, as_rows = BrierLM(), BrierLM()
+    for part in (slice(0, 100), slice(100, 200)):
+        rows = torch.arange(100) // 10
+        halves.update(accuracy[part], collision[part], rows, document[part])
+    as_rows.update(accuracy, collision, document)
+    got, wanted = halves.compute(), as_rows.compute()
+    for name in ("brier_lm", "brier_lm_low", "brier_lm_high", "brier_lm_se", "brier_2_se"):
+        assert got[name].item() == pytest.approx(wanted[name].item(), abs=1e-12), name
+    assert [got[name].item() for name in ("rows", "documents", "blocks")] == [20, 12, 12]
+    assert [wanted[name].item() for name in ("rows", "documents", "blocks")] == [12, 0, 12]
+    assert as_rows.per_document is None
+    assert halves.per_document is not None
+    third = halves.per_document[3]
+    assert third[0] == 3
+    assert third[1:5].tolist() == pytest.approx(accuracy[document == 3].sum(0).tolist())
+    assert third[5:9].tolist() == pytest.approx(collision[document == 3].sum(0).tolist())
+    assert third[9] == (document == 3).sum()
+
+
+def test_a_handful_of_documents_is_no_sample_so_rows_are_the_blocks() -> None:
+    accuracy, collision, row = table(seed=7, rows=30, positions=200)
+    few = BrierLM()
+    few.update(accuracy, collision, row, row % 9)
+    rows = BrierLM()
+    rows.update(accuracy, collision, row)
+    got, wanted = few.compute(), rows.compute()
+    assert [got[name].item() for name in ("documents", "blocks")] == [9, 30]
+    assert got["brier_lm_low"].item() == pytest.approx(wanted["brier_lm_low"].item(), abs=1e-12)
 
 
 def test_nothing_seen_is_an_error_that_says_so() -> None:

@@ -84,9 +84,9 @@ def test_measuring_touches_neither_randomness_nor_weights(run: Run) -> None:
     data = _data(run)
     weights = [p.clone() for p in text_model.model.parameters()]
     before = torch.get_rng_state()
-    first = measure(recipe, text_model.model, data, "x")
+    first = measure(recipe, text_model.model, data, "x").scores
     assert torch.equal(torch.get_rng_state(), before)
-    assert measure(recipe, text_model.model, data, "y") == first
+    assert measure(recipe, text_model.model, data, "y").scores == first
     assert all(torch.equal(a, b) for a, b in zip(weights, text_model.model.parameters(), strict=True))
 
 

@@ -1,0 +1,73 @@
+"""What `calmkit study plan` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from calmkit.cli.plan import bytes_in_words
+from calmkit.cli.table import show_table
+
+if TYPE_CHECKING:
+    from calmkit.studies.plan import StudyPlan
+
+COLUMNS = (
+    "cell",
+    "seeds",
+    "done",
+    "K",
+    "steps",
+    "parameters",
+    "stage 1 FLOPs",
+    "stage 2 FLOPs",
+    "FLOPs/token",
+)
+
+
+def show_plan(planned: StudyPlan) -> None:
+    """Cells with their budgets, what they share, and what it takes in all."""
+    from calmkit.studies.match import UNITS
+    from calmkit.studies.store import is_encoded, is_trained
+    from calmkit.training.cores import usable_cores
+
+    study, where = planned.study, planned.places
+    click.echo(
+        f"study {study.name}: {len(study.cells)} cells x {len(study.seeds)} seeds = {len(planned.trials)} "
+        f"trials, equal {study.match.by}: {planned.value:.6g} {UNITS[study.match.by]}\n"
+    )
+    rows = []
+    for cell in study.cells:
+        trials = [trial for trial in planned.trials if trial.cell == cell.label]
+        cost, stage = trials[0].cost, trials[0].recipe.stages.lm
+        assert stage is not None
+        flops = {name: sum(one.train_flops.values()) for name, one in cost.stages.items()}
+        token = cost.inference_flops_per_token
+        rows.append(
+            [
+                cell.label + (" (baseline)" if cell.label == study.baseline else ""),
+                str(len(trials)),
+                str(sum(is_trained(where.trial(trial.key)) for trial in trials)),
+                str(trials[0].recipe.autoencoder.options.get("chunk_size", "")),
+                f"{stage.max_steps:,}",
+                f"{cost.parameters:,}",
+                f"{flops['autoencoder']:.3g}" if "autoencoder" in flops else "-",
+                f"{flops['lm']:.3g}",
+                "not fixed" if token is None else f"{token:.3g}",
+            ]
+        )
+    show_table(COLUMNS, rows)
+    done = sum(is_encoded(where.autoencoder(key)) for key in planned.autoencoders)
+    click.echo(
+        f"\nshared: {len(planned.autoencoders)} autoencoders, {done} of them done; each cell pays for its own"
+    )
+    opened, left = len(planned.open_trials()), planned.train_flops(only_open=True)
+    click.echo(f"open: {opened} trials, {left:.4g} FLOPs of training")
+    click.echo(f"disk: at most {bytes_in_words(planned.disk_bytes())} more")
+    if opened:
+        minutes = planned.seconds() / 60
+        click.echo(
+            f"time: about {minutes:.1f} minutes of training in one process with one thread, by steps "
+            f"of each cell timed here, divided by as many as run at once ({usable_cores()} on these cores). "
+            "Start-up and evaluation come on top."
+        )

@@ -1,0 +1,305 @@
+"""Cells: the points of a study's grid, each a recipe for every seed.
+
+A cell is known by what the grid sets: {axis: value}, and {key: value} where a value of an axis is a mapping
+of several keys. Exclusions, conditions and the baseline pick cells by those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from calmkit.recipe.errors import Mark, Problem, RecipeError, refuse, suggest
+from calmkit.recipe.load import load_recipe
+from calmkit.recipe.schema import Recipe
+from calmkit.recipe.tree import Items, Keys, Node, Scalar
+from calmkit.registry import Manager
+
+LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A point of the grid.
+
+    Attributes:
+        label: What people call it.
+        settings: What picks it: axis -> value or label, and recipe key -> value.
+        overrides: Of the base recipe, in their order, without the seed.
+        recipes: One per seed of the study, before its budget is known.
+    """
+
+    label: str
+    settings: Mapping[str, str]
+    overrides: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of the recipe, the text of its value, and where a study says so."""
+
+    key: str
+    value: str
+    mark: Mark
+
+    @property
+    def override(self) -> str:
+        """As the command line would say it."""
+        return f"{self.key}={self.value}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of an axis."""
+
+    axis: str
+    label: str
+    settings: tuple[Setting, ...]
+
+    @property
+    def picked_by(self) -> dict[str, str]:
+        """The axis by the value's label (for a scalar its text), and every key that it sets."""
+        by_key = {setting.key: setting.value for setting in self.settings}
+        return by_key | ({} if self.axis in by_key else {self.axis: self.label})
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`if`: which cells; `set`: what they get on top."""
+
+    pick: Mapping[str, str]
+    settings: tuple[Setting, ...]
+
+
+def read_cells(
+    root: Keys, base: str, manager: Manager, given: Sequence[str], seeds: Sequence[str | None]
+) -> tuple[Cell, ...]:
+    """All cells of a study, their recipes read and checked.
+
+    Args:
+        root: The study.
+        base: Its base recipe.
+        manager: Parts.
+        given: Overrides from the command line: after the study's `set`, before its grid.
+        seeds: None: the one of the base recipe.
+
+    Raises:
+        RecipeError: For the grid, exclusions and conditions, and for any cell's recipe, with the place in the
+            study of what is wrong.
+    """
+    axes = read_axes(root)
+    fixed = settings_of(root.nodes["set"]) if "set" in root.nodes else ()
+    conditions = _conditions(root, axes)
+    varied = {s.key for axis in axes for value in axis for s in value.settings}
+    varied |= {s.key for condition in conditions for s in condition.settings}
+    _refuse_varied(given, varied | ({"seed"} if seeds != [None] else set()))
+    points = _without_excluded(root, axes, [*product(*axes)])
+    used: set[int] = set()
+    cells = []
+    for point in points:
+        picked_by = _picked_by(point)
+        chosen = [n for n, one in enumerate(conditions) if picks(one.pick, picked_by)]
+        used.update(chosen)
+        own = [s for value in point for s in value.settings] + [
+            s for n in chosen for s in conditions[n].settings
+        ]
+        overrides = (*(s.override for s in fixed), *given, *(s.override for s in own))
+        label = " ".join(value.label for value in point)
+        marks = {s.key: s.mark for s in [*fixed, *own]}
+        recipes = tuple(_recipe(base, overrides, seed, label, marks, root, manager) for seed in seeds)
+        cells.append(Cell(label, picked_by, overrides, recipes))
+    for number, condition in enumerate(conditions):
+        if number not in used:
+            _refuse_idle(root, "when", number, condition.pick)
+    return tuple(_with_own_labels(cells, root))
+
+
+def picks(pick: Mapping[str, str], picked_by: Mapping[str, str]) -> bool:
+    """Whether a cell is meant by {axis or key: value}."""
+    return all(picked_by.get(name) == value for name, value in pick.items())
+
+
+def settings_of(node: Node) -> tuple[Setting, ...]:
+    """A mapping of recipe keys to values.
+
+    Raises:
+        RecipeError: CK132 it is none.
+    """
+    if not isinstance(node, Keys):
+        raise refuse("CK132", "expected a mapping of recipe keys to values", node.mark)
+    return tuple(
+        Setting(key.removesuffix(".name"), _flow(value), node.key_marks.get(key, value.mark))
+        for key, value in node.nodes.items()
+    )
+
+
+def read_pick(node: Node, axes: list[list[Value]], where: str) -> dict[str, str]:
+    """{axis or key: value}, each known to the grid.
+
+    Raises:
+        RecipeError: CK132 no mapping, CK130 a name that the grid does not vary, CK133 a value it never takes.
+    """
+    if not isinstance(node, Keys) or not node.nodes:
+        raise refuse("CK132", f"{where} picks cells by a mapping, such as {{head: flow}}", node.mark, where)
+    known: dict[str, set[str]] = {}
+    for axis in axes:
+        for value in axis:
+            for name, text in value.picked_by.items():
+                known.setdefault(name, set()).add(text)
+    pick: dict[str, str] = {}
+    for name, child in node.nodes.items():
+        mark, text = node.key_marks[name], _flow(child)
+        if name not in known:
+            message = f"{where} picks by '{name}', which the grid does not vary"
+            raise refuse("CK130", message, mark, where, suggest(name, known, "axes and keys"))
+        if text not in known[name]:
+            message = f"{where} picks {name}: {text}, which the grid never takes"
+            raise refuse("CK133", message, mark, where, suggest(text, known[name], "values"))
+        pick[name] = text
+    return pick
+
+
+def read_axes(root: Keys) -> list[list[Value]]:
+    """The axes of the grid, each a list of its values.
+
+    Raises:
+        RecipeError: CK132 for an empty grid, an empty axis, or another form.
+    """
+    grid, mark = root.nodes["grid"], root.key_marks["grid"]
+    if not isinstance(grid, Keys) or not grid.nodes:
+        message = "the grid is empty: it is a mapping of axes, each a list of values"
+        raise refuse("CK132", message, mark, "grid", "such as grid: {head: [energy, flow]}")
+    axes = []
+    for axis, values in grid.nodes.items():
+        if not isinstance(values, Items) or not values.nodes:
+            message = f"the axis '{axis}' is a list of at least one value"
+            raise refuse("CK132", message, grid.key_marks[axis], f"grid.{axis}")
+        axes.append([_value(axis, value) for value in values.nodes])
+    return axes
+
+
+def _value(axis: str, node: Node) -> Value:
+    """One value of an axis: a scalar for the key of that name, or several keys at once."""
+    if isinstance(node, Scalar):
+        key = axis.removesuffix(".name")
+        label = node.text if axis == "head" else f"{axis.rsplit('.', 1)[-1]}={node.text}"
+        return Value(axis, label, (Setting(key, _flow(node), node.mark),))
+    if not isinstance(node, Keys):
+        message = f"a value of the axis '{axis}' is a scalar or a mapping"
+        raise refuse("CK132", message, node.mark, f"grid.{axis}")
+    settings = settings_of(node.without(LABEL))
+    label_node = node.nodes.get(LABEL)
+    label = label_node.text if isinstance(label_node, Scalar) else " ".join(s.override for s in settings)
+    return Value(axis, label, settings)
+
+
+def _conditions(root: Keys, axes: list[list[Value]]) -> list[Condition]:
+    if "when" not in root.nodes:
+        return []
+    node, mark = root.nodes["when"], root.key_marks["when"]
+    example = "such as [{if: {head: flow}, set: {head.num_steps: 8}}]"
+    if not isinstance(node, Items):
+        raise refuse("CK132", "when is a list of conditions", mark, "when", example)
+    found = []
+    for number, item in enumerate(node.nodes):
+        if not isinstance(item, Keys) or set(item.nodes) != {"if", "set"}:
+            message = f"when[{number}] has the keys 'if' and 'set', and no others"
+            raise refuse("CK132", message, item.mark, f"when[{number}]", example)
+        pick = read_pick(item.nodes["if"], axes, f"when[{number}].if")
+        found.append(Condition(pick, settings_of(item.nodes["set"])))
+    return found
+
+
+def _without_excluded(
+    root: Keys, axes: list[list[Value]], points: list[tuple[Value, ...]]
+) -> list[tuple[Value, ...]]:
+    if "exclude" not in root.nodes:
+        return points
+    node, mark = root.nodes["exclude"], root.key_marks["exclude"]
+    if not isinstance(node, Items):
+        message = "exclude is a list of mappings, such as [{head: diffusion, autoencoder.chunk_size: 2}]"
+        raise refuse("CK132", message, mark, "exclude")
+    for number, item in enumerate(node.nodes):
+        pick = read_pick(item, axes, f"exclude[{number}]")
+        if not any(picks(pick, _picked_by(point)) for point in points):
+            _refuse_idle(root, "exclude", number, pick)
+        points = [point for point in points if not picks(pick, _picked_by(point))]
+    if not points:
+        raise refuse("CK133", "the grid is empty: every cell is excluded", mark, "exclude")
+    return points
+
+
+def _picked_by(point: Sequence[Value]) -> dict[str, str]:
+    return {name: text for value in point for name, text in value.picked_by.items()}
+
+
+def _refuse_idle(root: Keys, key: str, number: int, pick: Mapping[str, str]) -> None:
+    wanted = ", ".join(f"{name}: {value}" for name, value in pick.items())
+    message = f"{key}[{number}] meets no cell: no cell has {{{wanted}}}"
+    raise refuse("CK133", message, root.key_marks[key], key, "leave it out, or mend it")
+
+
+def _recipe(
+    base: str,
+    overrides: Sequence[str],
+    seed: str | None,
+    label: str,
+    marks: Mapping[str, Mark],
+    root: Keys,
+    manager: Manager,
+) -> Recipe:
+    """A cell's recipe; what is wrong with it is told with its place in the study."""
+    seeded = [*overrides, *([] if seed is None else [f"seed={seed}"])]
+    try:
+        recipe = load_recipe(base, overrides=seeded, manager=manager)
+    except RecipeError as error:
+        raise RecipeError([_placed(problem, label, marks) for problem in error.problems]) from error
+    if recipe.stages.lm is None:
+        message = f"the cell '{label}' trains no language model: its stages.lm is null"
+        raise refuse("CK144", message, root.key_marks["grid"], "grid", "a study compares language models")
+    if recipe.trainer.devices == "auto":  # one device each: the budget does not depend on the machine
+        recipe = replace(recipe, trainer=replace(recipe.trainer, devices="1"))
+    return recipe
+
+
+def _placed(problem: Problem, label: str, marks: Mapping[str, Mark]) -> Problem:
+    """A problem of an override that the study makes, at the line that makes it."""
+    place = problem.mark.place if problem.mark else ""
+    for key, mark in marks.items():
+        if place.startswith(f"command line ({key}=") or place.startswith(f"command line ({key}.name="):
+            return replace(problem, mark=mark, message=f"cell '{label}': {problem.message}")
+    return problem
+
+
+def _refuse_varied(given: Sequence[str], varied: set[str]) -> None:
+    """An override of a key that the cells set themselves would be lost in silence."""
+    for override in given:
+        key = override.partition("=")[0].strip().removesuffix(".name")
+        if key in varied:
+            raise refuse(
+                "CK133",
+                f"'{key}' is what the cells of this study vary",
+                Mark(f"command line ({override})"),
+                help="copy the study's file and change its grid",
+            )
+
+
+def _with_own_labels(cells: list[Cell], root: Keys) -> Iterator[Cell]:
+    """The cells, refused where two share a label: nobody could tell them apart."""
+    labels = [cell.label for cell in cells]
+    for cell in cells:
+        if labels.count(cell.label) > 1:
+            message = f"{labels.count(cell.label)} cells are called '{cell.label}'; give them labels"
+            raise refuse("CK133", message, root.key_marks["grid"], "grid")
+        yield cell
+
+
+def _flow(node: Node) -> str:
+    """A tree as the text of an override."""
+    if isinstance(node, Scalar):
+        return node.text if not node.quoted else "'" + node.text.replace("'", "''") + "'"
+    if isinstance(node, Items):
+        return "[" + ", ".join(map(_flow, node.nodes)) + "]"
+    return "{" + ", ".join(f"{key}: {_flow(value)}" for key, value in node.nodes.items()) + "}"

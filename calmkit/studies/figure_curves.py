@@ -1,0 +1,105 @@
+"""Learning curves: the score on the way, by training FLOPs and by seconds, mean over seeds with a band."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from calmkit.studies.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure, shown
+from calmkit.studies.measures import measure
+from calmkit.studies.reading import Cell, Summary, ceiling, done, ranked, references
+
+BEFORE = {"flops": "autoencoder_train_flops", "seconds": "autoencoder_seconds"}
+AXES = {"flops": "training TFLOPs, autoencoder included", "seconds": "training seconds, autoencoder included"}
+FACTOR = {"flops": 1e-12, "seconds": 1.0}
+MARKED = 8  # points of a curve that carry a marker, at most
+
+
+def flops_figure(summary: Summary) -> Drawn | None:
+    """By training FLOPs; None where no run measured itself on the way."""
+    return _figure(summary, "flops", "Learning by training FLOPs")
+
+
+def seconds_figure(summary: Summary) -> Drawn | None:
+    """By seconds of training; None where no run measured itself on the way."""
+    return _figure(summary, "seconds", "Learning by time")
+
+
+def _figure(summary: Summary, by: str, title: str) -> Drawn | None:
+    if not any(curve_points(cell, by, curve_measure(summary)) for cell in summary["cells"]):
+        return None
+    figure = make_figure(3.3)
+    legend_below(figure, *draw_curves(figure.axes[0], summary, by))
+    several = any(len(done(cell)) > 1 for cell in summary["cells"])
+    band = " Line: mean over seeds; band: from the lowest to the highest seed." if several else ""
+    clock = " Seconds are those of this machine, with whatever else it did." if by == "seconds" else ""
+    caption = (
+        f"{measure(curve_measure(summary)).name} on the way, on fewer rows of held-out text than the table. "
+        f"A curve starts where its autoencoder's cost ends.{band}{clock}"
+    )
+    return Drawn(title, caption, figure)
+
+
+def draw_curves(axes: Any, summary: Summary, by: str = "flops") -> tuple[list[Any], list[str]]:
+    """The curves on given axes; gives handles and labels for a legend, in the order of the table."""
+    name = curve_measure(summary)
+    handles, labels = [], []
+    for cell in ranked(summary):
+        points = curve_points(cell, by, name)
+        if not points:
+            continue
+        colour, marker = colour_and_marker(summary, cell["label"])
+        x, y, low, high = zip(*points, strict=True)
+        every = max(1, -(-len(points) // MARKED))
+        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5, "markevery": every}
+        handles += axes.plot(x, y, **style)
+        labels.append(cell["label"])
+        if len(done(cell)) > 1:
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    if name == "brier_lm":
+        axes.set_ylim(bottom=0)
+        _draw_lines(axes, summary)
+    axes.grid(axis="y", **FAINT)
+    axes.set_xlabel(AXES[by])
+    axes.set_xlim(left=0)
+    axes.set_ylabel(shown(measure(name).name))
+    return handles, labels
+
+
+def curve_measure(summary: Summary) -> str:
+    """The primary measure where the points on the way know it, else BrierLM."""
+    name = summary["primary"]
+    trials = [trial for cell in summary["cells"] for trial in done(cell)]
+    return name if any(name in point for trial in trials for point in trial["curve"]) else "brier_lm"
+
+
+def curve_points(cell: Cell, by: str, name: str) -> list[tuple[float, float, float, float]]:
+    """Where, mean, lowest and highest over seeds, at every step that all of a cell's trials measured."""
+    by_step: dict[float, list[tuple[float, float]]] = {}
+    trials = [trial for trial in done(cell) if trial["curve"]]
+    for trial in trials:
+        before = trial["facts"].get(BEFORE[by], 0)
+        for point in trial["curve"]:
+            if point.get(name) is not None:
+                where = FACTOR[by] * (before + point[by])
+                by_step.setdefault(point["step"], []).append((where, point[name]))
+    found = []
+    for _, values in sorted(by_step.items()):
+        if len(values) == len(trials):
+            x, y = zip(*values, strict=True)
+            found.append((sum(x) / len(x), sum(y) / len(y), min(y), max(y)))
+    return found
+
+
+def _draw_lines(axes: Any, summary: Summary) -> None:
+    """The best counting model that is in sight, and the ceiling."""
+    top = axes.get_ylim()[1]
+    lines = references(summary)[-1:]
+    if best := ceiling(summary):
+        lines = [*lines, ("ceiling", best["brier_lm"])]
+    for name, value in lines:
+        if value <= 1.3 * top:
+            axes.axhline(value, color="black", linewidth=0.9, linestyle="--" if name == "ceiling" else ":")
+            axes.annotate(
+                name, (1, value), (3, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                va="center", fontsize=8,
+            )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Where the processes of a study run: here, or on a cluster."""

@@ -1,0 +1,179 @@
+"""SLURM: the jobs of a study as one array of a cluster, submitted through submitit.
+
+Source: submitit. https://github.com/facebookincubator/submitit
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import Ended, Job, Launcher
+from calmkit.nn.settings import require_at_least
+from calmkit.studies.launchers.children import CANNOT_START, note, run_command, thread_variables
+
+if TYPE_CHECKING:
+    import submitit
+
+POLL = 1.0
+"""Seconds between two looks at the files of the jobs; SLURM itself is asked ever more rarely, by submitit."""
+
+GRACE = 10.0
+"""Seconds that cancelled jobs have to end before the launcher leaves."""
+
+LOST = {
+    "OUT_OF_MEMORY": -9,
+    "TIMEOUT": 124,  # as timeout(1) has it
+    "DEADLINE": 124,
+    "CANCELLED": -15,
+    "INTERRUPTED": -15,  # submitit's own word, on this machine
+    "PREEMPTED": 1,
+    "NODE_FAIL": 1,
+    "BOOT_FAIL": 1,
+    "REVOKED": 1,
+}
+"""Exit codes of jobs that leave none, by their state in SLURM."""
+
+
+@final
+class SlurmLauncher(Launcher):
+    """One SLURM array; every job gets the same share of the cluster.
+
+    The study waits for it on a machine from which jobs are submitted. All goes through the file system: the
+    current folder, those of the jobs and Python must be where every machine sees them. submitit pickles what
+    it submits, and reads pickles back, in `folder`: let nobody else write there.
+
+    Ctrl-C cancels the jobs. Where the launcher dies otherwise they go on, for they are SLURM's. A job that is
+    lost is noticed by its record in `sacct`, up to ten minutes later; without accounting, never.
+
+    Args:
+        workers: Jobs at once, the `%` of the array. On cluster `local` all run at once.
+        partition: Where they run; None: SLURM's default.
+        timeout_min: Minutes that a job may take.
+        cpus_per_task: Cores of a job, and its threads where OMP_NUM_THREADS isn't set.
+        gpus_per_node: GPUs of a job; None: as many as the job that asks for most, none where none asks.
+        mem_gb: Memory of a job; None: SLURM's default.
+        setup: Shell lines that run before a job, such as `module load cuda`.
+        additional: More options of `sbatch`, without the dashes; true for those that take no value.
+        folder: Where submitit keeps its files.
+        cluster: `local` tries a study out on this machine, by submitit but without SLURM.
+
+    Raises:
+        ValueError: submitit isn't installed, or a number is below 1. From `run`: SLURM isn't there.
+
+    Source:
+        submitit.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int = 16,
+        partition: str | None = None,
+        timeout_min: int = 240,
+        cpus_per_task: int = 4,
+        gpus_per_node: int | None = None,
+        mem_gb: int | None = None,
+        setup: Sequence[str] = (),
+        additional: dict[str, bool | str] | None = None,
+        folder: str = "slurm",
+        cluster: Literal["slurm", "local"] = "slurm",
+    ) -> None:
+        require_at_least("slurm", 1, workers=workers, timeout_min=timeout_min, cpus_per_task=cpus_per_task)
+        require_at_least("slurm", 1, mem_gb=mem_gb)
+        require_at_least("slurm", 0, gpus_per_node=gpus_per_node)
+        if importlib.util.find_spec("submitit") is None:
+            raise ValueError('slurm: submitit is not installed; pip install "calmkit[slurm]" would do.')
+        self.gpus_per_node = gpus_per_node
+        self.threads = cpus_per_task
+        self.folder = folder
+        self.cluster = cluster
+        self.parameters: dict[str, Any] = {
+            "name": "calmkit",
+            "timeout_min": timeout_min,
+            "cpus_per_task": cpus_per_task,
+            "mem_gb": mem_gb,
+            "slurm_partition": partition,
+            "slurm_array_parallelism": workers,
+            "slurm_setup": list(setup),
+            # srun no longer takes it over from sbatch. https://slurm.schedmd.com/sbatch.html#OPT_cpus-per-task
+            "slurm_srun_args": [f"--cpus-per-task={cpus_per_task}"],
+            "slurm_additional_parameters": {
+                name.replace("-", "_"): value
+                for name, value in (additional or {}).items()
+                if value is not False
+            },
+        }
+
+    def run(self, jobs: Sequence[Job], ended: Ended) -> None:
+        """Run all jobs; tell of each as it ends."""
+        if not jobs:
+            return
+        if self.cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+            raise ValueError(
+                "slurm: no sbatch and srun on PATH; a login node of the cluster, or launcher.cluster=local "
+                "for a try on this machine, would do."
+            )
+        try:
+            handles = self._submit(jobs)
+        except (RuntimeError, OSError) as error:  # submitit's errors are RuntimeErrors
+            for job in jobs:
+                note(job.log, f"could not be submitted: {error}")
+                ended(job, CANNOT_START)
+            return
+        running = dict(enumerate(handles))
+        try:
+            while running:
+                for number, handle in list(running.items()):
+                    if handle.done():
+                        del running[number]
+                        ended(jobs[number], exit_code(jobs[number], handle))
+                time.sleep(POLL if running else 0)
+        except KeyboardInterrupt:
+            cancel(list(running.values()))
+            raise
+
+    def _submit(self, jobs: Sequence[Job]) -> list[submitit.Job[int]]:
+        import submitit
+
+        gpus = self.gpus_per_node
+        if gpus is None:
+            gpus = max((job.devices for job in jobs if job.accelerator), default=None)
+        executor = submitit.AutoExecutor(self.folder, cluster=self.cluster)
+        executor.update_parameters(**self.parameters, gpus_per_node=gpus)
+        # Else Lightning leaves it to SLURM to start a task for each device of a run, and one task is there.
+        # https://lightning.ai/docs/pytorch/stable/clouds/cluster_advanced.html#interactive-mode
+        variables = {"SLURM_JOB_NAME": "interactive", **thread_variables(self.threads)}
+        logs = [job.log.absolute() for job in jobs]
+        return executor.map_array(run_command, [job.command for job in jobs], logs, [variables] * len(jobs))
+
+
+def exit_code(job: Job, handle: submitit.Job[int]) -> int:
+    """The exit code of a job that is over; where it left none, its log gets the reason."""
+    state = "" if handle.paths.result_pickle.exists() else handle.state.split(" ")[0]  # "CANCELLED by 1000"
+    error = f"its state is {state}" if state in LOST else handle.exception()
+    if error is None:
+        return handle.result()
+    note(job.log, f"job {handle.job_id} was lost: {error}")
+    return LOST.get(state, 1)
+
+
+def cancel(handles: Sequence[submitit.Job[int]]) -> None:
+    """Cancel jobs, and give them some time to end."""
+    for handle in handles:
+        handle.cancel(check=False)
+    end, left = time.monotonic() + GRACE, list(handles)
+    while left and time.monotonic() < end:
+        left[0].get_info(mode="force")  # asks SLURM once, for all
+        left = [handle for handle in left if not handle.done()]
+        time.sleep(POLL if left else 0)
+
+
+@hookimpl
+def calmkit_launchers() -> dict[str, type[Launcher]]:
+    """Register this part."""
+    return {"slurm": SlurmLauncher}

@@ -1,0 +1,210 @@
+"""StudyPlan: everything a study will do, before any of it is done.
+
+study -> cells, one recipe per seed -> equal cost -> trials with their keys -> what is done, what is open
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from calmkit.interfaces import DataError
+from calmkit.recipe.assemble import validate
+from calmkit.recipe.errors import RecipeError, refuse
+from calmkit.recipe.plan import Plan, plan
+from calmkit.recipe.schema import Recipe
+from calmkit.registry import Manager
+from calmkit.studies.match import matched
+from calmkit.studies.schema import Study
+from calmkit.studies.store import Keys, is_encoded, is_trained
+from calmkit.studies.timing import StepClock
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A cell with one seed: one run to be made.
+
+    Attributes:
+        cell: Label of its cell.
+        recipe: Its budget set, its stage 1 as if it were trained alone.
+        key: Name of its run folder.
+        autoencoder: Key of the autoencoder that it takes over; None where it trains its own, or has none.
+        cost: What it takes.
+    """
+
+    cell: str
+    recipe: Recipe
+    key: str
+    autoencoder: str | None
+    cost: Plan
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.cell}, seed {self.recipe.seed}"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a study's work lies.
+
+    Attributes:
+        study: Results and report.
+        store: Run folders, under `cells` and `autoencoders`.
+    """
+
+    study: Path
+    store: Path
+
+    def trial(self, key: str) -> Path:
+        """The run folder of a trial."""
+        return self.store / "cells" / key
+
+    def autoencoder(self, key: str) -> Path:
+        """The run folder of a shared autoencoder."""
+        return self.store / "autoencoders" / key
+
+
+def places(study: Study, out: Path | None) -> Places:
+    """`runs/studies/<name>` and the store `runs` that all studies share; or all of it under `out`."""
+    return Places(Path("runs") / "studies" / study.name, Path("runs")) if out is None else Places(out, out)
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study will do.
+
+    Attributes:
+        value: What all cells pay, in the unit of `study.match.by`.
+        trials: In the order of cells, then seeds.
+        autoencoders: Key -> recipe of an autoencoder that trials share, without a stage 2.
+    """
+
+    study: Study
+    places: Places
+    value: float
+    trials: tuple[Trial, ...]
+    autoencoders: Mapping[str, Recipe]
+    clock: StepClock = field(repr=False)
+
+    def open_trials(self) -> list[Trial]:
+        """Those that are not done."""
+        return [trial for trial in self.trials if not is_trained(self.places.trial(trial.key))]
+
+    def open_autoencoders(self) -> list[str]:
+        """Keys of those that are not done and that an open trial needs."""
+        needed = {trial.autoencoder for trial in self.open_trials()}
+        keys = [key for key in self.autoencoders if key in needed]
+        return [key for key in keys if not is_encoded(self.places.autoencoder(key))]
+
+    def train_flops(self, only_open: bool = False) -> int:
+        """FLOPs that the machine spends: a shared autoencoder once, though each cell pays for it in full."""
+        trials = self.open_trials() if only_open else list(self.trials)
+        keys = self.open_autoencoders() if only_open else list(self.autoencoders)
+        shared = {trial.autoencoder: _first_stage(trial.cost) for trial in self.trials if trial.autoencoder}
+        own = sum(t.cost.train_flops - (_first_stage(t.cost) if t.autoencoder else 0) for t in trials)
+        return own + sum(shared[key] for key in keys)
+
+    def disk_bytes(self) -> int:
+        """Most bytes that the open trials and autoencoders write."""
+        models = {t.autoencoder: t.cost.model_bytes for t in self.trials if t.autoencoder}
+        return sum(t.cost.run_bytes for t in self.open_trials()) + sum(
+            4 * models[key] for key in self.open_autoencoders()
+        )
+
+    def seconds(self) -> float:
+        """Training time of what is open if one process does it all on this machine: steps are timed."""
+        total = 0.0
+        first: dict[str | None, float] = {}
+        for trial in self.open_trials():
+            stage = trial.recipe.stages.lm
+            assert stage is not None
+            step, before = self.clock.seconds(trial.recipe)
+            total += step * stage.max_steps + (0.0 if trial.autoencoder else before)
+            first[trial.autoencoder] = before
+        return total + sum(first[key] for key in self.open_autoencoders())
+
+
+def plan_study(study: Study, manager: Manager, places: Places, clock: StepClock | None = None) -> StudyPlan:
+    """Validate every cell and set its budget.
+
+    Raises:
+        RecipeError: For a cell that can't be trained (CK140 to CK146) or matched (CK147).
+        DataError: The data of a cell can't be found.
+    """
+    clock = clock or StepClock(manager)
+    recipes = {(cell.label, recipe.seed): recipe for cell in study.cells for recipe in cell.recipes}
+    for (label, _), recipe in _one_seed(recipes):
+        _validate(label, recipe, manager)
+    recipes, value = matched(recipes, study.baseline, study.match, manager, clock.seconds)
+    keys, trials, shared = Keys(manager), list[Trial](), dict[str, Recipe]()
+    costs: dict[str, Plan] = {}
+    for (label, _), recipe in recipes.items():
+        if label not in costs:
+            costs[label] = plan(recipe, manager)
+        try:
+            key = keys.of_trial(recipe)
+            first = _shared_stage(study, recipe)
+            autoencoder = keys.of_autoencoder(recipe) if first else None
+        except DataError as error:
+            raise DataError(f"cell '{label}': {error}") from error
+        if first and autoencoder:
+            shared.setdefault(autoencoder, first)
+        trials.append(Trial(label, recipe, key, autoencoder, costs[label]))
+    _refuse_twins(trials, study)
+    return StudyPlan(study, places, value, tuple(trials), shared, clock)
+
+
+def _one_seed(
+    recipes: Mapping[tuple[str, int], Recipe],
+) -> Iterator[tuple[tuple[str, int], Recipe]]:
+    """The first seed of each cell: the others differ in nothing that could be wrong."""
+    seen: set[str] = set()
+    for (label, seed), recipe in recipes.items():
+        if label not in seen:
+            seen.add(label)
+            yield (label, seed), recipe
+
+
+def _validate(label: str, recipe: Recipe, manager: Manager) -> None:
+    try:
+        validate(recipe, manager)
+    except RecipeError as error:
+        told = [dataclasses.replace(p, message=f"cell '{label}': {p.message}") for p in error.problems]
+        raise RecipeError(told) from error
+
+
+def _refuse_twins(trials: list[Trial], study: Study) -> None:
+    """Two cells that resolve to one recipe: one of them does not say what its author meant."""
+    by_key: dict[str, Trial] = {}
+    for trial in trials:
+        other = by_key.setdefault(trial.key, trial)
+        if other is not trial:
+            message = f"the cells '{other.cell}' and '{trial.cell}' are the same recipe at equal cost"
+            raise refuse("CK133", message, study.match.mark, "grid", "an axis or a condition has no effect")
+
+
+def _shared_stage(study: Study, recipe: Recipe) -> Recipe | None:
+    """The recipe of a trial's autoencoder alone, where the study shares it."""
+    stage = recipe.stages.autoencoder
+    if "autoencoder" not in study.share or stage is None or stage.init_from:
+        return None
+    ungated = dataclasses.replace(stage, gate=None)  # each trial asks for itself
+    return dataclasses.replace(
+        recipe, stages=dataclasses.replace(recipe.stages, autoencoder=ungated, lm=None)
+    )
+
+
+def _first_stage(cost: Plan) -> int:
+    stage = cost.stages.get("autoencoder")
+    return sum(stage.train_flops.values()) if stage else 0
+
+
+def with_autoencoder(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with a finished autoencoder taken over."""
+    stage = recipe.stages.autoencoder
+    assert stage is not None
+    stage = dataclasses.replace(stage, init_from=str(folder.resolve()))
+    return dataclasses.replace(recipe, stages=dataclasses.replace(recipe.stages, autoencoder=stage))

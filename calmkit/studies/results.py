@@ -1,0 +1,293 @@
+"""results: what a study found, as plain values: `results.json`, which tables and report are made of."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calmkit.studies.blocks import block_curve
+from calmkit.studies.failures import failure
+from calmkit.studies.match import UNITS, Match
+from calmkit.studies.plan import StudyPlan
+from calmkit.studies.relation import CURVE_SCORES, Relate, relation
+from calmkit.studies.sampling import over_seeds
+from calmkit.studies.schema import PRIMARY
+from calmkit.studies.statistics import Table, difference, interval, ranks, read_table, replicates
+from calmkit.studies.store import is_trained
+from calmkit.training.evaluate import documents_file
+from calmkit.training.run import Run, git_state
+
+VERSION = 2
+OFF_BUDGET = 0.02  # of the common value, or half a step: further off is marked
+OFF_CLOCK = 0.25  # the same of wall_clock, since a machine is not always as quick
+MEASURES = (
+    "brier_lm",
+    "nll_per_token",
+    "nll_bound_per_token",
+    "tokens_per_second",
+    "plain_tokens_per_second",
+)
+"""Beside the primary measure: those whose mean over seeds the tables show."""
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """A run that belongs to a cell.
+
+    Attributes:
+        cell: Label of the cell.
+        seed: Of its recipe.
+        folder: Its run folder, which need not hold a finished run.
+        asked: What the study asked of it, as `ask` found it.
+    """
+
+    cell: str
+    seed: int
+    folder: Path
+    asked: Mapping[str, Any]
+
+
+def study_results(planned: StudyPlan, asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The results of a study, as far as it is done.
+
+    Args:
+        planned: The study.
+        asked: Key of a trial -> what `ask_trials` found.
+    """
+    study, where = planned.study, planned.places
+    runs = [TrialRun(t.cell, t.recipe.seed, where.trial(t.key), asked.get(t.key, {})) for t in planned.trials]
+    head = {
+        "study": study.name,
+        "path": study.path.name if study.path.suffix else study.name,
+        "description": study.description,
+        "base": study.base,
+        "overrides": list(study.overrides),
+        "machine_train_flops": planned.train_flops(),
+    }
+    settings = {cell.label: dict(cell.settings) for cell in study.cells}
+    return results(
+        head, runs, settings, study.baseline, study.primary, study.match, planned.value, study.relate
+    )
+
+
+def results(
+    head: Mapping[str, Any],
+    runs: Sequence[TrialRun],
+    settings: Mapping[str, Mapping[str, str]],
+    baseline: str,
+    primary: str,
+    match: Match | None,
+    value: float | None,
+    relate: Relate | None = None,
+) -> dict[str, Any]:
+    """Everything that tables, figures and reports show, as plain values.
+
+    A trial is `done`, `short` (it stopped before or after its budget), `failed` or `open`; only those that
+    are done count in means.
+    """
+    by_cell: dict[str, list[dict[str, Any]]] = {}
+    tables: dict[str, dict[int, Table]] = {}
+    for run in runs:
+        trial = _trial(run, match, value)
+        by_cell.setdefault(run.cell, []).append(trial)
+        if trial["state"] == "done":
+            table = read_table(documents_file(run.folder / "evaluation.json"))
+            tables.setdefault(run.cell, {})[run.seed] = table
+    cells: list[dict[str, Any]] = [
+        {"label": label, "settings": dict(settings.get(label, {})), "trials": trials}
+        for label, trials in by_cell.items()
+    ]
+    _compare(cells, tables, baseline, primary)
+    done = [trial for cell in cells for trial in cell["trials"] if trial["state"] == "done"]
+    summary: dict[str, Any] = {
+        "calmkit_results": VERSION,
+        **head,
+        "match": None if match is None else {"by": match.by, "value": value, "unit": UNITS[match.by]},
+        "primary": primary,
+        "higher_is_better": PRIMARY.get(primary, True),
+        "baseline": baseline,
+        "seeds": sorted({run.seed for run in runs}),
+        "commit": _told(trial["git"] for trial in done),
+        "hardware": hardware(),
+        "train_seconds": sum(t["facts"]["lm_seconds"] for t in done),
+        "cells": cells,
+    }
+    if relate is not None and done:
+        series = [
+            {
+                "label": cell["label"],
+                "curve": [point for t in cell["trials"] if t in done for point in t["curve"]],
+            }
+            for cell in cells
+        ]
+        summary["relation"] = relation([one for one in series if one["curve"]], relate)
+    sampling = over_seeds(cells)
+    if sampling["rows"] or sampling["left_out"]:
+        summary["sampling"] = sampling
+    if blocks := block_curve(cells):
+        summary["blocks"] = blocks
+    return summary
+
+
+def _compare(
+    cells: list[dict[str, Any]], tables: Mapping[str, Mapping[int, Table]], baseline: str, primary: str
+) -> None:
+    """Adds to each cell its `summary`, its `difference` to the baseline and its `rank`."""
+    scores = {cell["label"]: _scores(cell, primary) for cell in cells}
+    known = [cell for cell in cells if scores[cell["label"]]]
+    by_text = primary == "brier_lm"
+    labels = [cell["label"] for cell in known]
+    seed_tables = {label: tables.get(label, {}) for label in labels}
+    drawn = replicates([list(seed_tables[label].values()) for label in labels]) if by_text and known else None
+    sign = 1 if PRIMARY.get(primary, True) else -1
+
+    def between(ours: str, theirs: str) -> Any:
+        pair = (seed_tables[ours], seed_tables[theirs]) if by_text else (None, None)
+        return difference(scores[ours], scores[theirs], *pair)
+
+    for number, cell in enumerate(known):
+        values = scores[cell["label"]]
+        found = {primary: interval(list(values.values()), None if drawn is None else drawn[number]).as_dict()}
+        for name in MEASURES:
+            other = _scores(cell, name)
+            if name != primary and other:
+                found[name] = interval(list(other.values()), None).as_dict()
+        cell["summary"] = found
+        apart = between(cell["label"], baseline) if baseline in labels and cell["label"] != baseline else None
+        cell["difference"] = None if apart is None else apart.as_dict()
+    settled = [[0] * len(labels) for _ in labels]
+    for i, ours in enumerate(labels):
+        for j in range(i):
+            apart = between(ours, labels[j])
+            settled[i][j] = 0 if apart is None else sign * apart.settled
+            settled[j][i] = -settled[i][j]
+    several = all(len(scores[label]) > 1 for label in labels)
+    for cell, (best, worst) in zip(known, ranks(settled), strict=True):
+        cell["rank"] = [best, worst] if several and len(labels) > 1 else None
+    for cell in cells:
+        cell.setdefault("summary", {})
+        cell.setdefault("difference", None)
+        cell.setdefault("rank", None)
+
+
+def _scores(cell: Mapping[str, Any], name: str) -> dict[int, float]:
+    """Seed -> score, of the trials that are done and know it."""
+    return {
+        trial["seed"]: float(trial["evaluation"][name])
+        for trial in cell["trials"]
+        if trial["state"] == "done" and trial["evaluation"].get(name) is not None
+    }
+
+
+def _trial(run: TrialRun, match: Match | None, value: float | None) -> dict[str, Any]:
+    known: dict[str, Any] = {"seed": run.seed, "key": run.folder.name, "run": str(run.folder), "why": ""}
+    if not is_trained(run.folder):
+        why = failure(run.folder)
+        return known | {"state": "failed" if why else "open", "why": why or "it has not been run"}
+    folder = Run(run.folder)
+    facts, evaluation = folder.facts, folder.evaluation
+    why = _off_budget(facts, match, value)
+    return known | {
+        "state": "short" if why else "done",
+        "why": why,
+        "chunk_size": facts["chunk_size"],
+        "facts": facts,
+        "evaluation": evaluation,
+        "curve": curve(folder, facts, evaluation),
+        "resolved": (run.folder / "resolved.yaml").read_text(encoding="utf-8"),
+        "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
+        "git": _git_of(run.folder),
+        "latents": latents_of(folder, facts),
+        **run.asked,
+    }
+
+
+def _off_budget(facts: Mapping[str, Any], match: Match | None, value: float | None) -> str:
+    """How a run missed the budget that its study gave it; empty where it kept it."""
+    if match is None or value is None or match.by not in ("train_flops", "tokens", "wall_clock"):
+        return ""
+    per_step = {
+        "train_flops": facts["lm_train_flops"] / facts["lm_steps"],
+        "tokens": facts["lm_train_tokens"] / facts["lm_steps"],
+        "wall_clock": facts["lm_seconds"] / facts["lm_steps"],
+    }[match.by]
+    before = {
+        "train_flops": facts.get("autoencoder_train_flops", 0),
+        "tokens": 0,
+        "wall_clock": facts.get("autoencoder_seconds", 0),
+    }[match.by]
+    paid = per_step * facts["lm_steps"] + before
+    allowed = OFF_CLOCK if match.by == "wall_clock" else OFF_BUDGET
+    if abs(paid - value) <= max(allowed * value, 0.51 * per_step):
+        return ""
+    return f"it paid {paid:.4g} of {value:.4g} {UNITS[match.by]}"
+
+
+def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, float]]:
+    """The scores on the way: step, training FLOPs and seconds of the second stage, BrierLM, nats per token
+    where they are known; the untrained model first.
+    """
+    per_step = facts["lm_train_flops"] / facts["lm_steps"]
+    pace = facts["lm_seconds"] / facts["lm_steps"]
+    points: list[dict[str, float]] = []
+    before = {name: evaluation.get(f"untrained_{name}") for name in CURVE_SCORES}
+    if before["brier_lm"] is not None:
+        known = {name: value for name, value in before.items() if value is not None}
+        points.append({"step": 0, "flops": 0.0, "seconds": 0.0, **known})
+    if not (run.folder / "metrics.csv").exists():  # a run without the csv logger has no curve
+        return points
+    with (run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row.get("lm/val/brier_lm"):
+                step = int(row["step"]) + 1
+                known = {name: float(v) for name in CURVE_SCORES if (v := row.get(f"lm/val/{name}"))}
+                points.append({"step": step, "flops": step * per_step, "seconds": step * pace, **known})
+    return points
+
+
+def latents_of(run: Run, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Diagnostics of a run's autoencoder: its own, or those of the run that it was taken from."""
+    source = facts.get("autoencoder_from")
+    for folder in (run.folder, *([Path(source)] if source else [])):
+        if (folder / "latents.json").is_file():
+            return Run(folder).latents
+    return None
+
+
+def hardware() -> str:
+    """The device in words."""
+    if torch.accelerator.is_available():
+        device = torch.accelerator.current_accelerator()
+        module = torch.get_device_module(device)
+        return f"{torch.accelerator.device_count()} x {module.get_device_name()}"
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return f"{platform.machine()} CPU"
+
+
+def _git_of(folder: Path) -> str:
+    """The commit that a run's lock names."""
+    try:
+        lines = (folder / "lock.yaml").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "none"
+    return next(
+        (line.partition(":")[2].strip().strip('"') for line in lines if line.startswith("git:")), "none"
+    )
+
+
+def _told(commits: Iterable[str]) -> str:
+    """The commits of the runs, or of this code where none is done."""
+    return ", ".join(sorted(set(commits))) or git_state()

@@ -1,0 +1,59 @@
+"""Snapshot: a study as it was begun, kept in its folder, so that it can be gone on with from there.
+
+study.yaml   the file as it was read
+begun.json   where it stood, what the command line said, where the runs lie, and the key of every trial
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from calmkit.registry import Manager
+from calmkit.studies.plan import Places, StudyPlan, plan_study
+from calmkit.studies.schema import read_study
+from calmkit.training.checkpoints import write_json, write_text
+from calmkit.training.errors import RunFailed
+from calmkit.training.run import read_json
+
+STUDY, BEGUN = "study.yaml", "begun.json"
+
+
+def write_snapshot(planned: StudyPlan) -> None:
+    """Into the folder of a study that begins."""
+    study, where = planned.study, planned.places
+    write_text(where.study / STUDY, study.text)
+    begun = {
+        "path": str(study.path.resolve()),
+        "store": str(where.store.resolve()),
+        "overrides": list(study.overrides),
+        "trials": {trial.label: trial.key for trial in planned.trials},
+    }
+    write_json(where.study / BEGUN, begun)
+
+
+def planned_in(folder: Path, manager: Manager) -> StudyPlan:
+    """The plan of a study as it was begun.
+
+    Raises:
+        RunFailed: The folder holds no study, or the recipes that it was made of have changed since.
+        RecipeError: The study can't be read any more, such as when its base recipe has gone.
+    """
+    if not (folder / STUDY).is_file() or not (folder / BEGUN).is_file():
+        raise RunFailed(
+            f"{folder} is no folder of a study: it has no {STUDY}. `calmkit study run NAME` begins one, in "
+            "runs/studies/NAME unless --out says otherwise."
+        )
+    begun = read_json(folder / BEGUN)
+    text = (folder / STUDY).read_text(encoding="utf-8")
+    study = read_study(text, Path(begun["path"]), manager, begun["overrides"])
+    planned = plan_study(study, manager, Places(folder, Path(begun["store"])))
+    now = {trial.label: trial.key for trial in planned.trials}
+    changed = [label for label, key in begun["trials"].items() if now.get(label) != key]
+    if changed:
+        raise RunFailed(
+            f"The recipes or the data of this study have changed since it was begun: '{changed[0]}'"
+            f"{f' and {len(changed) - 1} more trials' if len(changed) > 1 else ''} would be trained "
+            f"otherwise now. calmkit study run {study.path} runs it as it is now; what is done stays.",
+            folder,
+        )
+    return planned

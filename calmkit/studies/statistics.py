@@ -1,0 +1,168 @@
+"""Statistics of a study: seeds and text are two sources of chance, kept apart and both stated.
+
+seed interval   how another training would have turned out: Student's t over the seeds of a cell
+text interval   how other held-out text would have scored the same models: a bootstrap over documents, with
+                the scores of all seeds averaged inside each replicate
+
+Differences are taken in pairs: two cells with the same seed, scored on the same documents. A cell ranks above
+another only where both intervals of their difference leave zero out; nothing is adjusted for the number of
+comparisons.
+
+Source: Student's t; block bootstrap by documents: Davison and Hinkley, Bootstrap Methods and their
+Application, 1997, sections 2.2 and 3.8. https://doi.org/10.1017/CBO9780511802843
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calmkit.metrics.brier import FEWEST_DOCUMENTS, NUM_TOKENS
+
+REPLICATES = 2000
+SEED = 0
+T_975 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+"""97.5 % quantile of Student's t with 1 to 30 degrees of freedom; beyond, that of the normal law."""
+
+Table = Mapping[int, np.ndarray]
+"""A document's number -> its sums of accuracy (4), collision (4) and positions: `[9]`."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its two 95 % intervals; None where there is none.
+
+    Attributes:
+        mean: Over seeds.
+        seeds: How many.
+        seed_low: Of the seed interval, from two seeds on.
+        text_low: Of the text interval, where scores by document are known.
+    """
+
+    mean: float
+    seeds: int
+    seed_low: float | None = None
+    seed_high: float | None = None
+    text_low: float | None = None
+    text_high: float | None = None
+
+    @property
+    def settled(self) -> int:
+        """Of a difference: 1 where both intervals lie above zero, -1 where both lie below, else 0."""
+        bounds = (self.seed_low, self.seed_high, self.text_low, self.text_high)
+        if None in bounds[:2] or (self.text_low is None) != (self.text_high is None):
+            return 0
+        known = [bound for bound in bounds if bound is not None]
+        return 1 if min(known) > 0 else -1 if max(known) < 0 else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return dict(vars(self))
+
+
+def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean plus and minus t s / sqrt(n); (None, None) below two values."""
+    n = len(values)
+    if n < 2:
+        return None, None
+    mean = sum(values) / n
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+    t = T_975[n - 2] if n - 2 < len(T_975) else 1.960
+    half = t * spread / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def read_table(path: Path) -> Table:
+    """A table by document; empty where there is none."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    return {int(row[0]): np.array([float(value) for value in row[1:]]) for row in rows}
+
+
+def brier_lm_of(sums: np.ndarray) -> np.ndarray:
+    """BrierLM of summed tables `[..., 9]` -> `[...]`; 0 where a factor is not positive."""
+    accuracy, collision, positions = np.split(sums, [NUM_TOKENS, 2 * NUM_TOKENS], axis=-1)
+    brier = (2 * accuracy - collision) / np.maximum(positions, 1e-300)
+    return 100 * np.clip(brier, 0, None).prod(-1) ** (1 / NUM_TOKENS)
+
+
+def replicates(cells: Sequence[Sequence[Table]]) -> list[np.ndarray] | None:
+    """Bootstrap replicates of each cell's mean BrierLM over its seeds, all on the same draws of documents.
+
+    Args:
+        cells: Of each cell the tables of its seeds.
+
+    Returns:
+        `[REPLICATES]` per cell; None where a table is missing, or where fewer than `FEWEST_DOCUMENTS`
+        documents are common to all.
+    """
+    tables = [table for cell in cells for table in cell]
+    if not tables or not all(tables):
+        return None
+    common = sorted(set.intersection(*(set(table) for table in tables)))
+    if len(common) < FEWEST_DOCUMENTS:
+        return None
+    rng = np.random.default_rng(SEED)
+    times = rng.multinomial(len(common), np.full(len(common), 1 / len(common)), size=REPLICATES)
+    return [
+        np.mean([brier_lm_of(times @ np.stack([table[d] for d in common])) for table in cell], axis=0)
+        for cell in cells
+    ]
+
+
+def interval(values: Sequence[float], drawn: np.ndarray | None) -> Interval:
+    """Of a cell's scores, one per seed, with the replicates of their mean."""
+    low, high = t_interval(values)
+    mean = sum(values) / len(values)
+    return Interval(mean, len(values), low, high, *_percentiles(drawn))
+
+
+def difference(
+    ours: Mapping[int, float],
+    theirs: Mapping[int, float],
+    our_tables: Mapping[int, Table] | None = None,
+    their_tables: Mapping[int, Table] | None = None,
+) -> Interval | None:
+    """Ours minus theirs over the seeds that both have; None where they share none.
+
+    Args:
+        ours: Seed -> score.
+        theirs: Seed -> score.
+        our_tables: Seed -> table by document, where the score is BrierLM.
+        their_tables: The same.
+    """
+    seeds = sorted(set(ours) & set(theirs))
+    if not seeds:
+        return None
+    drawn = None
+    if our_tables is not None and their_tables is not None:
+        both = replicates([[our_tables[s] for s in seeds], [their_tables[s] for s in seeds]])
+        drawn = None if both is None else both[0] - both[1]
+    return interval([ours[s] - theirs[s] for s in seeds], drawn)
+
+
+def ranks(settled: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Best and worst rank of each cell that the settled differences leave open.
+
+    Args:
+        settled: `settled[i][j]`: 1 where i is better than j, -1 where it is worse, 0 where that is open.
+    """
+    return [(1 + sum(one == -1 for one in row), len(row) - sum(one == 1 for one in row)) for row in settled]
+
+
+def _percentiles(drawn: np.ndarray | None) -> tuple[float | None, float | None]:
+    if drawn is None:
+        return None, None
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,113 @@
+"""StepClock: how long a training step of a recipe takes on this machine, by doing a few on random tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from calmkit.interfaces import NotTrainable
+from calmkit.recipe.assemble import assemble
+from calmkit.recipe.dump import to_yaml
+from calmkit.recipe.parts import build_tokenizer
+from calmkit.recipe.schema import Recipe
+from calmkit.registry import Manager
+from calmkit.training.evaluate import make_trainer
+from calmkit.training.progress import quiet_libraries
+
+WARM_UP, TIMED = 1, 3  # steps
+
+
+@dataclass
+class StepClock:
+    """Times each recipe once.
+
+    Data, logging and validation are left out.
+
+    Attributes:
+        threads: Of the CPU: one, as the local launcher gives each process where it fills the cores.
+    """
+
+    manager: Manager
+    threads: int = 1
+    _known: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def seconds(self, recipe: Recipe) -> tuple[float, float]:
+        """Of one step of stage 2, and of the whole of stage 1."""
+        key = to_yaml(_without_what_costs_nothing(recipe))
+        if key not in self._known:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(self.threads)
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    self._known[key] = self._timed(recipe)
+            finally:
+                torch.set_num_threads(threads)
+        step, first_step = self._known[key]
+        first = recipe.stages.autoencoder
+        return step, 0.0 if first is None or first.init_from else first_step * first.max_steps
+
+    def _timed(self, recipe: Recipe) -> tuple[float, float]:
+        quiet_libraries()
+        vocab_size = build_tokenizer(recipe, self.manager).vocab_size
+        trainer = make_trainer(recipe)
+        device, precision = trainer.strategy.root_device, trainer.precision_plugin
+        model = assemble(recipe, self.manager, vocab_size, eos_id=0).to(device)
+        second, first = recipe.stages.lm, recipe.stages.autoencoder
+        assert second is not None
+        units = recipe.data.sequence_length // model.chunk_size
+        accumulate = recipe.trainer.accumulate
+
+        def batch(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+            chunks = torch.randint(vocab_size, (rows, units, model.chunk_size), device=device)
+            return chunks, torch.ones(rows, units, dtype=torch.bool, device=device)
+
+        def language_step() -> torch.Tensor:
+            chunks, valid = batch(second.batch_size)
+            with precision.forward_context():
+                return model.loss(chunks, valid).per_unit.mean()
+
+        step = accumulate * _seconds_of(language_step, model)
+        if first is None or first.init_from:
+            return step, 0.0
+        autoencoder = model.autoencoder.requires_grad_(True).train()
+
+        def first_step() -> torch.Tensor:
+            with precision.forward_context():
+                return autoencoder.loss(batch(first.batch_size)[0]).per_unit.mean()
+
+        try:
+            return step, accumulate * _seconds_of(first_step, autoencoder)
+        except NotTrainable:
+            return step, 0.0
+
+
+def _seconds_of(loss: Callable[[], torch.Tensor], module: torch.nn.Module) -> float:
+    """The quickest of a few steps of AdamW: what else the machine did can only slow one down."""
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad])
+    times = []
+    for _ in range(WARM_UP + TIMED):
+        began = time.perf_counter()
+        loss().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        times.append(time.perf_counter() - began)
+    return min(times[WARM_UP:])
+
+
+def _without_what_costs_nothing(recipe: Recipe) -> Recipe:
+    """A recipe whose text is equal for all that take the same step: seeds, lengths and names are left out."""
+    stages = recipe.stages
+    first, second = stages.autoencoder, stages.lm
+    assert second is not None
+    stages = dataclasses.replace(
+        stages,
+        autoencoder=None if first is None else dataclasses.replace(first, max_steps=1, gate=None),
+        lm=dataclasses.replace(second, max_steps=1, eval_every=1),
+    )
+    return dataclasses.replace(recipe, name="timed", description="", seed=0, stages=stages)

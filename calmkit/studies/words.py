@@ -1,0 +1,162 @@
+"""words: a study's results in a few sentences, made from its numbers, that claim no more than these allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from calmkit.studies.measures import measure, quantity
+from calmkit.studies.reading import (
+    Cell,
+    Summary,
+    difference,
+    done,
+    done_cells,
+    mean,
+    ranked,
+    scale,
+    score,
+    train_flops,
+    unfinished,
+)
+
+UNEQUAL = 0.02  # of the largest training cost: apart by more is said
+EQUAL = {
+    "train_flops": "was trained for {}FLOPs, both stages together",
+    "tokens": "was trained on {}tokens",
+    "wall_clock": "was trained for {}seconds on one machine",
+    "parameters": "has about {}parameters",
+    "inference_flops": "takes about {}FLOPs per token in use",
+}
+
+
+def in_words(summary: Summary) -> list[str]:
+    """Three to nine sentences."""
+    parts: Sequence[Callable[[Summary], str]] = (
+        _what_was_equal, _leader, _settled, _open, _one_seed, _without_text, _left_out, _measured,
+    )  # fmt: skip
+    return [*summary.get("warnings", []), *(text for part in parts if (text := part(summary)))]
+
+
+def _what_was_equal(summary: Summary) -> str:
+    cells = done_cells(summary)
+    if len(cells) < 2:
+        return ""
+    match = summary["match"]
+    who = f"{len(cells)} models, {_times(summary)}."
+    if match is None or match["by"] == "steps":
+        how = "by the steps of its own recipe" if match else "as its own run was set up"
+        return f"{who} Each was trained {how}; {cost_told(cells)}."
+    equal = EQUAL[match["by"]].format(quantity(match["value"]))
+    unequal = "" if match["by"] == "train_flops" else f" {_capital(cost_told(cells))}."
+    return f"{who} Each {equal}.{unequal}"
+
+
+def cost_told(cells: Sequence[Cell]) -> str:
+    """Whether training cost the same, by more than rounding."""
+    costs = {cell["label"]: mean(cell, train_flops) or 0.0 for cell in cells}
+    low, high = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
+    if costs[high] - costs[low] <= UNEQUAL * costs[high]:
+        return f"training cost the same, {quantity(costs[high])}FLOPs each"
+    return (
+        f"this is no comparison at equal cost: training took from {quantity(costs[low])}FLOPs ({low}) "
+        f"to {quantity(costs[high])}FLOPs ({high})"
+    )
+
+
+def _leader(summary: Summary) -> str:
+    cells = [cell for cell in ranked(summary) if score(cell, summary["primary"]) is not None]
+    if not cells:
+        return "No trial is done yet."
+    shown, first = measure(summary["primary"]), cells[0]
+    own = score(first, summary["primary"])
+    assert own is not None
+    value = f"{shown.name} {shown.text(own.mean)}"
+    if len(cells) == 1:
+        return f"{first['label']} is the only model that is done: {value}."
+    best = "highest" if summary["higher_is_better"] else "lowest"
+    if first["rank"] is None:
+        return f"{first['label']} has the {best} mean, {value}."
+    if first["rank"] == [1, 1]:
+        return f"{first['label']} leads with {value}: it is ahead of every other model by both intervals."
+    rivals = [cell["label"] for cell in cells[1:] if cell["rank"] and cell["rank"][0] == 1]
+    ahead = f"first place is open between {_listed(['it', *rivals])}" if rivals else "its place is open"
+    return f"{first['label']} has the {best} mean, {value}, but {ahead}."
+
+
+def _settled(summary: Summary) -> str:
+    better, worse = [], []
+    sign = 1 if summary["higher_is_better"] else -1
+    for cell in ranked(summary):
+        apart = difference(cell)
+        if apart is not None and apart.settled:
+            (better if apart.settled == sign else worse).append(_told(summary, cell))
+    if not better and not worse:
+        return ""
+    parts = [f"{what}: {_listed(them)}" for what, them in (("better", better), ("worse", worse)) if them]
+    return f"Settled against {summary['baseline']}, by both intervals: {'; '.join(parts)}."
+
+
+def _open(summary: Summary) -> str:
+    apart = [(cell, difference(cell)) for cell in ranked(summary)]
+    found = [_told(summary, cell) for cell, one in apart if one is not None and not one.settled]
+    if not found:
+        return ""
+    return f"Not settled against {summary['baseline']}: {_listed(found)}."
+
+
+def _one_seed(summary: Summary) -> str:
+    single = [cell["label"] for cell in done_cells(summary) if len(done(cell)) == 1]
+    if not single:
+        return ""
+    who = "Every model has" if len(single) == len(done_cells(summary)) else f"{_listed(single)}: there is"
+    return (
+        f"{who} one seed only, so how another training would have turned out is not known: nothing is "
+        "ranked, and no difference with it is settled."
+    )
+
+
+def _without_text(summary: Summary) -> str:
+    known = [score(cell, summary["primary"]) for cell in done_cells(summary)]
+    if not known or any(one is not None and one.text_low is not None for one in known):
+        return ""
+    why = (
+        "too few documents are common to all"
+        if summary["primary"] == "brier_lm"
+        else "it is not kept by document"
+    )
+    return (
+        f"There is no interval over the text ({why}), so what is settled is settled for the seeds alone: "
+        "other text might say otherwise."
+    )
+
+
+def _left_out(summary: Summary) -> str:
+    found = [f"{label} seed {trial['seed']} ({trial['state']})" for label, trial in unfinished(summary)]
+    return f"Left out of every mean: {_listed(found)}." if found else ""
+
+
+def _measured(summary: Summary) -> str:
+    if not done_cells(summary):
+        return ""
+    return f"BrierLM was measured on held-out text: {scale(summary)}."
+
+
+def _told(summary: Summary, cell: Cell) -> str:
+    apart, shown = difference(cell), measure(summary["primary"])
+    assert apart is not None
+    return f"{cell['label']} ({shown.text(apart.mean, '+')})"
+
+
+def _times(summary: Summary) -> str:
+    counts = {len(done(cell)) for cell in done_cells(summary)}
+    low, high = min(counts), max(counts)
+    number = f"{low}" if low == high else f"{low} to {high}"
+    return f"{number} seed{'' if high == 1 else 's'} each"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
