@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from calmkit.recipe.load import load_recipe as load_recipe
     from calmkit.recipe.schema import Recipe as Recipe
     from calmkit.registry import make_manager as make_manager
+    from calmkit.studies.compare import compare as compare
     from calmkit.studies.run import run_study as run_study
     from calmkit.training.evaluate import evaluate as evaluate
     from calmkit.training.run import Run as Run
@@ -30,6 +31,7 @@ _HOMES = {
     "Recipe": "calmkit.recipe.schema:Recipe",
     "Run": "calmkit.training.run:Run",
     "TextModel": "calmkit.generation:TextModel",
+    "compare": "calmkit.studies.compare:compare",
     "evaluate": "calmkit.training.evaluate:evaluate",
     "load": "calmkit.training.run:load_run",
     "load_recipe": "calmkit.recipe.load:load_recipe",
@@ -43,6 +45,7 @@ __all__ = [
     "Recipe",
     "Run",
     "TextModel",
+    "compare",
     "evaluate",
     "load",
     "load_recipe",

@@ -9,7 +9,16 @@ import click
 
 from calmkit.cli.table import show_table
 
-PART_KINDS = ("heads", "autoencoders", "embedders", "backbones", "samplers", "tokenizers", "corpora")
+PART_KINDS = (
+    "heads",
+    "autoencoders",
+    "embedders",
+    "backbones",
+    "samplers",
+    "tokenizers",
+    "corpora",
+    "launchers",
+)
 KINDS = ("recipes", *PART_KINDS, "plugins", "runs")
 
 
@@ -18,8 +27,8 @@ KINDS = ("recipes", *PART_KINDS, "plugins", "runs")
 def ls(kind: str | None, as_json: bool) -> None:
     """List recipes, parts, plugins and runs.
 
-    KIND is recipes, heads, autoencoders, embedders, backbones, samplers, tokenizers, corpora, plugins or
-    runs; without it all are listed, a line each.
+    KIND is recipes, heads, autoencoders, embedders, backbones, samplers, tokenizers, corpora, launchers,
+    plugins or runs; without it all are listed, a line each.
     """
     from calmkit.registry import make_manager
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from calmkit.cli import evaluate, export, generate, import_, ls, plan, show, study, train, validate
+from calmkit.cli import compare, evaluate, export, generate, import_, ls, plan, show, study, train, validate
 from calmkit.cli.verbs import Verb, Verbs
 
 
@@ -36,6 +36,7 @@ cli.command("train")(train.train)
 cli.command("eval")(evaluate.evaluate)
 cli.command("generate")(generate.generate)
 cli.command("export")(export.export)
+cli.command("compare")(compare.compare)
 
 
 @cli.group("import", cls=click.Group)

@@ -76,7 +76,8 @@ def _show(plan: Plan) -> None:
         ],
     )
     click.echo(
-        f"\ndisk: model {bytes_in_words(plan.model_bytes)}, run folder at most {bytes_in_words(plan.run_bytes)}"
+        f"\ndisk: model {bytes_in_words(plan.model_bytes)}, "
+        f"run folder at most {bytes_in_words(plan.run_bytes)}"
     )
     click.echo(f"disk: tokenised corpus {plan.bytes_per_token} bytes per token")
     from calmkit.recipe.plan import NOT_COUNTED

@@ -172,7 +172,8 @@ class BrierLM(torchmetrics.Metric):
         columns = torch.cat([accuracy, collision, ones], 1).to(self.dtype)  # [N, 9]
         sums = columns.new_zeros(len(pairs), 9).index_add_(0, line, columns)
         row = pairs[:, :1] + self.rows_before
-        rank = torch.full_like(row, _rank())
+        together = self.distributed_available_fn is not None and self.distributed_available_fn()
+        rank = torch.full_like(row, torch.distributed.get_rank() if together else 0)
         self.lines.append(torch.cat([rank, row, pairs[:, 1:], sums], 1).flatten())
         self.rows_before += int(rows.max()) + 1
 
@@ -234,9 +235,3 @@ def _grouped(keys: Float[Tensor, "N keys"], sums: Float[Tensor, "N 9"]) -> Float
     """Sums of the lines with equal keys, in the order of the keys."""
     ids, group = keys.unique(dim=0, return_inverse=True)
     return sums.new_zeros(len(ids), sums.shape[1]).index_add_(0, group, sums)
-
-
-def _rank() -> int:
-    """Of this process among those of an evaluation."""
-    there = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if there else 0

@@ -23,7 +23,8 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.studies.failures import work_folder
 from calmkit.studies.plan import StudyPlan, Trial
-from calmkit.studies.sampling import Row, honoured, sampler_row
+from calmkit.studies.sampling import Row, honoured
+from calmkit.studies.sampling_rows import sampler_row
 from calmkit.studies.schema import Study
 from calmkit.studies.store import is_trained
 from calmkit.training.checkpoints import write_json

@@ -10,7 +10,7 @@ def blocks_figure(summary: Summary) -> Drawn | None:
     """A line per cell over the length of a row; None where the study asks for no lengths."""
     if not summary.get("blocks"):
         return None
-    figure = make_figure(3.2)
+    figure = make_figure(2.9)
     (axes,) = figure.axes
     handles, labels = [], list(dict.fromkeys(row["cell"] for row in summary["blocks"]))
     for label in labels:

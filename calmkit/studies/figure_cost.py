@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from calmkit.studies.figure_labels import label_points
 from calmkit.studies.figures import (
     FAINT,
     Drawn,
     colour_and_marker,
-    label_points,
     log_axis,
     make_figure,
     shown,
@@ -64,7 +64,9 @@ def _figure(summary: Summary, pick: Pick, words: str, cheaper: str, less_is_chea
     log_axis(axes.xaxis, [cost for _, cost, _ in found])
     for cell, cost, own in found:
         colour, marker = colour_and_marker(summary, cell["label"])
-        axes.plot(cost, shown_as.factor * own.mean, marker, color=colour, markersize=7, zorder=3)
+        axes.plot(
+            cost, shown_as.factor * own.mean, marker, color=colour, markersize=7, zorder=3, clip_on=False
+        )
         if own.text_low is not None and own.text_high is not None:
             ends = [shown_as.factor * own.text_low, shown_as.factor * own.text_high]
             axes.plot([cost, cost], ends, color=colour, linewidth=1.2, zorder=2)
@@ -81,7 +83,7 @@ def _figure(summary: Summary, pick: Pick, words: str, cheaper: str, less_is_chea
     corners = [
         corner for (x, y), (later, _) in pairwise([*line, line[-1]]) for corner in ((x, y), (later, y))
     ]
-    label_points(axes, points, labels, [i in front for i in range(len(found))], around=corners)
+    label_points(axes, points, labels, [i in front for i in range(len(found))], around=[corners])
     names = ", ".join(found[i][0]["label"] for i in front)
     caption = (
         f"Dashed, bold: the Pareto front by means. No other model is both better and takes {cheaper} than "

@@ -11,6 +11,7 @@ from calmkit.studies.reading import Cell, Summary, ceiling, done, ranked, refere
 BEFORE = {"flops": "autoencoder_train_flops", "seconds": "autoencoder_seconds"}
 AXES = {"flops": "training TFLOPs, autoencoder included", "seconds": "training seconds, autoencoder included"}
 FACTOR = {"flops": 1e-12, "seconds": 1.0}
+REACH = 1.5  # a line this many times as high as the best curve is still drawn
 MARKED = 8  # points of a curve that carry a marker, at most
 
 
@@ -27,7 +28,7 @@ def seconds_figure(summary: Summary) -> Drawn | None:
 def _figure(summary: Summary, by: str, title: str) -> Drawn | None:
     if not any(curve_points(cell, by, curve_measure(summary)) for cell in summary["cells"]):
         return None
-    figure = make_figure(3.3)
+    figure = make_figure(2.7)
     legend_below(figure, *draw_curves(figure.axes[0], summary, by))
     several = any(len(done(cell)) > 1 for cell in summary["cells"])
     band = " Line: mean over seeds; band: from the lowest to the highest seed." if several else ""
@@ -97,7 +98,8 @@ def _draw_lines(axes: Any, summary: Summary) -> None:
     if best := ceiling(summary):
         lines = [*lines, ("ceiling", best["brier_lm"])]
     for name, value in lines:
-        if value <= 1.3 * top:
+        if value <= REACH * top:
+            axes.set_ylim(top=max(axes.get_ylim()[1], 1.05 * value))
             axes.axhline(value, color="black", linewidth=0.9, linestyle="--" if name == "ceiling" else ":")
             axes.annotate(
                 name, (1, value), (3, 0), xycoords=("axes fraction", "data"), textcoords="offset points",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from calmkit.studies.figure_labels import label_points
 from calmkit.studies.figures import (
     FAINT,
     Drawn,
     colour_and_marker,
-    label_points,
     legend_below,
     make_figure,
     shown,
@@ -25,20 +25,25 @@ def scales_figure(summary: Summary) -> Drawn | None:
     found = distinct_latents(summary)
     if not found:
         return None
-    figure = _panels(found, 1.75)
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _panels(found, 2.0)
     for axes, one in zip(figure.axes, found, strict=True):
         colour, _ = colour_and_marker(summary, one.cells[0])
         spread, width = one.found["mean_std_per_dim"], one.found.get("posterior_std_per_dim")
         order = sorted(range(len(spread)), key=lambda d: -spread[d])
         x = range(1, len(order) + 1)
-        handles = axes.plot(x, [spread[d] for d in order], color=colour)
+        axes.plot(x, [spread[d] for d in order], color=colour)
         if width:
-            handles += axes.plot(x, [width[d] for d in order], color="black", linestyle=":", linewidth=1.3)
+            axes.plot(x, [width[d] for d in order], color="black", linestyle=":", linewidth=1.3)
         axes.set_ylim(bottom=0)
         axes.set_xlim(0.5, len(order) + 0.5)
         axes.set_xlabel("dimension, sorted")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(axis="y", **FAINT)
-    legend_below(figure, handles, ["spread of the means", "width of a posterior"][: len(handles)])
+    lines = [Line2D([], [], color="black"), Line2D([], [], color="black", linestyle=":")]
+    legend_below(figure, lines, ["spread of the means", "width of a posterior"])
     caption = (
         "Latent units. Where the spread of the means is far above the width, a dimension tells chunks apart; "
         "where it lies under it, the dimension says next to nothing."
@@ -51,7 +56,9 @@ def kl_figure(summary: Summary) -> Drawn | None:
     found = [one for one in distinct_latents(summary) if one.found.get("kl_per_dim")]
     if not found:
         return None
-    figure = make_figure(3.1)
+    from matplotlib.ticker import MaxNLocator
+
+    figure = make_figure(2.7)
     (axes,) = figure.axes
     handles, labels = [], []
     for one in found:
@@ -61,14 +68,13 @@ def kl_figure(summary: Summary) -> Drawn | None:
         x = range(1, len(values) + 1)
         handles += axes.plot(x, values, color=colour, marker=marker, markersize=4.5, markevery=every)
         labels.append(f"{one.label}: {one.found['active_dims']} of {len(values)} active")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(max(one.found["kl_per_dim"]) for one in found) or 1.0)
     axes.grid(axis="y", **FAINT)
     axes.set_xlabel("dimension, sorted")
     axes.set_ylabel("KL to N(0, 1), nats")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     legend_below(figure, handles, labels)
-    caption = (
-        "What each dimension may say of its chunk. Active: its mean varies by more than 0.01 over chunks."
-    )
+    caption = "What each dimension may say of its chunk. Active: its mean has a variance above 0.01."
     return Drawn("Active dimensions", caption, figure)
 
 
@@ -77,7 +83,7 @@ def robustness_figure(summary: Summary) -> Drawn | None:
     found = distinct_latents(summary)
     if not found:
         return None
-    figure = make_figure(3.1)
+    figure = make_figure(2.7)
     (axes,) = figure.axes
     handles = []
     for one in found:
@@ -109,6 +115,7 @@ def projection_figure(summary: Summary) -> Drawn | None:
         x, y = zip(*points, strict=True)
         axes.scatter(x, y, s=9, color=colour, alpha=0.55, linewidths=0)
         axes.margins(0.12)
+        axes.set_aspect("equal", adjustable="datalim")  # a distance is one in every direction
         first, second = one.found["projection_variance"]
         axes.set_xlabel(f"{100 * first:.0f} % of the variance")
         axes.set_ylabel(f"{100 * second:.0f} %")
@@ -119,7 +126,9 @@ def projection_figure(summary: Summary) -> Drawn | None:
         points = [(point["x"], point["y"]) for point in one.found["projection"]]
         picks = far_apart(points, NAMED)
         texts = [shown(visible(one.found["projection"][i]["text"])) for i in picks]
-        label_points(axes, [points[i] for i in picks], texts, must=False, size=8)
+        label_points(
+            axes, [points[i] for i in picks], texts, must=False, size=8.5, around=[[p, p] for p in points]
+        )
     caption = (
         "Posterior means of some held-out chunks on their first two principal components, a few with their "
         "text (␣ a space, ⏎ a line's end). The shares say how little of the latent two axes can show."
@@ -156,5 +165,5 @@ def _panels(found: list[Latents], height: float) -> Any:
     rows = -(-len(found) // columns)
     figure = make_figure(height * rows + 0.5, len(found), columns)
     for axes, one in zip(figure.axes, found, strict=True):
-        axes.set_title(shown(one.label, 34 // columns * 2 - 8), loc="left")
+        axes.set_title(shown(one.label, 19 if columns > 1 else 40), loc="left", fontsize=9.5)
     return figure

@@ -21,7 +21,7 @@ def scores_figure(summary: Summary) -> Drawn | None:
     cells = [cell for cell in ranked(summary) if score(cell, summary["primary"]) is not None]
     if not cells:
         return None
-    figure = make_figure(0.44 * len(cells) + 1.35)
+    figure = make_figure(0.44 * max(2, len(cells)) + 1.5)
     draw_scores(figure.axes[0], summary)
     shown_name = measure(summary["primary"]).name
     caption = (
@@ -40,12 +40,14 @@ def draw_scores(axes: Any, summary: Summary) -> None:
     seeds = [[shown_as.factor * trial["evaluation"][name] for trial in done(cell)] for cell in cells]
     lines = _reference_values(summary)
     low, high = _limits([one for one in scores if one], seeds, shown_as.factor, [v for _, v in lines])
-    axes.set_xlim(low, high)
+    axes.set_xlim(low, high if high > low else low + 1)  # where nothing was learned all are 0
     for height, (cell, found, values) in enumerate(zip(cells, scores, seeds, strict=True)):
         assert found is not None
         colour, marker = colour_and_marker(summary, cell["label"])
         _draw_interval(axes, height, found, shown_as.factor, colour)
-        axes.plot(shown_as.factor * found.mean, height, marker, color=colour, markersize=6, zorder=4)
+        axes.plot(
+            shown_as.factor * found.mean, height, marker, color=colour, markersize=6, zorder=4, clip_on=False
+        )
         if len(values) > 1:
             axes.plot(values, [height - 0.28] * len(values), "|", color=colour, markersize=6)
         axes.annotate(
@@ -56,11 +58,11 @@ def draw_scores(axes: Any, summary: Summary) -> None:
     axes.set_ylim(-0.6, len(cells) - 0.4)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    _draw_lines(axes, [line for line in lines if line[1] <= high])
+    _draw_lines(axes, [line for line in lines if low <= line[1] <= high])
     axes.set_xlabel(shown_as.name)
 
 
-def _draw_interval(axes: Any, height: float, found: Interval, factor: float, colour: str) -> None:
+def _draw_interval(axes: Any, height: int, found: Interval, factor: float, colour: str) -> None:
     low, high = axes.get_xlim()
     if found.seed_low is not None and found.seed_high is not None:
         ends = factor * found.seed_low, factor * found.seed_high
@@ -86,10 +88,9 @@ def _limits(
     wide = [factor * e for one in scores for e in (one.seed_low, one.seed_high) if e is not None]
     low = max(min([low, *wide]), low - reach)
     high = min(max([high, *wide]), high + reach)
+    if 0 <= low < 0.6 * high or low == high or low < 0 <= min(means):
+        low = 0.0  # worth seeing where it is near; and no score of this kind lies below
     high = max([high, *(value for value in lines if value <= REACH * high)])
-    low = min(0.0, low) if 0 <= low < 0.6 * high else low  # a score's zero is worth seeing where it is near
-    if low < 0 <= min(means):
-        low = 0.0  # no score of this kind lies below
     room = ROOM * (high - low)
     return low if low == 0 else low - room, high + room
 

@@ -1,4 +1,4 @@
-"""figures: what all figures share: one colour and marker per cell, one style, labels that don't collide, SVG.
+"""figures: what all figures share: one colour and marker per cell, one style, legends below, SVG.
 
 A figure is drawn narrow, so that its words stay readable on a phone without a width of its own.
 """
@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -23,11 +22,13 @@ from calmkit.studies.render import plain
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#7f3c8d", "#56b4e9", "#555555")
 """Okabe and Ito's colours, told apart by colour-blind readers; lines also differ by marker. https://jfly.uni-koeln.de/color/"""
 MARKERS = "osD^vP*X"
-WIDTH = 4.8  # inches: on a phone of 360 px a letter keeps about its size
+WIDTH = 4.5  # inches, 324 points: on a phone of 360 px a point is about a pixel
 STYLE = {
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "legend.fontsize": 9,
+    "font.size": 10.5,
+    "axes.titlesize": 10.5,
+    "axes.labelsize": 10.5,
+    "legend.fontsize": 10,
+    "ytick.major.pad": 5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
@@ -38,6 +39,7 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "calmkit",
 }
+LEGEND_LINE = 0.2  # inches
 FAINT = {"color": "black", "alpha": 0.15, "linewidth": 0.6}
 
 
@@ -96,10 +98,13 @@ def shown(text: str, width: int = 22) -> str:
 
 
 def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """A legend under the axes, where it covers nothing, in as many columns as fit."""
-    texts = [shown(label, 52) for label in labels]
+    """A legend under the axes, where it covers nothing, in as many columns as fit; the figure grows by it."""
+    texts = [shown(label, 46) for label in labels]
     widest = max((len(line) for text in texts for line in text.split("\n")), default=0)
-    columns = max(1, min(len(texts), int(figure.get_figwidth() * 72 // (5.2 * widest + 34))))
+    columns = max(1, min(len(texts), int(figure.get_figwidth() * 72 // (5.8 * widest + 36))))
+    rows = [texts[i : i + columns] for i in range(0, len(texts), columns)]
+    lines = sum(1 + max(text.count("\n") for text in row) for row in rows)
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * lines)
     figure.legend(
         handles, texts, loc="outside lower left", ncols=columns, columnspacing=1.2, handlelength=1.8
     )
@@ -129,80 +134,6 @@ def log_axis(axis: Any, values: Sequence[float]) -> None:
     axis.set_major_formatter(FuncFormatter(engineering))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
-
-
-SPOTS = (
-    (6, 0, "left", "center"),
-    (-6, 0, "right", "center"),
-    (0, 6, "center", "bottom"),
-    (0, -6, "center", "top"),
-    (5, 5, "left", "bottom"),
-    (5, -5, "left", "top"),
-    (-5, 5, "right", "bottom"),
-    (-5, -5, "right", "top"),
-)
-"""Where a label may stand: points to the right and up, and its sides that face its point."""
-
-
-def label_points(
-    axes: Any,
-    points: Sequence[tuple[float, float]],
-    labels: Sequence[str],
-    bold: Sequence[bool] = (),
-    must: bool = True,
-    size: float = 9,
-    around: Sequence[tuple[float, float]] = (),
-) -> None:
-    """Write each label beside its point where it meets no other label and no point.
-
-    Args:
-        axes: With its limits set.
-        points: In data coordinates.
-        labels: As matplotlib shows them.
-        bold: Which stand out.
-        must: Whether a label that finds no room is written all the same, to the right.
-        size: Of the letters.
-        around: A line through these corners, in data coordinates, on which nothing is written either.
-    """
-    from matplotlib.transforms import Bbox
-
-    figure = axes.figure
-    figure.draw_without_rendering()
-    room = axes.get_window_extent()
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in axes.transData.transform(list(points))]
-    taken += [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in _along(axes.transData.transform(list(around)))]
-    for number, (point, label) in enumerate(zip(points, labels, strict=True)):
-        weight = "bold" if bold and bold[number] else "normal"
-        others = [box for index, box in enumerate(taken) if index != number]
-        for x, y, across, along in SPOTS:
-            text = axes.annotate(
-                label, point, (x, y), textcoords="offset points", ha=across, va=along, fontsize=size,
-                fontweight=weight, linespacing=0.95,
-            )  # fmt: skip
-            text.set_in_layout(False)
-            box = text.get_window_extent()
-            inside = (
-                box.x0 >= room.x0 - 2 and box.x1 <= room.x1 + 2 and box.y0 >= room.y0 and box.y1 <= room.y1
-            )
-            if inside and not any(box.overlaps(other) for other in others):
-                break
-            text.remove()
-        else:
-            if not must:
-                continue
-            x, y, across, along = SPOTS[0]
-            text = axes.annotate(
-                label, point, (x, y), textcoords="offset points", ha=across, va=along, fontsize=size
-            )
-            text.set_in_layout(False)
-        taken.append(text.get_window_extent())
-
-
-def _along(corners: Any) -> Iterator[tuple[float, float]]:
-    """Points of a line through corners, in pixels, near to each other."""
-    for (x, y), (right, top) in pairwise(corners):
-        steps = max(1, int(max(abs(right - x), abs(top - y)) / 4))
-        yield from ((x + (right - x) * i / steps, y + (top - y) * i / steps) for i in range(steps + 1))
 
 
 def as_svg(figure: Any, name: str = "", told: str = "") -> str:

@@ -60,7 +60,7 @@ def latent_grid(summary: Summary) -> Grid | None:
         "to 50 %: how much, in units of each dimension's spread, leaves that share of the tokens. Strangers: "
         "tokens on a straight line between two chunks that are neither's."
     ]
-    return Grid("Latents", HEADS, [_texts(one) for one in found], 1, notes)
+    return Grid("What the latents are like", HEADS, [_texts(one) for one in found], 1, notes)
 
 
 def _texts(one: Latents) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from calmkit.studies.statistics import Interval
@@ -43,7 +44,7 @@ def chunk_size(trial: Trial) -> int:
 
 def train_flops(trial: Trial) -> float:
     """Both stages, a shared autoencoder counted in full."""
-    return trial["facts"]["lm_train_flops"] + trial["facts"].get("autoencoder_train_flops", 0)
+    return float(trial["facts"]["lm_train_flops"] + trial["facts"].get("autoencoder_train_flops", 0))
 
 
 def parameters(trial: Trial) -> int:
@@ -98,8 +99,7 @@ def baseline(summary: Summary) -> Cell | None:
 
 def references(summary: Summary) -> list[tuple[str, float]]:
     """BrierLM of the models that only count, at the baseline's positions, as far as they were counted."""
-    cell = baseline(summary)
-    found = [(name, cell and mean(cell, evaluated(f"{name}_brier_lm"))) for name in REFERENCES]
+    found = [(name, _of_baseline(summary, f"{name}_brier_lm")) for name in REFERENCES]
     return [(name, value) for name, value in found if value is not None]
 
 
@@ -107,15 +107,39 @@ def ceiling(summary: Summary) -> dict[str, float]:
     """The best possible `brier_lm`, `brier_1` to `brier_4` and `nll_per_token` at the baseline's positions;
     empty where nobody knows the law of the text.
     """
-    cell = baseline(summary)
     names = [f"brier_{n}" for n in ("lm", 1, 2, 3, 4)] + ["nll_per_token"]
-    found = {name: cell and mean(cell, evaluated(f"ceiling_{name}")) for name in names}
+    found = {name: _of_baseline(summary, f"ceiling_{name}") for name in names}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def unfinished(summary: Summary) -> list[tuple[str, Trial]]:
-    """Label and trial of everything that no mean counts."""
-    return [(c["label"], t) for c in summary["cells"] for t in c["trials"] if t["state"] != "done"]
+def _of_baseline(summary: Summary, name: str) -> float | None:
+    cell = baseline(summary)
+    return None if cell is None else mean(cell, evaluated(name))
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Trials of one cell that no mean counts, for one reason."""
+
+    label: str
+    state: str
+    why: str
+    seeds: tuple[int, ...]
+
+    @property
+    def who(self) -> str:
+        """Cell and seeds."""
+        return f"{self.label}, seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
+
+
+def unfinished(summary: Summary) -> list[Unfinished]:
+    """All that no mean counts, in the order of the cells."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for cell in summary["cells"]:
+        for trial in cell["trials"]:
+            if trial["state"] != "done":
+                found.setdefault((cell["label"], trial["state"], trial["why"]), []).append(trial["seed"])
+    return [Unfinished(*key, tuple(seeds)) for key, seeds in found.items()]
 
 
 def span(values: Iterable[float | None], form: str = ",.0f", to: str = " to ") -> str:
@@ -133,7 +157,10 @@ def scale(summary: Summary) -> str:
     def all_of(name: str) -> str:
         return span(trial["evaluation"].get(name) for trial in trials)
 
+    where = f"{all_of('documents')} documents"
+    if not all(trial["evaluation"].get("documents") for trial in trials):
+        where = f"{all_of('rows')} rows of unknown documents"
     return (
         f"rows of {all_of('block_tokens')} tokens, {all_of('context_tokens')} tokens of context on average, "
-        f"{all_of('units')} units evaluated in {all_of('documents')} documents"
+        f"{all_of('units')} units evaluated in {where}"
     )

@@ -52,11 +52,17 @@ def cell_recipes(summary: Summary) -> list[CellRecipe]:
 
 def differing(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Iterator[Line]:
     """What must be taken away from theirs, and added, to have ours; `OWN` keys aside."""
-    for key in [*theirs, *(key for key in ours if key not in theirs)]:
+    keys = [*theirs, *(key for key in ours if key not in theirs)]
+    sections = list(dict.fromkeys(_section(key) for key in keys))
+    for key in sorted(keys, key=lambda key: sections.index(_section(key))):
         if key not in OWN and theirs.get(key) != ours.get(key):
             for sign, value in (("-", theirs.get(key)), ("+", ours.get(key))):
                 if value is not None:
                     yield Line(sign, f"{key}: {value}")
+
+
+def _section(key: str) -> str:
+    return key.rpartition(".")[0]
 
 
 def _leaves(node: Node, path: str) -> Iterator[tuple[str, str]]:

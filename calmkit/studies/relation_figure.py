@@ -12,7 +12,7 @@ def relation_figure(summary: Summary) -> Drawn | None:
     result = summary.get("relation")
     if not result or not result["series"]:
         return None
-    figure = make_figure(3.8)
+    figure = make_figure(3.4)
     (axes,) = figure.axes
     handles = []
     for one in result["series"]:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -60,36 +61,49 @@ def write_picture(summary: Summary, path: Path) -> None:
     write_text(path, picture(summary))
 
 
-def report_page(summary: Summary) -> str:
-    """The page as text."""
-    environment = jinja2.Environment(
+def table_html(summary: Summary) -> str:
+    """The table alone, for a notebook."""
+    macros: Any = _environment().get_template("grid.html.j2").module
+    return str(macros.table(main_grid(summary)))
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("calmkit.studies"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+
+
+def report_page(summary: Summary) -> str:
+    """The page as text."""
     grids = [scores_grid(summary), costs_grid(summary), standing_grid(summary)]
-    return environment.get_template("report.html.j2").render(
-        summary=summary,
-        words=in_words(summary),
-        main=main_grid(summary),
-        grids=[grid for grid in grids if grid is not None],
-        reconstruction=reconstruction_lines(summary),
-        figures=_pictures(summary, FIGURES),
-        relation=relation_text(summary["relation"]) if summary.get("relation") else [],
-        asked=[
-            grid
-            for grid in (
-                block_grid(summary),
-                sampling_grid(summary["sampling"]) if summary.get("sampling") else None,
-            )
-            if grid is not None
-        ],
-        latents=latent_grid(summary),
-        latent_figures=_pictures(summary, LATENT_FIGURES),
-        lines=_lines_between(summary),
-        samples=[sample for cell in ranked(summary) for sample in _samples(summary, cell)],
-        recipes=cell_recipes(summary),
-        provenance=provenance(summary),
-        commands=commands(summary),
-        visible=visible,
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            summary=summary,
+            words=in_words(summary),
+            main=main_grid(summary),
+            grids=[grid for grid in grids if grid is not None],
+            reconstruction=reconstruction_lines(summary),
+            figures=_pictures(summary, FIGURES),
+            relation=relation_text(summary["relation"]) if summary.get("relation") else [],
+            asked=[
+                grid
+                for grid in (
+                    block_grid(summary),
+                    sampling_grid(summary["sampling"]) if summary.get("sampling") else None,
+                )
+                if grid is not None
+            ],
+            latents=latent_grid(summary),
+            latent_figures=_pictures(summary, LATENT_FIGURES),
+            lines=_lines_between(summary),
+            samples=[sample for cell in ranked(summary) for sample in _samples(summary, cell)],
+            recipes=cell_recipes(summary),
+            provenance=provenance(summary),
+            commands=commands(summary),
+            visible=visible,
+        )
     )
 
 

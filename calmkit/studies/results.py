@@ -16,7 +16,7 @@ from calmkit.studies.failures import failure
 from calmkit.studies.match import UNITS, Match
 from calmkit.studies.plan import StudyPlan
 from calmkit.studies.relation import CURVE_SCORES, Relate, relation
-from calmkit.studies.sampling import over_seeds
+from calmkit.studies.sampling_rows import over_seeds
 from calmkit.studies.schema import PRIMARY
 from calmkit.studies.statistics import Table, difference, interval, ranks, read_table, replicates
 from calmkit.studies.store import is_trained
@@ -229,13 +229,13 @@ def _off_budget(facts: Mapping[str, Any], match: Match | None, value: float | No
     return f"it paid {paid:.4g} of {value:.4g} {UNITS[match.by]}"
 
 
-def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, float]]:
+def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, int | float]]:
     """The scores on the way: step, training FLOPs and seconds of the second stage, BrierLM, nats per token
     where they are known; the untrained model first.
     """
     per_step = facts["lm_train_flops"] / facts["lm_steps"]
     pace = facts["lm_seconds"] / facts["lm_steps"]
-    points: list[dict[str, float]] = []
+    points: list[dict[str, int | float]] = []
     before = {name: evaluation.get(f"untrained_{name}") for name in CURVE_SCORES}
     if before["brier_lm"] is not None:
         known = {name: value for name, value in before.items() if value is not None}

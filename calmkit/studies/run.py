@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-
 from calmkit.interfaces import Job, Launcher
 from calmkit.recipe.load import to_yaml
 from calmkit.recipe.schema import Recipe
@@ -24,7 +23,7 @@ from calmkit.studies.ask import ask_trials
 from calmkit.studies.failures import forget, note_failure, work_folder
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study, with_autoencoder
 from calmkit.studies.results import study_results
-from calmkit.studies.schema import Study, load_study
+from calmkit.studies.schema import load_study
 from calmkit.studies.snapshot import planned_in, write_snapshot
 from calmkit.studies.store import awaited, claimed, is_encoded, is_trained, set_aside
 from calmkit.studies.write import write_results

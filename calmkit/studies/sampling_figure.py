@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from calmkit.metrics.brier import NUM_TOKENS
+from calmkit.studies.figure_labels import label_points
 from calmkit.studies.figures import (
     FAINT,
     Drawn,
     colour_and_marker,
-    label_points,
     legend_below,
+    log_axis,
     make_figure,
     shown,
 )
 from calmkit.studies.reading import Cell, Summary, evaluated, mean, ranked
 from calmkit.studies.sampling import Row, family, moving_value
 
+WIDE = 10  # times the smallest collision
 LINES = ("-", "--", ":", "-.")
 MARKERS = "osD^vP*X"
 DIAGONAL = "Dashed: accuracy = collision, where the true law of the text lies on average."
@@ -43,11 +45,12 @@ def _plain_draws(summary: Summary) -> Drawn | None:
         axes.plot(x, y, marker, color=colour, markersize=7, zorder=3)
     points = [(x, y) for _, x, y in found]
     _draw_frame(axes, points)
-    label_points(axes, points, [shown(cell["label"]) for cell, _, _ in found])
+    diagonal = [(end, end) for end in (min(map(min, points)), max(map(max, points)))]
+    label_points(axes, points, [shown(cell["label"]) for cell, _, _ in found], around=[diagonal])
     caption = (
         "Plain draws, geometric means over the first 1 to 4 tokens, means over seeds. Up: right more often; "
-        f"to the right: two draws agree more often. {DIAGONAL} Below it a model is surer of itself than it is "
-        "right."
+        f"to the right: two draws agree more often. {DIAGONAL} Below it a model is surer of itself than "
+        "it is right."
     )
     return Drawn("Accuracy against collision", caption, figure)
 
@@ -66,12 +69,20 @@ def geometric(shares: list[float]) -> float:
 
 
 def _draw_frame(axes: Any, points: list[tuple[float, float]]) -> None:
-    """Axes from 0, the diagonal, and what they are called."""
-    right, top = (1.12 * max(values) or 1.0 for values in zip(*points, strict=True))
-    axes.set_xlim(0, right)
-    axes.set_ylim(0, top)
-    end = min(right, top)
-    axes.plot([0, end], [0, end], color="black", linewidth=0.9, linestyle="--", zorder=1)
+    """Axes, the diagonal, and what they are called; logarithmic where one point would press all others
+    together, as one of a head that always says the same.
+    """
+    collision, accuracy = zip(*points, strict=True)
+    if min(map(min, points)) > 0 and max(collision) > WIDE * min(collision):
+        log_axis(axes.xaxis, collision)
+        log_axis(axes.yaxis, accuracy)
+    else:
+        axes.set_xlim(0, 1.12 * max(collision) or 1.0)
+        axes.set_ylim(0, 1.12 * max(accuracy) or 1.0)
+    ends = [min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1])]
+    limits = axes.get_xlim(), axes.get_ylim()
+    axes.plot(ends, ends, color="black", linewidth=0.9, linestyle="--", zorder=1)
+    axes.set(xlim=limits[0], ylim=limits[1])
     axes.grid(**FAINT)
     axes.set_xlabel("collision %: how often two draws agree")
     axes.set_ylabel("accuracy %")
@@ -81,29 +92,31 @@ def _samplers(summary: Summary) -> Drawn:
     """A line per family of settings, a colour per cell, a marker per sampler."""
     rows = summary["sampling"]["rows"]
     lines = _lines(rows)
-    figure = make_figure(3.4 + 0.19 * len(lines))  # the legend stands below, a line each
+    figure = make_figure(3.4)
     (axes,) = figure.axes
     names = list(dict.fromkeys(row["name"] for row in rows))
     seen: dict[tuple[str, str], int] = {}
-    handles, labels, ends = [], [], []
+    handles, labels = [], []
+    ends: list[tuple[float, float, str]] = []
+    paths = []
     for key, (moving, members) in lines.items():
         cell, name = key[0], key[1]
         colour, _ = colour_and_marker(summary, cell)
         style = LINES[seen.setdefault((cell, name), 0) % len(LINES)]
         seen[cell, name] += 1
-        x, y = ([row[what] for row in members] for what in ("collision", "accuracy"))
-        labels.append(
-            f"{cell}: {' '.join(key[1:])}" + (f", by {moving}" if moving and len(members) > 1 else "")
-        )
+        path = [(float(row["collision"]), float(row["accuracy"])) for row in members]
+        by = f", by {moving}" if moving and len(members) > 1 else ""
+        labels.append(f"{cell}: {' '.join(key[1:])}{by}")
         marker = MARKERS[names.index(name) % len(MARKERS)]
-        handles += axes.plot(x, y, style, color=colour, marker=marker, markersize=5, linewidth=1.2)
+        paths.append(path)
+        handles += axes.plot(
+            *zip(*path, strict=True), style, color=colour, marker=marker, markersize=5, linewidth=1.2
+        )
         if len(members) > 1:
             ends += [_end(row, moving) for row in (members[0], members[-1])]
-    _draw_frame(axes, [(row["collision"], row["accuracy"]) for row in rows])
+    _draw_frame(axes, [point for path in paths for point in path])
     legend_below(figure, handles, labels)
-    label_points(
-        axes, [end[:2] for end in ends], [end[2] for end in ends], must=False, size=8
-    ) if ends else None
+    label_points(axes, [e[:2] for e in ends], [e[2] for e in ends], must=False, size=8.5, around=paths)
     caption = (
         "Up: right more often; to the right: two choices agree more often. Geometric means over the first 1 "
         "to 4 tokens, means over seeds. A line joins settings of one sampler that differ in one number, "
@@ -114,7 +127,7 @@ def _samplers(summary: Summary) -> Drawn:
 
 def _end(row: Row, moving: str) -> tuple[float, float, str]:
     value = moving_value(row, moving)
-    return row["collision"], row["accuracy"], "unset" if value is None else f"{value:.3g}"
+    return float(row["collision"]), float(row["accuracy"]), "unset" if value is None else f"{value:.3g}"
 
 
 def _lines(rows: list[Row]) -> dict[tuple[Any, ...], tuple[str, list[Row]]]:

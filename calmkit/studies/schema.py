@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from calmkit.recipe.build import build_part_spec
 from calmkit.recipe.errors import refuse, suggest
 from calmkit.recipe.load import find_recipe
-from calmkit.recipe.overrides import read_overrides
 from calmkit.recipe.schema import NAME, PartSpec
 from calmkit.recipe.tree import Items, Keys, Node, Scalar, parse
 from calmkit.registry import Manager
+from calmkit.studies.axes import picks, read_axes, read_pick
 from calmkit.studies.blocks import Blocks, read_blocks
-from calmkit.studies.cells import Cell, picks, read_axes, read_cells, read_pick
+from calmkit.studies.cells import Cell, read_cells
+from calmkit.studies.launcher_choice import is_launcher, read_launcher
 from calmkit.studies.match import Match, read_match
 from calmkit.studies.relation import Relate, read_relate
 from calmkit.studies.sampling import SamplingWish, read_sampling, refuse_impossible
@@ -107,12 +107,12 @@ def load_study(name_or_path: str, manager: Manager, overrides: Sequence[str] = (
 
 
 def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str] = ()) -> Study:
-    """A study from its text, as `load_study` reads it from a file; a base that is a file lies beside `path`."""
+    """A study from its text, as `load_study` reads it; a base that is a file lies beside `path`."""
     root = _checked_keys(parse(text, str(path)), path)
     base = _text(root, "base")
     if base.endswith((".yaml", ".yml")):
         base = str(path.parent / base)  # as `extends` of a recipe: beside the file that names it
-    given = [override for override in overrides if not _is_launcher(override)]
+    given = [override for override in overrides if not is_launcher(override)]
     match, seeds = read_match(root), _seeds(root)
     cells = read_cells(root, base, manager, given, seeds)
     _refuse_without_effect(root, match)
@@ -134,7 +134,7 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
         relate=read_relate(root),
         sampling=sampling,
         blocks=read_blocks(root, recipes),
-        launcher=_launcher(root, overrides, manager),
+        launcher=read_launcher(root, overrides, manager),
         overrides=tuple(overrides),
     )
 
@@ -219,40 +219,6 @@ def _primary(root: Keys) -> str:
             "CK133", message, root.key_marks["primary"], "primary", suggest(name, PRIMARY, "measures")
         )
     return name
-
-
-def _is_launcher(override: str) -> bool:
-    return override.partition("=")[0].strip().partition(".")[0] == "launcher"
-
-
-def _launcher(root: Keys, overrides: Sequence[str], manager: Manager) -> PartSpec:
-    """The launcher and its settings; the command line has the last word.
-
-    Raises:
-        RecipeError: CK120, CK130 to CK132 as for a part of a recipe, CK145 where it refuses its settings.
-    """
-    node = root.nodes.get("launcher", Scalar("local", root.mark))
-    tree = Keys({"launcher": node}, root.mark, {"launcher": root.key_marks.get("launcher", root.mark)})
-    for one in [tree, *read_overrides([o for o in overrides if _is_launcher(o)])]:
-        said = one.nodes["launcher"]
-        if isinstance(said, Scalar):
-            said = Keys({"name": said}, said.mark, {"name": said.mark})
-        if not isinstance(said, Keys):
-            raise refuse("CK132", "a launcher is a name, or a mapping of a name and settings", said.mark)
-        before = tree.nodes["launcher"]
-        if isinstance(before, Keys) and said is not before and "name" not in said.nodes:
-            for key, child in said.nodes.items():
-                before = before.with_key(key, child, said.key_marks[key])
-            said = before
-        tree = Keys({"launcher": said}, tree.mark, tree.key_marks)
-    said = tree.nodes["launcher"]
-    assert isinstance(said, Keys)
-    spec = build_part_spec("launcher", said, manager)
-    try:
-        manager.build("launchers", spec.name, spec.options)
-    except ValueError as error:
-        raise refuse("CK145", f"launcher '{spec.name}': {error}", said.mark, "launcher") from error
-    return spec
 
 
 def _name(root: Keys) -> str:

@@ -27,8 +27,8 @@ def standing_grid(summary: Summary) -> Grid | None:
         return None
     rows = [[cell["label"], *(standing(cell, name) for name in rivals)] for cell in cells]
     notes = [
-        "Above, below: by all that seeds and text leave open; level: within it. Unigram to trigram only count "
-        "the same training text; their BrierLM is that at the model's own positions.",
+        "Above, below: by all that seeds and text leave open; level: within it. Unigram to trigram only "
+        "count the same training text; their BrierLM is that at the model's own positions.",
         *ceiling_lines(summary),
     ]
     return Grid("BrierLM against simple models", ["model", *rivals], rows, 1, notes)

@@ -94,7 +94,7 @@ def brier_lm_of(sums: np.ndarray) -> np.ndarray:
     """BrierLM of summed tables `[..., 9]` -> `[...]`; 0 where a factor is not positive."""
     accuracy, collision, positions = np.split(sums, [NUM_TOKENS, 2 * NUM_TOKENS], axis=-1)
     brier = (2 * accuracy - collision) / np.maximum(positions, 1e-300)
-    return 100 * np.clip(brier, 0, None).prod(-1) ** (1 / NUM_TOKENS)
+    return np.asarray(100 * np.clip(brier, 0, None).prod(-1) ** (1 / NUM_TOKENS))
 
 
 def replicates(cells: Sequence[Sequence[Table]]) -> list[np.ndarray] | None:

@@ -8,6 +8,7 @@ from calmkit.studies.measures import measure, quantity
 from calmkit.studies.reading import (
     Cell,
     Summary,
+    chunk_size,
     difference,
     done,
     done_cells,
@@ -20,12 +21,13 @@ from calmkit.studies.reading import (
 )
 
 UNEQUAL = 0.02  # of the largest training cost: apart by more is said
+LEFT_OUT = {"short": "it missed its budget", "failed": "failed", "open": "not done"}
 EQUAL = {
-    "train_flops": "was trained for {}FLOPs, both stages together",
-    "tokens": "was trained on {}tokens",
-    "wall_clock": "was trained for {}seconds on one machine",
-    "parameters": "has about {}parameters",
-    "inference_flops": "takes about {}FLOPs per token in use",
+    "train_flops": "was trained for {0}FLOPs, both stages together",
+    "tokens": "was trained on {1} tokens",
+    "wall_clock": "was trained for {1} seconds on one machine",
+    "parameters": "has about {1} parameters",
+    "inference_flops": "takes about {0}FLOPs per token in use",
 }
 
 
@@ -34,7 +36,8 @@ def in_words(summary: Summary) -> list[str]:
     parts: Sequence[Callable[[Summary], str]] = (
         _what_was_equal, _leader, _settled, _open, _one_seed, _without_text, _left_out, _measured,
     )  # fmt: skip
-    return [*summary.get("warnings", []), *(text for part in parts if (text := part(summary)))]
+    found = [text for part in parts if (text := part(summary))]
+    return [*summary.get("warnings", []), *found, *summary.get("remarks", [])]
 
 
 def _what_was_equal(summary: Summary) -> str:
@@ -44,9 +47,10 @@ def _what_was_equal(summary: Summary) -> str:
     match = summary["match"]
     who = f"{len(cells)} models, {_times(summary)}."
     if match is None or match["by"] == "steps":
-        how = "by the steps of its own recipe" if match else "as its own run was set up"
+        how = "by the steps of its own recipe" if match else "as its run was set up"
         return f"{who} Each was trained {how}; {cost_told(cells)}."
-    equal = EQUAL[match["by"]].format(quantity(match["value"]))
+    paid = quantity(match["value"])
+    equal = EQUAL[match["by"]].format(paid, paid.strip())
     unequal = "" if match["by"] == "train_flops" else f" {_capital(cost_told(cells))}."
     return f"{who} Each {equal}.{unequal}"
 
@@ -77,14 +81,15 @@ def _leader(summary: Summary) -> str:
     if first["rank"] is None:
         return f"{first['label']} has the {best} mean, {value}."
     if first["rank"] == [1, 1]:
-        return f"{first['label']} leads with {value}: it is ahead of every other model by both intervals."
+        return f"{first['label']} leads with {value}: it is ahead of every other model {_by(summary)}."
     rivals = [cell["label"] for cell in cells[1:] if cell["rank"] and cell["rank"][0] == 1]
     ahead = f"first place is open between {_listed(['it', *rivals])}" if rivals else "its place is open"
     return f"{first['label']} has the {best} mean, {value}, but {ahead}."
 
 
 def _settled(summary: Summary) -> str:
-    better, worse = [], []
+    better: list[str] = []
+    worse: list[str] = []
     sign = 1 if summary["higher_is_better"] else -1
     for cell in ranked(summary):
         apart = difference(cell)
@@ -93,7 +98,7 @@ def _settled(summary: Summary) -> str:
     if not better and not worse:
         return ""
     parts = [f"{what}: {_listed(them)}" for what, them in (("better", better), ("worse", worse)) if them]
-    return f"Settled against {summary['baseline']}, by both intervals: {'; '.join(parts)}."
+    return f"Settled against {summary['baseline']} {_by(summary)}: {'; '.join(parts)}."
 
 
 def _open(summary: Summary) -> str:
@@ -116,8 +121,7 @@ def _one_seed(summary: Summary) -> str:
 
 
 def _without_text(summary: Summary) -> str:
-    known = [score(cell, summary["primary"]) for cell in done_cells(summary)]
-    if not known or any(one is not None and one.text_low is not None for one in known):
+    if not done_cells(summary) or _knows_text(summary):
         return ""
     why = (
         "too few documents are common to all"
@@ -130,15 +134,27 @@ def _without_text(summary: Summary) -> str:
     )
 
 
+def _knows_text(summary: Summary) -> bool:
+    known = [score(cell, summary["primary"]) for cell in done_cells(summary)]
+    return any(one is not None and one.text_low is not None for one in known)
+
+
+def _by(summary: Summary) -> str:
+    return "by both intervals" if _knows_text(summary) else "by the intervals over seeds"
+
+
 def _left_out(summary: Summary) -> str:
-    found = [f"{label} seed {trial['seed']} ({trial['state']})" for label, trial in unfinished(summary)]
-    return f"Left out of every mean: {_listed(found)}." if found else ""
+    found = [f"{one.who} ({LEFT_OUT[one.state]})" for one in unfinished(summary)]
+    return f"Left out of every mean: {'; '.join(found)}." if found else ""
 
 
 def _measured(summary: Summary) -> str:
     if not done_cells(summary):
         return ""
-    return f"BrierLM was measured on held-out text: {scale(summary)}."
+    where = " Models of different K are scored where their own chunks begin."
+    sizes = {mean(cell, chunk_size) for cell in done_cells(summary)}
+    told = f"BrierLM was measured on held-out text: {scale(summary)}."
+    return told + (where if len(sizes) > 1 else "")
 
 
 def _told(summary: Summary, cell: Cell) -> str:

@@ -9,7 +9,7 @@ from calmkit.studies.document import latex_document, markdown_document, text_doc
 from calmkit.studies.reading import done_cells
 from calmkit.studies.render import as_csv
 from calmkit.studies.report import write_report
-from calmkit.studies.table import cell_rows, trial_rows
+from calmkit.studies.table_rows import cell_rows, trial_rows
 from calmkit.training.checkpoints import write_json, write_text
 from calmkit.training.progress import Say
 

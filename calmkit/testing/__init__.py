@@ -20,6 +20,7 @@ from calmkit.testing.backbones import check_backbone
 from calmkit.testing.embedders import check_embedder
 from calmkit.testing.heads import check_head
 from calmkit.testing.latent_world import LatentWorld, learn
+from calmkit.testing.launchers import check_launcher
 from calmkit.testing.samplers import check_sampler
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "check_backbone",
     "check_embedder",
     "check_head",
+    "check_launcher",
     "check_sampler",
     "learn",
 ]

@@ -45,7 +45,7 @@ class Listener:
         self.told.append((job, code, threading.current_thread()))
 
 
-def check_launcher(part: str | type[Launcher], folder: Path | None = None, /, **settings: Any) -> None:
+def check_launcher(part: str | type[Launcher], jobs_folder: Path | None = None, **settings: Any) -> None:
     """Hold a launcher to its contract.
 
     Laws: constructor; without jobs nothing is told; each job is told once, from the caller's thread; exit
@@ -55,7 +55,7 @@ def check_launcher(part: str | type[Launcher], folder: Path | None = None, /, **
 
     Args:
         part: Name in the registry, or a class.
-        folder: Where the jobs write; None: a temporary folder of this machine.
+        jobs_folder: Where the jobs write; None: a temporary folder of this machine.
         settings: Keyword settings of the launcher.
 
     Raises:
@@ -64,7 +64,7 @@ def check_launcher(part: str | type[Launcher], folder: Path | None = None, /, **
     with laws.undisturbed():
         subject = laws.subject("launchers", part, settings)
         launcher: Launcher = subject.build()
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as made:
+    with tempfile.TemporaryDirectory(dir=jobs_folder, ignore_cleanup_errors=True) as made:
         listener = Listener()
         launcher.run([], listener)
         subject.require(not listener.told, "without jobs nothing is told", f"{listener.told}")

@@ -60,7 +60,19 @@ def test_help_needs_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert done.returncode == 0, done.stderr
-    verbs = ["eval", "export", "generate", "import", "ls", "plan", "show", "study", "train", "validate"]
+    verbs = [
+        "compare",
+        "eval",
+        "export",
+        "generate",
+        "import",
+        "ls",
+        "plan",
+        "show",
+        "study",
+        "train",
+        "validate",
+    ]
     assert [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()] == verbs
 
 
@@ -160,6 +172,7 @@ def test_ls_json() -> None:
         "samplers",
         "tokenizers",
         "corpora",
+        "launchers",
     ]
     assert list(json.loads(run("ls", "--json").stdout)) == [*kinds, "plugins", "runs"]
 

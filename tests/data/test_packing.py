@@ -26,6 +26,12 @@ def test_rows_by_hand(byte_file):
     assert rows[0]["valid"].tolist() == [True, True]
 
 
+def test_every_unit_knows_its_document(byte_file):
+    """...abcd. is two chunks of document 0, ..e. one of 1, fgh. one of 2; what is not there counts as 0."""
+    rows = PackedRows(byte_file("abcd", "e", "fgh"), 4, 12, E, keep_remainder=True)
+    assert [row["documents"].tolist() for row in (rows[0], rows[1])] == [[0, 0, 1], [2, 0, 0]]
+
+
 def test_the_remainder_is_dropped_or_filled_up(byte_file):
     file = byte_file("abcd", "e", "fgh")
     assert len(PackedRows(file, 4, 12, E, keep_remainder=False)) == 1

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from calmkit.metrics import brier as brier_module
 from calmkit.metrics.brier import BrierLM, bootstrap_interval, brier_lm, brier_terms, ratio_standard_error
 
 
@@ -149,9 +148,9 @@ def test_two_processes_joined_equal_one(monkeypatch: pytest.MonkeyPatch) -> None
     first, second, whole = BrierLM(), BrierLM(), BrierLM()
     for rank, metric in enumerate((first, second)):
         batch = table(4 + rank, rows=5, positions=30)
-        monkeypatch.setattr(brier_module, "_rank", lambda rank=rank: rank)
+        metric.distributed_available_fn = lambda: True
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
         metric.update(*batch)
-        monkeypatch.setattr(brier_module, "_rank", lambda: 0)
         whole.update(*batch)
     joined = BrierLM()
     joined.lines = [torch.cat([*first.lines, *second.lines])]  # what a gather of "cat" states leaves

@@ -48,8 +48,7 @@ class Chromium:
         self.pipe, self.answers, self.rest, self.number = ours, theirs, b"", 0
         self.events: list[dict[str, Any]] = []
         self.session: str | None = None
-        targets = self.call("Target.getTargets")["targetInfos"]
-        page = next(one["targetId"] for one in targets if one["type"] == "page")
+        page = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")

@@ -46,8 +46,9 @@ def made_trial(
     numbers: dict[str, Any] = {
         "loss": 1.0, "brier_lm": score, "brier_lm_low": max(0.0, score - 1), "brier_lm_high": score + 1,
         **shares, **accuracy, **collision, "units": 16256.0 / chunk_size, "rows": 128.0, "documents": 96.0,
-        "blocks": 96.0, "block_tokens": 256.0, "context_tokens": 128.0 - chunk_size, "untrained_brier_lm": 0.01,
-        "unigram_brier_lm": 0.12, "bigram_brier_lm": 1.22, "trigram_brier_lm": 6.02,
+        "blocks": 96.0, "block_tokens": 256.0, "context_tokens": 128.0 - chunk_size,
+        "untrained_brier_lm": 0.01, "unigram_brier_lm": 0.12, "bigram_brier_lm": 1.22,
+        "trigram_brier_lm": 6.02,
         "tokens_per_second": 0.9 * speed, "plain_tokens_per_second": speed, "draws_per_unit": 1.0,
         "network_calls_per_unit": 1.0,
     }  # fmt: skip
@@ -103,8 +104,9 @@ def made_results(
     higher = not primary.startswith("nll")
     cells = copy.deepcopy(list(cells))
     known = {
-        c["label"]: {t["seed"]: t["evaluation"][primary] for t in c["trials"] if t["state"] == "done"} for c in cells
-    }  # fmt: skip
+        cell["label"]: {t["seed"]: t["evaluation"][primary] for t in cell["trials"] if t["state"] == "done"}
+        for cell in cells
+    }
     labels = [label for label, values in known.items() if values]
 
     def apart(ours: str, theirs: str) -> Interval | None:
@@ -151,7 +153,10 @@ def made_latents(dims: int = 16, active: int = 12, noise: float = 0.3, seed: int
         {"x": pick.gauss(0, 2), "y": pick.gauss(0, 1), "text": texts[i % len(texts)]} for i in range(120)
     ]
     scales = (0.0, 0.1, 0.2, 0.4, 0.6, 1.0, 1.5, 2.0)
-    curve = [{"scale": s, "token_accuracy": 0.997 / (1 + (s / (1 + noise)) ** 4), "chunk_accuracy": 0.9} for s in scales]
+    curve = [
+        {"scale": s, "token_accuracy": 0.997 / (1 + (s / (1 + noise)) ** 4), "chunk_accuracy": 0.9}
+        for s in scales
+    ]
     return {
         "units": 4096, "distinct_units": 1200, "token_accuracy": 0.9965, "chunk_accuracy": 0.99,
         "token_accuracy_mean": 0.999, "chunk_accuracy_mean": 0.998, "robustness": curve, "tolerance_99": 0.35,
@@ -174,14 +179,20 @@ def made_sampling(cells: Sequence[str]) -> dict[str, Any]:
         stated += [("vote", {"temperature": 0.5, "candidates": n}) for n in (10, 50, 200)]
         for number, (name, settings) in enumerate(stated):
             label = " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
-            rows.append({
-                "cell": cell, "sampler": label, "name": name, "stated": dict(settings), "units": 2048, "seeds": 3,
-                "accuracy": 8.0 + 2 * number + shift, "accuracy_se": 0.4, "collision": 9.0 + 6 * number + shift,
-                "collision_se": 0.3, "brier_lm": 5.0, "brier_lm_low": 4.0, "brier_lm_high": 6.0,
+            row = {
+                "cell": cell, "sampler": label, "name": name, "stated": dict(settings), "units": 2048,
+                "seeds": 3, "accuracy": 8.0 + 2 * number + shift, "accuracy_se": 0.4,
+                "collision": 9.0 + 6 * number + shift, "collision_se": 0.3, "brier_lm": 5.0,
+                "brier_lm_low": 4.0, "brier_lm_high": 6.0,
                 "draws_per_unit": float(settings.get("candidates", 1)), "network_calls_per_unit": None,
                 "mean_level": 1.5, "fallback_share": 0.0,
-            })  # fmt: skip
-    return {"units": 2048, "rows": rows, "left_out": [{"cell": cells[0], "sampler": "greedy", "why": "tired"}]}
+            }  # fmt: skip
+            rows.append(row)
+    return {
+        "units": 2048,
+        "rows": rows,
+        "left_out": [{"cell": cells[0], "sampler": "greedy", "why": "tired"}],
+    }
 
 
 def made_blocks(cells: Sequence[str]) -> list[dict[str, Any]]:
@@ -204,9 +215,10 @@ def rich_results() -> dict[str, Any]:
                   latents=calm, token_flops=1.9e6, speed=338.0),
         made_cell("mixture", [10.9, 11.3, 11.0], latents=point, token_flops=6.5e5, speed=1519.0,
                   nll_bound_per_token=4.27),
-        made_cell("<b>bold</b> & a_b$c$ 100% of a long name", [0.4, 0.1], [undone(3, "failed", "exit code 1")],
-                  latents=point, token_flops=5.5e5, speed=1600.0),
-        made_cell("softmax", [15.9, 16.4, 15.6], chunk_size=1, token_flops=1.1e6, speed=698.0, nll_per_token=1.607),
+        made_cell("<b>bold</b> & a_b$c$ 100% of a long name", [0.4, 0.1],
+                  [undone(3, "failed", "exit code 1")], latents=point, token_flops=5.5e5, speed=1600.0),
+        made_cell("softmax", [15.9, 16.4, 15.6], chunk_size=1, token_flops=1.1e6, speed=698.0,
+                  nll_per_token=1.607),
     ]  # fmt: skip
     labels = [cell["label"] for cell in cells]
     return made_results(

@@ -37,9 +37,12 @@ def test_jobs_end_with_their_launcher(number: signal.Signals, code: int, tmp_pat
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, job.log, *job.command], stderr=subprocess.DEVNULL
     ) as parent:
-        wait_for_lock(lock)
-        parent.send_signal(number)
-        assert parent.wait(10) == code
+        try:
+            wait_for_lock(lock)
+            parent.send_signal(number)
+            assert parent.wait(10) == code
+        finally:
+            parent.kill()
     wait_for(lambda: not locked(lock))
 
 

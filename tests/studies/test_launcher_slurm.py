@@ -32,16 +32,22 @@ for i in $(seq 0 $last); do
 done
 echo "Submitted batch job $SLURM_NUMBER"
 """,
-    "srun": 'while [[ $1 == --* ]]; do case $1 in --output|--error) shift 2;; *) shift;; esac; done\nexec "$@"',
+    "srun": """
+while [[ $1 == --* ]]; do
+    case $1 in --output|--error) shift 2;; *) shift;; esac
+done
+exec "$@"
+""",
     "sacct": "echo 'JobID|State|NodeList'; cat $SLURM_HERE/states 2> /dev/null",
     "scancel": 'echo "$1|CANCELLED by 0|a" >> $SLURM_HERE/states',
 }
-"""They run an array all at once, or tell of states written to a file beforehand, and note what is cancelled."""
+"""They run an array all at once, or tell of states in a file that was there before; `scancel` adds to it."""
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(slurm, "POLL", 0.05)
+    monkeypatch.setattr(slurm, "REQUEUE", 0.3)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
@@ -78,8 +84,8 @@ def test_contract_on_this_machine(tmp_path: Path) -> None:
 def test_one_array_with_what_the_settings_ask_for(cluster: Path, tmp_path: Path) -> None:
     code = "import os, sys; print(*map(os.environ.get, sys.argv[2:])); sys.exit(int(sys.argv[1]))"
     names = ("OMP_NUM_THREADS", "SLURM_JOB_NAME", "MARK")
-    jobs = [python(tmp_path, code, i, *names, name=str(i), devices=i + 1) for i in range(3)]
-    jobs[1] = Job(jobs[1].name, jobs[1].command, jobs[1].log, devices=4, accelerator=True)
+    wishes = ({"devices": 2, "accelerator": True}, {"devices": 4, "accelerator": True}, {"devices": 9})
+    jobs = [python(tmp_path, code, i, *names, name=str(i), **wish) for i, wish in enumerate(wishes)]
     launcher = SlurmLauncher(
         workers=2,
         partition="short",
@@ -116,11 +122,26 @@ def test_one_array_with_what_the_settings_ask_for(cluster: Path, tmp_path: Path)
 def test_a_lost_job_has_failed_and_its_log_says_why(
     state: str, code: int, cluster: Path, tmp_path: Path
 ) -> None:
-    states = {0: state, 1: "BOOT_FAIL"} if state == "PREEMPTED" else {0: state, 1: state}
-    (cluster / "states").write_text(numbered(states), encoding="utf-8")
+    (cluster / "states").write_text(numbered({0: state, 1: state}), encoding="utf-8")
     jobs = [python(tmp_path, "", name=str(i)) for i in range(2)]
     assert run(SlurmLauncher(), jobs) == {"0": code, "1": code}
     assert log(jobs[0]).endswith(f"_0 was lost: its state is {state.split()[0]}\n")
+
+
+def test_a_preempted_job_that_is_queued_again_is_waited_for(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cluster / "states").write_text(numbered({0: "PREEMPTED", 1: "NODE_FAIL"}), encoding="utf-8")
+    monkeypatch.setattr(slurm, "REQUEUE", 1e9)
+
+    def requeue(job: Job, code: int) -> None:
+        if job.name == "1":
+            (cluster / "states").write_text(numbered({0: "TIMEOUT"}), encoding="utf-8")
+        codes.append(code)
+
+    codes: list[int] = []
+    SlurmLauncher().run([python(tmp_path, "", name=str(i)) for i in range(2)], requeue)
+    assert codes == [1, 124]
 
 
 def test_an_interrupt_cancels_what_still_runs(cluster: Path, tmp_path: Path) -> None:

@@ -66,6 +66,18 @@ def test_room_by_hand() -> None:
     assert room.take(job(2)) == first
 
 
+def test_alone_is_alone_on_the_whole_machine() -> None:
+    room, large, on_cpu = Room(1, ["4", "7"], None), job(9), job(1, accelerator=False)
+    core = room.take(on_cpu)
+    assert core is not None
+    assert room.take(large) is None
+    room.leave(core)
+    place = room.take(large)
+    assert place is not None
+    assert place.devices == ("4", "7")
+    assert room.take(on_cpu) is None
+
+
 @pytest.mark.parametrize(
     ("cores", "workers", "jobs", "at_once"),
     [(8, None, [2] * 9, 4), (8, 3, [2] * 9, 3), (8, None, [9, 1], 1), (8, None, [3, 5], 2), (8, None, [], 1)],

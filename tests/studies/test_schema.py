@@ -75,11 +75,11 @@ def test_conditions_set_what_only_some_cells_need() -> None:
     study = read(
         HEAD
         + "grid: {model: [{label: a, head: flow}, {label: b, head: energy}]}\n"
-        + "when: [{if: {head: flow}, set: {head.num_steps: 8}}, {if: {model: b}, set: {head.exponent: 1.5}}]\n"
+        + "when: [{if: {head: flow}, set: {head.num_steps: 8}}, {if: {model: b}, set: {head.depth: 1}}]\n"
     )
     flow, energy = (cell.recipes[0].head for cell in study.cells)
     assert (flow.name, flow.options["num_steps"]) == ("flow", 8)
-    assert (energy.name, energy.options["exponent"]) == ("energy", 1.5)
+    assert (energy.name, energy.options["depth"]) == ("energy", 1)
 
 
 def test_a_baseline_is_named_or_picked() -> None:

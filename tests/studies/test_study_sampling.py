@@ -12,8 +12,10 @@ from calmkit.heads.regression import RegressionHead
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.tree import Keys, parse
 from calmkit.registry import make_manager
+from calmkit.studies.figures import as_svg
+from calmkit.studies.gallery import draw
 from calmkit.studies.sampling import SamplingWish, family, honoured, read_sampling
-from calmkit.studies.sampling_figure import sampling_figure, sampling_text
+from calmkit.studies.sampling_table import sampling_grid
 
 MANAGER = make_manager(guests=[])
 
@@ -119,32 +121,23 @@ def test_the_text_by_hand() -> None:
         "rows": [row("a", "direct"), row("softmax", "vote", candidates=5)],
         "left_out": [{"cell": "a", "sampler": "vote", "why": "tired"}],
     }
-    lines = sampling_text(result)
-    assert lines[2].split() == [
-        "a",
-        "direct",
-        "10.00",
-        "0.50",
-        "20.00",
-        "-",
-        "3.00",
-        "50.0",
-        "adaptive",
-        "1.75",
-        "12.5",
-    ]
-    assert len({len(line) for line in lines[1:4]}) == 1
-    assert lines[-2].startswith("512 held-out units")
-    assert lines[-1] == "Left out: vote for a: tired."
+    grid = sampling_grid(result)
+    assert [*grid.rows[0]] == [
+        "a", "direct", "10.00", "0.50", "20.00", "-", "3.00", "50.0", "adaptive", "1.75", "12.5",
+    ]  # fmt: skip
+    assert grid.notes[0].startswith("512 held-out units")
+    assert grid.notes[1:] == ["Left out: vote for a: tired."]
 
 
 def test_the_figure_has_a_line_per_family_with_its_ends_named() -> None:
     rows = [
-        row("a", "vote", 10, temperature=0.5, candidates=20), row("a", "direct", 4),
-        row("a", "vote", 8, temperature=0.5, candidates=10),
-        row("a", "vote", 9, temperature=0.5, candidates=15),
+        row("a", "vote", 10, temperature=0.5, candidates=109), row("a", "direct", 4),
+        row("a", "vote", 8, temperature=0.5, candidates=101),
+        row("a", "vote", 9, temperature=0.5, candidates=103),
     ]  # fmt: skip
-    svg = sampling_figure({"cells": [{"label": "a"}], "sampling": {"rows": rows}})
+    drawn = draw("collision", {"cells": [{"label": "a"}], "sampling": {"rows": rows}})
+    assert drawn is not None
+    svg = as_svg(drawn.figure)
     assert "a: vote temperature=0.5, by candidates" in svg
     assert "a: direct<" in svg
-    assert (">10<" in svg, ">20<" in svg, ">15<" in svg) == (True, True, False)
+    assert (">101<" in svg, ">109<" in svg, ">103<" in svg) == (True, True, False)

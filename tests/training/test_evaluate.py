@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 from collections.abc import Iterator
@@ -15,7 +16,15 @@ from calmkit.data.prepare import default_cache, prepare_data
 from calmkit.metrics.brier import BrierLM
 from calmkit.registry import make_manager
 from calmkit.training.errors import RunFailed
-from calmkit.training.evaluate import datamodule, evaluate, interrupts, make_trainer, measure, ngram_scores
+from calmkit.training.evaluate import (
+    datamodule,
+    documents_file,
+    evaluate,
+    interrupts,
+    make_trainer,
+    measure,
+    ngram_scores,
+)
 from calmkit.training.progress import quiet_libraries
 from calmkit.training.run import Run
 
@@ -76,6 +85,34 @@ def test_other_data_gets_a_file_of_its_own(run: Run, folder: Path) -> None:
     assert own == run.facts["reconstruction"]["token_accuracy"] != scores["reconstruction_token_accuracy"]
     evaluate(run.folder, [*other, "data.sequence_length=16"])
     assert len(list(run.folder.glob("evaluation-*.json"))) == 2
+
+
+def test_the_table_by_document_adds_up_to_the_scores(run: Run) -> None:
+    """Sums of all documents over all positions are the means of the evaluation; no document stands twice."""
+    scores = evaluate(run.folder)
+    with documents_file(run.folder / "evaluation.json").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    numbers = [line["document"] for line in lines]
+    assert len(set(numbers)) == len(numbers) == scores["documents"] > 1
+    positions = sum(float(line["positions"]) for line in lines)
+    assert positions == scores["units"]
+    for name in ("accuracy_1", "accuracy_4", "collision_1"):
+        total = sum(float(line[name]) for line in lines)
+        assert total / positions == pytest.approx(scores[name], abs=1e-8)
+
+
+def test_how_much_text_stood_before_a_position_by_hand(run: Run) -> None:
+    """Rows of 32 tokens in chunks of 4, all 8 units scored: 0, 4, ..., 28 before them, 14 on average."""
+    scores = evaluate(run.folder)
+    assert (scores["block_tokens"], scores["context_tokens"]) == (32, 14)
+
+
+def test_a_run_with_latents_says_what_they_are_like(run: Run) -> None:
+    before = run.latents
+    assert before["token_accuracy"] == pytest.approx(run.facts["reconstruction"]["token_accuracy"], abs=0.2)
+    (run.folder / "latents.json").unlink()
+    evaluate(run.folder)
+    assert run.latents == before
 
 
 def test_measuring_touches_neither_randomness_nor_weights(run: Run) -> None:

@@ -25,6 +25,9 @@ POLL = 1.0
 GRACE = 10.0
 """Seconds that cancelled jobs have to end before the launcher leaves."""
 
+REQUEUE = 120.0
+"""Seconds that SLURM has to queue a preempted job again before it counts as lost."""
+
 LOST = {
     "OUT_OF_MEMORY": -9,
     "TIMEOUT": 124,  # as timeout(1) has it
@@ -125,11 +128,11 @@ class SlurmLauncher(Launcher):
                 note(job.log, f"could not be submitted: {error}")
                 ended(job, CANNOT_START)
             return
-        running = dict(enumerate(handles))
+        running, preempted = dict(enumerate(handles)), dict[str, float]()
         try:
             while running:
                 for number, handle in list(running.items()):
-                    if handle.done():
+                    if over(handle, preempted):
                         del running[number]
                         ended(jobs[number], exit_code(jobs[number], handle))
                 time.sleep(POLL if running else 0)
@@ -150,6 +153,24 @@ class SlurmLauncher(Launcher):
         variables = {"SLURM_JOB_NAME": "interactive", **thread_variables(self.threads)}
         logs = [job.log.absolute() for job in jobs]
         return executor.map_array(run_command, [job.command for job in jobs], logs, [variables] * len(jobs))
+
+
+def over(handle: submitit.Job[int], preempted: dict[str, float]) -> bool:
+    """Whether a job will run no more; submitit waits for preempted ones, queued again or not.
+
+    Args:
+        handle: The job.
+        preempted: When jobs were first seen to be; kept from look to look.
+    """
+    if handle.done():
+        return True
+    if handle.state != "PREEMPTED":
+        preempted.pop(handle.job_id, None)
+        return False
+    if time.monotonic() - preempted.setdefault(handle.job_id, time.monotonic()) < REQUEUE:
+        return False
+    handle.get_info(mode="force")  # what is known may be old
+    return handle.state == "PREEMPTED"
 
 
 def exit_code(job: Job, handle: submitit.Job[int]) -> int:

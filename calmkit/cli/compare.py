@@ -1,0 +1,41 @@
+"""`calmkit compare`: trained runs side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+FORMATS = ("text", "md", "latex", "csv")
+
+
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--baseline", help="Label of a model, or a run of it; default the first run's.")
+@click.option("--primary", help="The measure that they are ranked by; default brier_lm.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Of the table.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write one HTML page of it all here.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document with everything.")
+def compare(
+    runs: tuple[Path, ...],
+    baseline: str | None,
+    primary: str | None,
+    form: str,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Set trained runs side by side: run folders, or one folder of a study.
+
+    Runs that differ in nothing but their seed are one model.
+    """
+    from calmkit.studies.compare import compare as compare_runs
+
+    found = compare_runs(runs, primary=primary, baseline=baseline)
+    if report is not None:
+        found.report(report)
+        click.echo(f"report: {report}", err=True)
+    if as_json:
+        click.echo(json.dumps(found.results, indent=2))
+        return
+    told = {"text": found.text, "md": found.markdown, "latex": found.latex, "csv": found.csv}
+    click.echo(told[form](), nl=False)

@@ -1,0 +1,133 @@
+"""compare: trained runs side by side, whoever trained them: runs that differ in nothing but their seed are
+one model, and what sets the models apart is their name.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from calmkit.studies.compared_runs import Model, grouped, read_runs
+from calmkit.studies.comparison import Comparison
+from calmkit.studies.match import Match
+from calmkit.studies.reading import Summary
+from calmkit.studies.results import VERSION, TrialRun, results
+from calmkit.studies.run_labels import labelled, remarks_of, warnings_of
+from calmkit.studies.schema import PRIMARY
+from calmkit.studies.store import is_trained
+from calmkit.training.errors import RunFailed
+from calmkit.training.run import Run, read_json
+
+__all__ = ["Comparison", "compare"]
+
+HEAD = ("study", "path", "description", "base", "overrides", "machine_train_flops", "versions")
+ASKED = ("sampling", "blocks")
+
+
+def compare(
+    runs: Sequence[Path | str | Run] | Path | str | Run,
+    *,
+    primary: str | None = None,
+    baseline: str | Path | None = None,
+) -> Comparison:
+    """Set trained runs side by side.
+
+    Args:
+        runs: Run folders; or one folder of a study.
+        primary: The measure that they are ranked by; None: BrierLM, or that of the study.
+        baseline: Label of a model, or a run of it; default the first run's, or that of the study.
+
+    Raises:
+        RunFailed: There is no run, one is missing, not finished or named twice, nothing is called like the
+            baseline, or runs can't be ranked by the measure.
+    """
+    listed = [runs] if isinstance(runs, Path | str | Run) else runs
+    folders = [run.folder if isinstance(run, Run) else Path(run) for run in listed]
+    if primary is not None and primary not in PRIMARY:
+        raise RunFailed(f"Runs can't be ranked by '{primary}'; they can by {', '.join(PRIMARY)}.")
+    if not folders:
+        raise RunFailed("There is nothing to compare: name one or more run folders.")
+    studies = [folder for folder in folders if (folder / "results.json").is_file()]
+    if studies and len(folders) > 1:
+        raise RunFailed(
+            f"{studies[0]} is the folder of a study, which is compared alone. To set runs of it beside "
+            "others, name their folders; its report lists them."
+        )
+    if studies:
+        return Comparison(_of_study(studies[0], primary, baseline))
+    return Comparison(_of_runs(folders, primary or "brier_lm", baseline))
+
+
+def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) -> Summary:
+    """A study's results as they are, or the same runs by another measure or against another cell."""
+    found = read_json(folder / "results.json")
+    if found.get("calmkit_results") != VERSION:
+        raise RunFailed(
+            f"{folder / 'results.json'} was written by another version of calmkit. "
+            f"`calmkit study report {folder}` writes it anew."
+        )
+    primary, against = primary or found["primary"], str(baseline or found["baseline"])
+    if (primary, against) == (found["primary"], found["baseline"]):
+        return found
+    _refuse_unknown(against, [cell["label"] for cell in found["cells"]])
+    runs = [
+        TrialRun(cell["label"], trial["seed"], Path(trial["run"]), {k: trial[k] for k in ASKED if k in trial})
+        for cell in found["cells"]
+        for trial in cell["trials"]
+    ]
+    states = [trial["state"] for cell in found["cells"] for trial in cell["trials"]]
+    for run, state in zip(runs, states, strict=True):
+        if state in ("done", "short") and not is_trained(run.folder):
+            raise RunFailed(
+                f"The run {run.folder} of {folder} is not here. Call from the folder in which the study ran."
+            )
+    match = found["match"]
+    again = results(
+        {key: found[key] for key in HEAD if key in found},
+        runs,
+        {cell["label"]: cell["settings"] for cell in found["cells"]},
+        against,
+        primary,
+        None if match is None else Match(match["by"]),
+        None if match is None else match["value"],
+    )
+    return again | {key: found[key] for key in ("relation",) if key in found}
+
+
+def _of_runs(folders: Sequence[Path], primary: str, baseline: str | Path | None) -> Summary:
+    read = read_runs(folders)
+    models = labelled(grouped(read))
+    words = [*map(str, folders), *([f"--baseline={baseline}"] if baseline else [])]
+    words += [f"--primary={primary}"] if primary != "brier_lm" else []
+    head = {
+        "study": "comparison",
+        "path": "",
+        "description": "",
+        "base": "",
+        "overrides": [],
+        "machine_train_flops": sum(one.train_flops for one in read),
+        "command": f"calmkit compare {shlex.join(words)}",
+        "warnings": warnings_of(models),
+        "remarks": remarks_of(models),
+        "versions": read[0].versions if all(one.versions == read[0].versions for one in read) else {},
+    }
+    runs = [TrialRun(model.label, one.seed, one.folder, {}) for model in models for one in model.runs]
+    settings = {model.label: model.settings for model in models}
+    return results(head, runs, settings, _baseline(models, baseline), primary, None, None)
+
+
+def _baseline(models: Sequence[Model], wished: str | Path | None) -> str:
+    """The label of the model that a label or one of its runs names."""
+    if wished is None:
+        return models[0].label
+    for model in models:
+        if any(one.folder.resolve() == Path(wished).resolve() for one in model.runs):
+            return model.label
+    _refuse_unknown(str(wished), [model.label for model in models])
+    return str(wished)
+
+
+def _refuse_unknown(label: str, known: Sequence[str]) -> None:
+    if label not in known:
+        raise RunFailed(f"No model here is called '{label}'; the baseline is one of {', '.join(known)}.")

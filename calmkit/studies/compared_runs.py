@@ -1,0 +1,117 @@
+"""compared_runs: run folders read, and put together where they differ in nothing but their seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from calmkit.studies.measures import quantity
+from calmkit.studies.recipes import flat
+from calmkit.studies.store import is_trained
+from calmkit.training.errors import RunFailed
+from calmkit.training.run import RESOLVED, Run
+
+ASIDE = ("name", "description", "seed", "loggers", "trainer.log_every", "evaluation.sample_prompt",
+         "evaluation.sample_tokens")  # fmt: skip
+"""Keys that change neither what was trained nor what was measured."""
+BUILT_ON = "stages.autoencoder.init_from"
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A finished run.
+
+    Attributes:
+        recipe: Dotted key -> value as text, without `ASIDE`; what it was built on is told by its cost.
+        text: Fingerprint of the data.
+    """
+
+    folder: Path
+    name: str
+    seed: int
+    recipe: Mapping[str, str]
+    train_flops: float
+    text: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Runs that differ in nothing but their seed; `settings` are the keys in which models differ."""
+
+    runs: tuple[ComparedRun, ...]
+    label: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
+    """Read them.
+
+    Raises:
+        RunFailed: One is missing, holds no run or an unfinished one, or is named twice.
+    """
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        other = seen.setdefault(folder.resolve(), folder)
+        if other is not folder:
+            raise RunFailed(f"The run {folder} is named twice; name it once.")
+    return [_read(folder) for folder in folders]
+
+
+def _read(folder: Path) -> ComparedRun:
+    if not folder.exists():
+        raise RunFailed(f"There is no run folder {folder}. `calmkit ls runs` lists runs.")
+    if not (folder / RESOLVED).is_file():
+        raise RunFailed(f"{folder} is no run folder: it has no {RESOLVED}. `calmkit ls runs` lists runs.")
+    run = Run(folder)
+    if not is_trained(folder):
+        raise RunFailed(
+            f"The run {folder} is not finished: it holds no evaluation of a language model. Leave it out, or "
+            "train it to its end."
+        )
+    recipe = flat((folder / RESOLVED).read_text(encoding="utf-8"))
+    facts = run.facts
+    if recipe.get(BUILT_ON, "null") != "null":  # each seed has one of its own, under another name
+        recipe[BUILT_ON] = f"an autoencoder of {quantity(facts.get('autoencoder_train_flops', 0))}FLOPs"
+    lock = _lock(folder)
+    return ComparedRun(
+        folder=folder,
+        name=recipe["name"],
+        seed=int(recipe["seed"]),
+        recipe={key: value for key, value in recipe.items() if key not in ASIDE},
+        train_flops=facts["lm_train_flops"] + facts.get("autoencoder_train_flops", 0),
+        text=str(lock.get("data", "")),
+        versions={name: str(version) for name, version in (lock.get("versions") or {}).items()},
+    )
+
+
+def _lock(folder: Path) -> dict[str, Any]:
+    try:
+        return yaml.safe_load((folder / "lock.yaml").read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError):
+        return {}  # a run that came from elsewhere
+
+
+def grouped(runs: Sequence[ComparedRun]) -> list[Model]:
+    """Runs with equal recipes together, in the order in which they were named.
+
+    Raises:
+        RunFailed: Two of a group have the same seed.
+    """
+    groups: dict[tuple[tuple[str, str], ...], list[ComparedRun]] = {}
+    for run in runs:
+        groups.setdefault(tuple(sorted(run.recipe.items())), []).append(run)
+    for group in groups.values():
+        by_seed: dict[int, ComparedRun] = {}
+        for run in group:
+            other = by_seed.setdefault(run.seed, run)
+            if other is not run:
+                raise RunFailed(
+                    f"{other.folder} and {run.folder} are the same recipe with the same seed ({run.seed}): "
+                    "both would count one training twice. Name one of them."
+                )
+    return [Model(tuple(group)) for group in groups.values()]

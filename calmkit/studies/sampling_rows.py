@@ -1,0 +1,82 @@
+"""What the samplers of a study were worth: a row per trial and sampler, and their means over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from calmkit.metrics.sampling_scores import SamplingScores
+from calmkit.studies.sampling import Row, SamplerSpec
+
+
+def sampler_row(spec: SamplerSpec, scores: SamplingScores) -> Row:
+    """What one sampler is worth on one trial; accuracy, collision and their standard errors in percent."""
+    exact = sum(scores.levels.values())
+    mean_level = sum(level * share for level, share in scores.levels.items()) / exact if exact else None
+    return {
+        "sampler": spec.label,
+        "name": spec.part.name,
+        "stated": dict(spec.stated),
+        "units": scores.units,
+        "accuracy": 100 * scores.accuracy_mean,
+        "accuracy_se": _percent(scores.accuracy_mean_se),
+        "collision": 100 * scores.collision_mean,
+        "collision_se": _percent(scores.collision_mean_se),
+        "accuracy_n": list(scores.accuracy),
+        "collision_n": list(scores.collision),
+        "brier_lm": scores.brier_lm,
+        "brier_lm_low": scores.brier_lm_low,
+        "brier_lm_high": scores.brier_lm_high,
+        "draws_per_unit": scores.draws_per_unit,
+        "max_draws": scores.max_draws,
+        "network_calls_per_unit": scores.network_calls_per_unit,
+        "mean_level": mean_level,
+        "levels": {f"{level:g}": share for level, share in scores.levels.items()},
+        "fallback_share": scores.fallback_share,
+    }
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The samplers' rows of all trials that are done, averaged over the seeds of a cell.
+
+    A standard error is that over seeds from two seeds on, else the one over rows.
+
+    Returns:
+        `units`, `rows` with `cell` and `seeds` beside what `sampler_row` gives, and `left_out` with `cell`.
+    """
+    rows: list[Row] = []
+    left_out: list[dict[str, str]] = []
+    for cell in cells:
+        asked = [t["sampling"] for t in cell["trials"] if t["state"] == "done" and t.get("sampling")]
+        by_sampler: dict[str, list[Row]] = {}
+        for one in asked:
+            for row in one["rows"]:
+                by_sampler.setdefault(row["sampler"], []).append(row)
+        rows += [{"cell": cell["label"]} | _averaged(group) for group in by_sampler.values()]
+        if asked:
+            left_out += [{"cell": cell["label"]} | one for one in asked[0]["left_out"]]
+    return {"units": max((row["units"] for row in rows), default=0), "rows": rows, "left_out": left_out}
+
+
+def _averaged(group: Sequence[Row]) -> Row:
+    mean: Row = dict(group[0]) | {"seeds": len(group)}
+    for name, value in group[0].items():
+        if isinstance(value, float):
+            values = [row[name] for row in group if row[name] is not None]
+            mean[name] = sum(values) / len(values)
+        elif isinstance(value, list):
+            mean[name] = [
+                sum(column) / len(group) for column in zip(*(row[name] for row in group), strict=True)
+            ]
+    if len(group) > 1:
+        for name in ("accuracy", "collision"):
+            values = [row[name] for row in group]
+            centre = sum(values) / len(values)
+            variance = sum((value - centre) ** 2 for value in values) / (len(values) - 1)
+            mean[f"{name}_se"] = math.sqrt(variance / len(values))
+    return mean

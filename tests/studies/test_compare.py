@@ -1,0 +1,276 @@
+"""Runs side by side: grouped by recipe, named by what differs, refused with one clear sentence each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from made_results import made_trial
+
+from calmkit.cli.main import cli
+from calmkit.studies.compare import Comparison, compare
+from calmkit.studies.compared_runs import grouped, read_runs
+from calmkit.studies.run_labels import labelled
+from calmkit.training.errors import RunFailed
+from calmkit.training.run import Run
+
+RECIPE = """\
+calmkit: 1
+name: {name}
+description: ' [{name}]'
+seed: {seed}
+data: {{name: text, train: {data}, sequence_length: 256}}
+autoencoder: {{name: vae, chunk_size: 2}}
+head: {{name: {head}, depth: {depth}}}
+stages: {{autoencoder: {{init_from: {built_on}}}, lm: {{max_steps: {steps}, optimizer: {{lr: {lr}}}}}}}
+evaluation: {{draws: {draws}}}
+loggers: [{loggers}]
+"""
+COLUMNS = "document,a1,a2,a3,a4,c1,c2,c3,c4,positions"
+
+
+def made_run(folder: Path, score: float = 5.0, seed: int = 1, **recipe: Any) -> Path:
+    """A finished run's files, without a model; twelve documents that all score the same."""
+    said = {"name": "mine", "head": "energy", "depth": 3, "steps": 400, "lr": 0.001, "data": "a.txt",
+            "draws": 2, "loggers": "csv", "built_on": "null", "text": "f00d", "flops": 8e12}  # fmt: skip
+    said |= recipe
+    trial = made_trial("r", seed, score, flops=said["flops"])
+    (folder / "model").mkdir(parents=True)
+    (folder / "resolved.yaml").write_text(RECIPE.format(seed=seed, **said))
+    (folder / "lock.yaml").write_text(
+        f'data: {json.dumps(said["text"])}\ngit: "abc"\nversions:\n  torch: 2.14.1\n'
+    )
+    (folder / "model" / "config.json").write_text(json.dumps(trial["facts"]))
+    (folder / "evaluation.json").write_text(json.dumps(trial["evaluation"]))
+    share = score / 100
+    line = [2 * share] * 4 + [3 * share] * 4 + [1.0]  # 2 accuracy - collision = share, of every length
+    rows = [",".join(map(str, [number, *line])) for number in range(12)]
+    (folder / "evaluation-documents.csv").write_text("\n".join([COLUMNS, *rows]) + "\n")
+    (folder / "samples.txt").write_text("text\n")
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    """Two heads, two seeds each."""
+    return [
+        made_run(tmp_path / f"{head}{seed}", score + seed / 10, seed, head=head)
+        for head, score in (("energy", 3.0), ("flow", 7.0))
+        for seed in (1, 2)
+    ]
+
+
+def labels(runs: list[Path]) -> list[str]:
+    return [model.label for model in labelled(grouped(read_runs(runs)))]
+
+
+def test_seeds_of_a_recipe_are_one_model(runs: list[Path]) -> None:
+    found = compare(runs)
+    cells = {cell["label"]: cell for cell in found.results["cells"]}
+    assert list(cells) == ["head=energy", "head=flow"]
+    assert [[t["seed"] for t in cell["trials"]] for cell in cells.values()] == [[1, 2], [1, 2]]
+    assert cells["head=flow"]["difference"]["mean"] == pytest.approx(4.0)
+    assert cells["head=flow"]["difference"]["text_low"] == pytest.approx(4.0)  # all documents are alike
+    assert [cell["rank"] for cell in cells.values()] == [[2, 2], [1, 1]]
+    assert cells["head=flow"]["settings"] == {"head.name": "flow"}
+
+
+def test_runs_may_come_in_any_form_and_order(runs: list[Path]) -> None:
+    one = compare([Run(runs[3]), str(runs[0]), runs[2], runs[1]])
+    assert [cell["label"] for cell in one.results["cells"]] == ["head=flow", "head=energy"]
+    assert one.results["baseline"] == "head=flow"
+
+
+@pytest.mark.parametrize(
+    ("recipes", "expected"),
+    [
+        ([{"lr": 0.1}, {"lr": 0.2}], ["lr=0.1", "lr=0.2"]),
+        ([{"head": "flow"}, {"depth": 4}], ["head=flow", "head=energy"]),
+        (
+            [{"lr": 0.1}, {"steps": 5}, {}],
+            ["max_steps=400 lr=0.1", "max_steps=5 lr=0.001", "max_steps=400 lr=0.001"],
+        ),
+        ([{"name": "alone"}], ["alone"]),
+        ([{"name": "a", "loggers": "wandb", "lr": 1}, {"name": "b", "lr": 2}], ["lr=1", "lr=2"]),
+    ],
+)
+def test_labels_are_short_and_differ(
+    tmp_path: Path, recipes: list[dict[str, Any]], expected: list[str]
+) -> None:
+    found = labels([made_run(tmp_path / str(i), **recipe) for i, recipe in enumerate(recipes)])
+    assert sorted(map(sorted, map(str.split, found))) == sorted(map(sorted, map(str.split, expected)))
+    assert len(set(found)) == len(recipes)
+
+
+def test_seeds_built_on_autoencoders_of_their_own_are_one_model(tmp_path: Path) -> None:
+    made = [
+        made_run(tmp_path / f"{seed}", seed=seed, built_on=f"runs/autoencoders/{seed}") for seed in (1, 2)
+    ]
+    assert labels(made) == ["mine"]
+
+
+def test_unequal_cost_and_differing_keys_are_said(tmp_path: Path) -> None:
+    """3 TFLOPs of the autoencoder on top of 8 and 4."""
+    made = [made_run(tmp_path / "a"), made_run(tmp_path / "b", head="flow", steps=200, flops=4e12)]
+    told = compare(made).text().replace("\n  ", " ")
+    assert (
+        "no comparison at equal cost: training took from 7 TFLOPs (head=flow) to 11 TFLOPs (head=energy)"
+        in told
+    )
+    assert "The recipes differ in head and stages.lm.max_steps." in told
+    equal = [made_run(tmp_path / "c", head="flow", flops=8.1e12)]
+    assert "training cost the same" in compare([made[0], *equal]).text().replace("\n  ", " ")
+
+
+def test_other_text_is_warned_of_first(tmp_path: Path) -> None:
+    here = made_run(tmp_path / "a")
+    there = made_run(tmp_path / "b", data="b.txt", text="beef")
+    assert compare([here, there]).results["warnings"] == [
+        "Not on the same text (data.train): no difference between these scores means anything."
+    ]
+    unseen = made_run(tmp_path / "c", head="flow", text="beef")  # the same file name, another content
+    assert "Not on the same text:" in compare([here, unseen]).results["warnings"][0]
+    other = made_run(tmp_path / "d", draws=8)
+    assert "Not measured alike (evaluation.draws)" in compare([here, other]).results["warnings"][0]
+    assert compare([here]).results["warnings"] == []
+
+
+def test_another_baseline_by_label_or_by_run(runs: list[Path]) -> None:
+    for wished in ("head=flow", runs[3], str(runs[2])):
+        found = compare(runs, baseline=wished)
+        assert found.results["baseline"] == "head=flow"
+        assert found.results["cells"][0]["difference"]["mean"] == pytest.approx(-4.0)
+
+
+def test_the_table_is_a_frame_or_without_pandas_a_list(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    found = compare(runs)
+    assert isinstance(found.table, pandas.DataFrame)
+    assert found.table.set_index("cell").loc["head=flow", "difference"] == pytest.approx(4.0)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert found.table[1]["cell"] == "head=flow"
+    assert found.table[1]["difference"] == pytest.approx(4.0)
+
+
+def test_every_form_of_it(runs: list[Path], tmp_path: Path) -> None:
+    found = compare(runs)
+    assert str(found) == found.text()
+    for text in (found.text(), found.markdown(), found.latex(), found.csv(), found._repr_html_()):
+        assert "head=flow" in text
+    assert len(found.csv().splitlines()) == 3
+    assert len(found.csv(per_trial=True).splitlines()) == 5
+    assert found._repr_html_().count("<svg") == found._repr_html_().count("<table") == 1
+    assert found.report(tmp_path / "page" / "r.html").read_text().count("<h2") == 5
+    assert "calmkit compare" in (tmp_path / "page" / "r.html").read_text()
+
+
+def test_plots_by_name(runs: list[Path]) -> None:
+    found = compare(runs)
+    assert found.plot().axes[0].get_xlabel() == "BrierLM"
+    assert found.plot("cost").axes[0].get_xscale() == "log"
+    told = found.plot().get_suptitle().replace("\n", " ")
+    assert "rows of 256 tokens, 126 tokens of context on average, 8,128 units" in told
+    with pytest.raises(ValueError, match=r"no figure is called 'pie'; there are scores, curves, "):
+        found.plot("pie")
+    with pytest.raises(ValueError, match=r"hold nothing for the figure 'blocks'; they do for scores, "):
+        found.plot("blocks")
+
+
+def test_what_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(runs[0], unfinished)
+    (unfinished / "evaluation.json").unlink()
+    again = made_run(tmp_path / "again", seed=1)
+    for named, told in [
+        ([], "nothing to compare"),
+        ([tmp_path / "nowhere"], r"no run folder .*nowhere. `calmkit ls runs`"),
+        ([runs[0], tmp_path], "is no run folder: it has no resolved.yaml"),
+        ([runs[0], unfinished], r"unfinished is not finished: .* Leave it out"),
+        ([runs[0], runs[0].parent / "x" / ".." / runs[0].name], "is named twice"),
+        ([runs[0], again], r"same recipe with the same seed \(1\)"),
+    ]:
+        with pytest.raises(RunFailed, match=told):
+            compare(named)
+    with pytest.raises(RunFailed, match="No model here is called 'flow'; the baseline is one of head=energy"):
+        compare(runs, baseline="flow")
+    with pytest.raises(RunFailed, match="can't be ranked by 'beauty'; they can by brier_lm"):
+        compare(runs, primary="beauty")
+
+
+@pytest.fixture
+def study(runs: list[Path], tmp_path: Path) -> Path:
+    """The folder of a study that these runs are the trials of."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    results = compare(runs).results | {
+        "study": "heads",
+        "match": {"by": "train_flops", "value": 11e12, "unit": "FLOPs"},
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+def test_a_study_is_compared_as_it_is(study: Path) -> None:
+    for found in (compare([study]), compare(study)):
+        assert isinstance(found, Comparison)
+        assert found.results == json.loads((study / "results.json").read_text())
+
+
+def test_a_study_by_another_measure_or_against_another_cell(study: Path) -> None:
+    found = compare([study], baseline="head=flow").results
+    assert (found["study"], found["match"]["by"], found["baseline"]) == ("heads", "train_flops", "head=flow")
+    assert found["cells"][0]["difference"]["mean"] == pytest.approx(-4.0)
+    found = compare([study], primary="tokens_per_second").results
+    assert found["cells"][0]["summary"]["tokens_per_second"]["mean"] == 900.0
+
+
+def test_what_is_refused_of_a_study(study: Path, runs: list[Path]) -> None:
+    with pytest.raises(RunFailed, match="the folder of a study, which is compared alone"):
+        compare([study, runs[0]])
+    with pytest.raises(RunFailed, match="No model here is called 'x'"):
+        compare([study], baseline="x")
+    shutil.rmtree(runs[0])
+    with pytest.raises(RunFailed, match=r"is not here\. Call from the folder in which the study ran"):
+        compare([study], baseline="head=flow")
+    (study / "results.json").write_text('{"cells": []}')
+    with pytest.raises(RunFailed, match="another version of calmkit"):
+        compare([study])
+
+
+@pytest.mark.parametrize(
+    ("options", "begins"),
+    [
+        ([], "comparison: BrierLM as the runs were set up, and the difference to head=energy"),
+        (
+            ["--baseline", "head=flow"],
+            "comparison: BrierLM as the runs were set up, and the difference to head=flow",
+        ),
+        (["--format", "csv"], "cell,chunk_size,seeds_done"),
+        (["--format", "md"], "# comparison"),
+        (["--format", "latex"], "% \\usepackage{booktabs} in the preamble"),
+        (["--primary", "tokens_per_second"], "comparison: tokens/s as the runs were set up"),
+    ],
+)
+def test_the_verb_prints_every_form(runs: list[Path], options: list[str], begins: str) -> None:
+    result = CliRunner().invoke(cli, ["compare", *map(str, runs), *options])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(begins)
+
+
+def test_the_verb_writes_a_page_and_json(runs: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "r.html"
+    words = [*map(str, runs), "--json", "--report", str(page)]
+    result = CliRunner().invoke(cli, ["compare", *words])
+    assert json.loads(result.stdout)["baseline"] == "head=energy"
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_the_verb_needs_a_run() -> None:
+    assert CliRunner().invoke(cli, ["compare"]).exit_code == 2

@@ -1,0 +1,196 @@
+"""What figures are made of, by hand, and that all of them are SVG that stands any name."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from made_results import made_cell, made_latents, made_results, made_trial, rich_results
+
+from calmkit.studies.figure_cost import pareto_front
+from calmkit.studies.figure_curves import curve_points
+from calmkit.studies.figure_labels import label_points
+from calmkit.studies.figure_latents import far_apart, visible
+from calmkit.studies.figures import (
+    PALETTE,
+    as_svg,
+    make_figure,
+    nth_colour_and_marker,
+    style,
+)
+from calmkit.studies.gallery import FIGURES, LATENT_FIGURES, draw, picture
+from calmkit.studies.sampling_figure import geometric
+
+KINDS = [*FIGURES, *LATENT_FIGURES]
+
+
+def texts(svg: str) -> list[str]:
+    """Of all text elements, in order."""
+    return [
+        "".join(e.itertext()).strip() for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("}text")
+    ]
+
+
+def svg_of(kind: str, summary: dict) -> str:
+    drawn = draw(kind, summary)
+    assert drawn is not None
+    svg = as_svg(drawn.figure, kind, drawn.caption)
+    return svg.replace(
+        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ', 1
+    )
+
+
+def test_the_pareto_front_by_hand() -> None:
+    """Cost, quality: c costs more than a and is worse; d is as good as b for more; e is the cheapest."""
+    points = [(2.0, 5.0), (3.0, 9.0), (4.0, 4.0), (5.0, 9.0), (1.0, 1.0)]
+    assert pareto_front(points) == [4, 0, 1]
+    assert pareto_front([(1.0, 1.0), (1.0, 1.0)]) == [0, 1]  # equals beat no equal
+
+
+def test_no_point_of_a_front_is_beaten_and_all_others_are() -> None:
+    points = [(float(i * 7 % 11), float(i * 5 % 13)) for i in range(20)]
+    front = pareto_front(points)
+    for number, (cost, quality) in enumerate(points):
+        beaten = any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in points)
+        assert beaten == (number not in front)
+
+
+def test_a_curve_is_the_mean_over_seeds_from_where_its_autoencoder_ends() -> None:
+    cell = made_cell("a", [4.0, 6.0])
+    points = curve_points(cell, "flops", "brier_lm")
+    assert len(points) == 9
+    assert points[0] == (3.0, 0.0, 0.0, 0.0)  # TFLOPs of the autoencoder
+    assert points[-1] == pytest.approx((11.0, 5.0, 4.0, 6.0))
+    *_, (seconds, _, _, _) = curve_points(cell, "seconds", "brier_lm")
+    assert seconds == pytest.approx(30 + 8e12 / 1.5e11 + 1.5)  # the mean over seeds 1 and 2
+
+
+def test_a_step_that_one_seed_did_not_measure_is_left_out() -> None:
+    cell = made_cell("a", [4.0, 6.0])
+    del cell["trials"][1]["curve"][3]
+    assert len(curve_points(cell, "flops", "brier_lm")) == 8
+
+
+def test_geometric_mean_in_percent() -> None:
+    assert geometric([0.2, 0.05]) == pytest.approx(10.0)
+    assert geometric([0.5, 0.0]) == 0.0
+
+
+@pytest.mark.parametrize(("collision", "scale"), [(0.5, "linear"), (9.0, "log")])
+def test_one_that_always_says_the_same_does_not_press_the_others_together(
+    collision: float, scale: str
+) -> None:
+    """In percent 40 / 24 ** 0.25 = 18 for the others; here 11 times as much, or a tenth more."""
+    same = {f"collision_{n}": collision for n in (1, 2, 3, 4)}
+    drawn = draw("collision", made_results([made_cell("a", [3.0]), made_cell("b", [1.0], **same)]))
+    assert drawn is not None
+    assert drawn.figure.axes[0].get_xscale() == drawn.figure.axes[0].get_yscale() == scale
+
+
+def test_points_far_apart_by_hand() -> None:
+    """The centre is (2, 0): first the farthest from it, then the farthest from that, then the middle."""
+    assert far_apart([(0.0, 0.0), (1.0, 0.0), (5.0, 0.0)], 3) == [2, 0, 1]
+    assert far_apart([(1.0, 1.0)] * 4, 3) == [0]
+    assert far_apart([], 3) == []
+
+
+def test_hidden_characters_are_shown() -> None:
+    assert visible("a b\n\t\x00") == "a\u2423b\u23ce\u21e5\ufffd"
+
+
+def test_every_cell_has_a_look_of_its_own() -> None:
+    looks = [nth_colour_and_marker(index) for index in range(64)]
+    assert len(set(looks)) == 64
+    assert len({colour for colour, _ in looks[:8]}) == len(PALETTE)
+
+
+def test_a_label_avoids_points_and_other_labels() -> None:
+    with style():
+        figure = make_figure(3.0)
+        (axes,) = figure.axes
+        axes.set_xlim(0, 10)
+        axes.set_ylim(0, 10)
+        points = [(5.0, 5.0), (5.4, 5.0), (9.9, 9.0)]
+        label_points(axes, points, ["one", "two", "at the edge"])
+        boxes = [text.get_window_extent() for text in axes.texts]
+        room = axes.get_window_extent()
+    assert [text.get_text() for text in axes.texts] == ["one", "two", "at the edge"]
+    assert not any(one.overlaps(two) for i, one in enumerate(boxes) for two in boxes[:i])
+    assert boxes[2].x1 <= room.x1 + 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_figure_stands_every_name(kind: str) -> None:
+    """By contract: well-formed, told in words, all ids under the figure's name, no fixed size."""
+    summary = rich_results()
+    summary["relation"] = {
+        "x": "step", "y": "brier_lm",
+        "series": [{"label": "energy", "exact": True, "points": [[1.0, 2.0], [2.0, 3.0]]}],
+    }  # fmt: skip
+    svg = svg_of(kind, summary)
+    root = ElementTree.fromstring(svg)
+    assert root.get("role") == "img"
+    assert root.get("aria-label")
+    assert root.get("width") is None
+    ids = re.findall(r'\bid="([^"]*)"', svg)
+    assert ids
+    assert all(name.startswith(f"{kind}-") for name in ids)
+    assert set(re.findall(r"(?:url\(|href=\")#([^)\"]*)", svg)) <= set(ids)
+    assert "<style" not in svg
+    assert "#000000" not in svg  # the page's ink
+
+
+@pytest.mark.parametrize("kind", ["scores", "curves"])
+def test_a_name_is_drawn_as_it_is(kind: str) -> None:
+    names = ["_hidden", "$x$ & y_1", "<b>", "a\x00b"]
+    summary = made_results([made_cell(name, [1.0 + i, 1.2 + i]) for i, name in enumerate(names)])
+    found = texts(svg_of(kind, summary))
+    assert {"_hidden", "$x$ & y_1", "<b>", "a\ufffdb"} <= set(found)
+
+
+def test_scores_name_their_references_and_values() -> None:
+    found = texts(svg_of("scores", made_results([made_cell("a", [4.0, 5.0]), made_cell("b", [7.0, 7.2])])))
+    assert {"unigram", "bigram", "trigram", "4.50", "7.10"} <= set(found)
+    assert "ceiling" not in found
+
+
+def test_the_ceiling_is_drawn_where_it_is_near() -> None:
+    best = {f"ceiling_brier_{n}": 0.1 for n in (1, 2, 3, 4)} | {"ceiling_nll_per_token": 0.5}
+    near = made_results([made_cell("a", [8.0], ceiling_brier_lm=10.0, **best)])
+    assert "ceiling" in texts(svg_of("scores", near))
+    assert "ceiling" in texts(svg_of("curves", near))
+    far = made_results([made_cell("a", [8.0], ceiling_brier_lm=90.0, **best)])
+    assert "ceiling" not in texts(svg_of("scores", far))  # it would press all scores against zero
+    drawn = draw("scores", far)
+    assert drawn is not None
+    assert "ceiling 90.00" in drawn.caption
+
+
+def test_figures_that_results_hold_nothing_for() -> None:
+    summary = made_results([made_cell("a", [1.0, 2.0])])
+    for kind in ("cost", "speed", "blocks", "relation", *LATENT_FIGURES):
+        assert draw(kind, summary) is None
+    trial = made_trial("a", 1, 1.0) | {"curve": []}
+    silent = made_results([{"label": "a", "settings": {}, "trials": [trial]}])
+    assert draw("curves", silent) is None
+
+
+def test_latents_of_points_have_scales_and_no_kl() -> None:
+    found = made_latents()
+    del found["kl_per_dim"], found["posterior_std_per_dim"]
+    summary = made_results([made_cell("a", [1.0], latents=found)])
+    assert draw("latent_scales", summary) is not None
+    assert draw("latent_kl", summary) is None
+
+
+def test_the_picture_is_one_svg_with_both_panels() -> None:
+    svg = picture(rich_results())
+    assert {"softmax", "15.97", "BrierLM"} <= set(texts(svg))
+    assert "rows of 256 tokens, 126 to 127 tokens of context" in " ".join(texts(svg))
+    ids = {element.get("id") for element in ElementTree.fromstring(svg[svg.index("<svg") :]).iter()}
+    assert {"axes_1", "axes_2"} <= ids
+
+
+def test_the_same_results_give_the_same_picture() -> None:
+    assert picture(rich_results()) == picture(rich_results())

@@ -1,0 +1,148 @@
+"""Keys: equal where the result would be, and only there. Folders: held by one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_runs import small_recipe, workshop
+
+from calmkit.registry import make_manager
+from calmkit.studies.store import RUNNING, Keys, awaited, claimed, holder_of, set_aside
+from calmkit.training.errors import RunFailed
+
+MANAGER = make_manager(guests=[])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Iterator[Path]:
+    with workshop(tmp_path):
+        yield tmp_path
+
+
+def key(*overrides: str) -> str:
+    return Keys(MANAGER).of_trial(small_recipe(Path.cwd(), *overrides, manager=MANAGER))
+
+
+def autoencoder_key(*overrides: str) -> str:
+    return Keys(MANAGER).of_autoencoder(small_recipe(Path.cwd(), *overrides, manager=MANAGER))
+
+
+@pytest.mark.parametrize("override", ["description=else", "name=other", "loggers=[]"])
+def test_names_and_loggers_change_no_result(override: str) -> None:
+    assert key(override) == key()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=2", "head=flow", "stages.lm.max_steps=51", "evaluation.draws=3", "data.sequence_length=16"],
+)
+def test_what_changes_a_result_changes_its_key(override: str) -> None:
+    assert key(override) != key()
+
+
+def test_files_are_told_by_their_content(folder: Path) -> None:
+    before = key()
+    copy = folder / "elsewhere.jsonl"
+    copy.write_text((folder / "corpus.jsonl").read_text())
+    assert key(f"data.train={copy}") == before
+    copy.write_text((folder / "corpus.jsonl").read_text() + '{"text": "more"}\n')
+    assert key(f"data.train={copy}") != before
+
+
+@pytest.mark.parametrize(
+    "override", ["head=flow", "stages.lm.max_steps=9", "backbone.hidden_dim=32", "evaluation.draws=3"]
+)
+def test_an_autoencoder_does_not_know_what_is_built_on_it(override: str) -> None:
+    assert autoencoder_key(override) == autoencoder_key()
+
+
+def test_a_gate_asks_and_changes_nothing() -> None:
+    assert autoencoder_key("stages.autoencoder.gate.min=0.5") == autoencoder_key()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=2", "autoencoder.latent_dim=9", "stages.autoencoder.max_steps=9", "data.sequence_length=16"],
+)
+def test_what_changes_an_autoencoder_changes_its_key(override: str) -> None:
+    assert autoencoder_key(override) != autoencoder_key()
+
+
+def test_a_folder_is_held_by_one(folder: Path) -> None:
+    with claimed(folder / "a", "the study"):
+        holder = holder_of(folder / "a")
+        assert holder is not None
+        assert holder["pid"] == os.getpid()
+        with pytest.raises(RunFailed, match=f"the study is already being run by process {os.getpid()}"):
+            claimed(folder / "a", "the study").__enter__()
+    assert holder_of(folder / "a") is None
+
+
+def test_who_died_holds_nothing(folder: Path) -> None:
+    """A process that is killed leaves its file, and the next one does not mind."""
+    held = folder / "b"
+    program = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom calmkit.studies.store import claimed\n"
+        "held = claimed(Path(sys.argv[1]), 'x')\nheld.__enter__()\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(held)], check=False)
+    assert done.returncode == -9
+    assert (held / RUNNING).exists()
+    assert holder_of(held) is None
+    with claimed(held, "x"):
+        pass
+
+
+def test_a_number_that_was_given_to_another_process_is_not_its_holder(folder: Path) -> None:
+    (folder / "c").mkdir()
+    with claimed(folder / "c", "x"):
+        mine = json.loads((folder / "c" / RUNNING).read_text())
+    if mine["began"] is None:
+        pytest.skip("this system does not tell when a process began")
+    (folder / "c" / RUNNING).write_text(json.dumps(mine | {"began": "1"}))
+    assert holder_of(folder / "c") is None
+    (folder / "c" / RUNNING).write_text(json.dumps(mine | {"host": "elsewhere"}))
+    assert holder_of(folder / "c") is not None  # nobody here can tell
+
+
+def test_who_waits_is_told_once_for_whom(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, said = folder / "d", list[str]()
+    claim = claimed(held, "x")
+    claim.__enter__()
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            claim.__exit__(None, None, None)
+
+    monkeypatch.setattr("time.sleep", sleep)
+    with awaited(held, "autoencoder abc", said.append):
+        assert len(naps) == 3
+    assert len(said) == 1
+    assert f"process {os.getpid()}" in said[0]
+
+
+def test_what_is_set_aside_is_kept(folder: Path) -> None:
+    run = folder / "run"
+    assert set_aside(run) is None
+    for number in (1, 2):
+        run.mkdir()
+        (run / "resolved.yaml").write_text(str(number))
+        aside = set_aside(run)
+        assert aside is not None
+        assert aside.name == f"run.stopped-{number}"
+        assert (aside / "resolved.yaml").read_text() == str(number)
+    assert not run.exists()
+
+
+def test_a_recipe_and_its_reading_have_one_key(folder: Path) -> None:
+    recipe = small_recipe(folder, manager=MANAGER)
+    assert Keys(MANAGER).of_trial(replace(recipe, description="x")) == Keys(MANAGER).of_trial(recipe)
