@@ -26,7 +26,7 @@ from calmkit.heads.flow import FlowHead
 from calmkit.heads.mixture import MixtureHead
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import GenerativeHead
-from calmkit.studies.figures import MARKERS, PALETTE, as_svg
+from calmkit.studies.report.figures import MARKERS, PALETTE, as_svg
 from calmkit.testing import LatentWorld, learn
 
 SIZE = {"depth": 3, "width": 64}

@@ -11,7 +11,7 @@ from pathlib import Path
 from calmkit.studies.compared_runs import Model, grouped, read_runs
 from calmkit.studies.comparison import Comparison
 from calmkit.studies.match import Match
-from calmkit.studies.reading import Summary
+from calmkit.studies.report.reading import Summary
 from calmkit.studies.results import VERSION, TrialRun, results
 from calmkit.studies.run_labels import labelled, remarks_of, warnings_of
 from calmkit.studies.schema import PRIMARY

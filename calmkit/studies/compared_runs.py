@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from calmkit.studies.measures import quantity
-from calmkit.studies.recipes import flat
+from calmkit.studies.report.measures import quantity
+from calmkit.studies.report.recipes import flat
 from calmkit.studies.store import is_trained
 from calmkit.training.errors import RunFailed
 from calmkit.training.run import RESOLVED, Run
@@ -77,7 +74,7 @@ def _read(folder: Path) -> ComparedRun:
     facts = run.facts
     if recipe.get(BUILT_ON, "null") != "null":  # each seed has one of its own, under another name
         recipe[BUILT_ON] = f"an autoencoder of {quantity(facts.get('autoencoder_train_flops', 0))}FLOPs"
-    lock = _lock(folder)
+    lock = run.lock
     return ComparedRun(
         folder=folder,
         name=recipe["name"],
@@ -87,13 +84,6 @@ def _read(folder: Path) -> ComparedRun:
         text=str(lock.get("data", "")),
         versions={name: str(version) for name, version in (lock.get("versions") or {}).items()},
     )
-
-
-def _lock(folder: Path) -> dict[str, Any]:
-    try:
-        return yaml.safe_load((folder / "lock.yaml").read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError):
-        return {}  # a run that came from elsewhere
 
 
 def grouped(runs: Sequence[ComparedRun]) -> list[Model]:

@@ -114,6 +114,7 @@ def results(
         "baseline": baseline,
         "seeds": sorted({run.seed for run in runs}),
         "commit": _told(trial["git"] for trial in done),
+        "versions": _versions(runs, done),
         "hardware": hardware(),
         "train_seconds": sum(t["facts"]["lm_seconds"] for t in done),
         "cells": cells,
@@ -202,7 +203,7 @@ def _trial(run: TrialRun, match: Match | None, value: float | None) -> dict[str,
         "curve": curve(folder, facts, evaluation),
         "resolved": (run.folder / "resolved.yaml").read_text(encoding="utf-8"),
         "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
-        "git": _git_of(run.folder),
+        "git": str(folder.lock.get("git", "none")),
         "latents": latents_of(folder, facts),
         **run.asked,
     }
@@ -277,17 +278,15 @@ def _processor() -> str:
         return f"{platform.machine()} CPU"
 
 
-def _git_of(folder: Path) -> str:
-    """The commit that a run's lock names."""
-    try:
-        lines = (folder / "lock.yaml").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "none"
-    return next(
-        (line.partition(":")[2].strip().strip('"') for line in lines if line.startswith("git:")), "none"
-    )
-
-
 def _told(commits: Iterable[str]) -> str:
     """The commits of the runs, or of this code where none is done."""
     return ", ".join(sorted(set(commits))) or git_state()
+
+
+def _versions(runs: Sequence[TrialRun], done: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Package -> version, where all finished runs agree; else nothing, and each lock tells its own."""
+    finished = {trial["run"] for trial in done}
+    found = [Run(run.folder).lock.get("versions") or {} for run in runs if str(run.folder) in finished]
+    if not found or any(one != found[0] for one in found):
+        return {}
+    return {name: str(version) for name, version in found[0].items()}

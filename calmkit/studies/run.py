@@ -22,11 +22,11 @@ from calmkit.registry import Manager, make_manager
 from calmkit.studies.ask import ask_trials
 from calmkit.studies.failures import forget, note_failure, work_folder
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study, with_autoencoder
+from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
 from calmkit.studies.schema import load_study
 from calmkit.studies.snapshot import planned_in, write_snapshot
 from calmkit.studies.store import awaited, claimed, is_encoded, is_trained, set_aside
-from calmkit.studies.write import write_results
 from calmkit.training.checkpoints import write_text
 from calmkit.training.errors import RunFailed
 from calmkit.training.progress import Say

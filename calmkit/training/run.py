@@ -69,6 +69,16 @@ class Run:
         return self._json("evaluation.json")
 
     @property
+    def lock(self) -> dict[str, Any]:
+        """`lock.yaml`: versions, git state, data, seed, command; empty for a run that came from elsewhere."""
+        import yaml
+
+        try:
+            return yaml.safe_load((self.folder / "lock.yaml").read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError):
+            return {}
+
+    @property
     def latents(self) -> dict[str, Any]:
         """`latents.json`: what its autoencoder's latents are like."""
         return self._json("latents.json")

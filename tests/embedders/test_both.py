@@ -17,7 +17,7 @@ def test_it_is_the_sum_of_tokens_and_latents() -> None:
 
 
 def test_flops_by_hand() -> None:
-    """Tokens: 2 * (12 * 12 + 12 * 6) = 432; latents: 2 * 3 * 6 = 36. Only the tokens' backward pass is whole."""
+    """Tokens: 2 * (12 * 12 + 12 * 6) = 432; latents: 2 * 3 * 6 = 36. The tokens pay a whole backward pass."""
     both = BothEmbedder(6, EventSpec((3,)), 2, 5)
     assert both.forward_flops(7) == 7 * (432 + 36)
     assert both.training_flops(7) == 7 * (3 * 432 + 2 * 36)

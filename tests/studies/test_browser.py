@@ -9,7 +9,7 @@ import pytest
 from chromium import PROGRAMS, Chromium, chromium, find_chromium
 from made_results import made_cell, made_results, rich_results
 
-from calmkit.studies.report import write_report
+from calmkit.studies.report.page import write_report
 
 pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason=f"no browser: none of {', '.join(PROGRAMS)} is on the PATH"

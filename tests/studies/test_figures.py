@@ -8,19 +8,19 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from made_results import made_cell, made_latents, made_results, made_trial, rich_results
 
-from calmkit.studies.figure_cost import pareto_front
-from calmkit.studies.figure_curves import curve_points
-from calmkit.studies.figure_labels import label_points
-from calmkit.studies.figure_latents import far_apart, visible
-from calmkit.studies.figures import (
+from calmkit.studies.report.figure_cost import pareto_front
+from calmkit.studies.report.figure_curves import curve_points
+from calmkit.studies.report.figure_labels import label_points
+from calmkit.studies.report.figure_latents import far_apart, visible
+from calmkit.studies.report.figures import (
     PALETTE,
     as_svg,
     make_figure,
     nth_colour_and_marker,
     style,
 )
-from calmkit.studies.gallery import FIGURES, LATENT_FIGURES, draw, picture
-from calmkit.studies.sampling_figure import geometric
+from calmkit.studies.report.gallery import FIGURES, LATENT_FIGURES, draw, picture
+from calmkit.studies.report.sampling_figure import geometric
 
 KINDS = [*FIGURES, *LATENT_FIGURES]
 

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from calmkit.studies.render import (
+from calmkit.studies.report.render import (
     Grid,
     as_csv,
     as_latex,

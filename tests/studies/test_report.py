@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from made_results import made_cell, made_results, rich_results
 
-from calmkit.studies.recipes import cell_recipes, differing, flat
-from calmkit.studies.report import commands, report_page, write_picture, write_report
+from calmkit.studies.report.page import commands, report_page, write_picture, write_report
+from calmkit.studies.report.recipes import cell_recipes, differing, flat
 
 LOADS = {"src", "srcset", "href", "xlink:href", "action", "data", "poster", "background"}
 VOID = {"meta", "link", "br", "hr", "img", "input"}

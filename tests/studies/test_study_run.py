@@ -206,7 +206,9 @@ def test_latents_are_those_of_the_shared_autoencoder(folder: Path, results: dict
     assert all(isinstance(one["text"], str) for one in first["latents"]["projection"])
 
 
-def test_a_trial_that_missed_its_budget_is_marked_and_in_no_mean(folder: Path, results: dict[str, Any]) -> None:
+def test_a_trial_that_missed_its_budget_is_marked_and_in_no_mean(
+    folder: Path, results: dict[str, Any]
+) -> None:
     """Against a budget that one seed of energy kept and the other did not, as if it had been stopped."""
     manager = make_manager()
     planned = planned_in(folder / "out", manager)

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from made_results import made_blocks, made_cell, made_latents, made_results, rich_results, undone
 
-from calmkit.studies.block_table import block_grid
-from calmkit.studies.document import latex_document, markdown_document, text_document
-from calmkit.studies.latent_table import distinct_latents, latent_grid
-from calmkit.studies.render import Grid
-from calmkit.studies.standing import ceiling_lines, reconstruction_lines, standing, standing_grid
-from calmkit.studies.table import calls, costs_grid, main_grid, nats, scores_grid
-from calmkit.studies.table_rows import cell_rows, trial_rows
+from calmkit.studies.report.block_table import block_grid
+from calmkit.studies.report.document import latex_document, markdown_document, text_document
+from calmkit.studies.report.latent_table import distinct_latents, latent_grid
+from calmkit.studies.report.render import Grid
+from calmkit.studies.report.standing import ceiling_lines, reconstruction_lines, standing, standing_grid
+from calmkit.studies.report.table import calls, costs_grid, main_grid, nats, scores_grid
+from calmkit.studies.report.table_rows import cell_rows, trial_rows
 
 
 def row_of(grid: Grid | None, label: str) -> list[str]:

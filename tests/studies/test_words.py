@@ -6,7 +6,7 @@ from typing import Any
 
 from made_results import made_cell, made_results, rich_results, undone
 
-from calmkit.studies.words import in_words
+from calmkit.studies.report.words import in_words
 
 
 def words(*cells: dict[str, Any], **more: Any) -> str:

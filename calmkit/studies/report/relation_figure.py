@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from calmkit.studies.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure, shown
-from calmkit.studies.reading import Summary
 from calmkit.studies.relation import EITHER, NAMES
+from calmkit.studies.report.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure, shown
+from calmkit.studies.report.reading import Summary
 
 
 def relation_figure(summary: Summary) -> Drawn | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from calmkit.studies.figure_labels import label_points
-from calmkit.studies.figures import (
+from calmkit.studies.report.figure_labels import label_points
+from calmkit.studies.report.figures import (
     FAINT,
     Drawn,
     colour_and_marker,
@@ -13,8 +13,8 @@ from calmkit.studies.figures import (
     make_figure,
     shown,
 )
-from calmkit.studies.latent_table import Latents, distinct_latents
-from calmkit.studies.reading import Summary
+from calmkit.studies.report.latent_table import Latents, distinct_latents
+from calmkit.studies.report.reading import Summary
 
 COLUMNS = 2
 NAMED = 12  # chunks of a projection whose text is written, if there is room

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from calmkit.studies.measures import MATCHED, measure, quantity
-from calmkit.studies.reading import (
+from calmkit.studies.report.measures import MATCHED, measure, quantity
+from calmkit.studies.report.reading import (
     Cell,
     Pick,
     Summary,
@@ -28,7 +28,7 @@ from calmkit.studies.reading import (
     train_flops,
     unfinished,
 )
-from calmkit.studies.render import Grid
+from calmkit.studies.report.render import Grid
 
 STATES = {"short": "off its budget", "failed": "failed", "open": "not done"}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from calmkit.studies.document import latex_document, markdown_document, text_document
-from calmkit.studies.reading import done_cells
-from calmkit.studies.render import as_csv
-from calmkit.studies.report import write_report
-from calmkit.studies.table_rows import cell_rows, trial_rows
+from calmkit.studies.report.document import latex_document, markdown_document, text_document
+from calmkit.studies.report.page import write_report
+from calmkit.studies.report.reading import done_cells
+from calmkit.studies.report.render import as_csv
+from calmkit.studies.report.table_rows import cell_rows, trial_rows
 from calmkit.training.checkpoints import write_json, write_text
 from calmkit.training.progress import Say
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from calmkit.studies.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure, shown
-from calmkit.studies.measures import measure
-from calmkit.studies.reading import Cell, Summary, ceiling, done, ranked, references
+from calmkit.studies.report.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure, shown
+from calmkit.studies.report.measures import measure
+from calmkit.studies.report.reading import Cell, Summary, ceiling, done, ranked, references
 
 BEFORE = {"flops": "autoencoder_train_flops", "seconds": "autoencoder_seconds"}
 AXES = {"flops": "training TFLOPs, autoencoder included", "seconds": "training seconds, autoencoder included"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from calmkit.studies.reading import span
-from calmkit.studies.render import Grid
+from calmkit.studies.report.reading import span
+from calmkit.studies.report.render import Grid
 from calmkit.studies.sampling import Row
 
 HEADS = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from calmkit.recipe.tree import Items, Keys, Node, parse
-from calmkit.studies.reading import Summary, baseline, done, ranked
+from calmkit.studies.report.reading import Summary, baseline, done, ranked
 
 OWN = ("name", "description", "seed", "stages.autoencoder.init_from")
 """Keys that say which run it was, and nothing of what was trained."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from calmkit.studies.measures import measure, quantity
-from calmkit.studies.reading import (
+from calmkit.studies.report.measures import measure, quantity
+from calmkit.studies.report.reading import (
     Cell,
     Summary,
     chunk_size,

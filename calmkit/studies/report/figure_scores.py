@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from calmkit.studies.figures import Drawn, colour_and_marker, make_figure, shown
-from calmkit.studies.measures import measure
-from calmkit.studies.reading import Summary, ceiling, done, ranked, references, scale, score
+from calmkit.studies.report.figures import Drawn, colour_and_marker, make_figure, shown
+from calmkit.studies.report.measures import measure
+from calmkit.studies.report.reading import Summary, ceiling, done, ranked, references, scale, score
 from calmkit.studies.statistics import Interval
 
 ROOM = 0.06  # of the axis, on both sides of what is shown

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from calmkit.metrics.brier import NUM_TOKENS
-from calmkit.studies.figure_labels import label_points
-from calmkit.studies.figures import (
+from calmkit.studies.report.figure_labels import label_points
+from calmkit.studies.report.figures import (
     FAINT,
     Drawn,
     colour_and_marker,
@@ -17,7 +17,7 @@ from calmkit.studies.figures import (
     make_figure,
     shown,
 )
-from calmkit.studies.reading import Cell, Summary, evaluated, mean, ranked
+from calmkit.studies.report.reading import Cell, Summary, evaluated, mean, ranked
 from calmkit.studies.sampling import Row, family, moving_value
 
 WIDE = 10  # times the smallest collision

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from calmkit.studies.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure
-from calmkit.studies.reading import Summary
+from calmkit.studies.report.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure
+from calmkit.studies.report.reading import Summary
 
 
 def blocks_figure(summary: Summary) -> Drawn | None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from calmkit.studies.figure_blocks import blocks_figure
-from calmkit.studies.figure_cost import flops_cost_figure, speed_figure
-from calmkit.studies.figure_curves import draw_curves, flops_figure, seconds_figure
-from calmkit.studies.figure_latents import kl_figure, projection_figure, robustness_figure, scales_figure
-from calmkit.studies.figure_scores import draw_scores, scores_figure
-from calmkit.studies.figures import Drawn, as_svg, legend_below, make_figure, shown, style
-from calmkit.studies.reading import Summary, ranked, scale
-from calmkit.studies.relation_figure import relation_figure
-from calmkit.studies.sampling_figure import collision_figure
+from calmkit.studies.report.figure_blocks import blocks_figure
+from calmkit.studies.report.figure_cost import flops_cost_figure, speed_figure
+from calmkit.studies.report.figure_curves import draw_curves, flops_figure, seconds_figure
+from calmkit.studies.report.figure_latents import (
+    kl_figure,
+    projection_figure,
+    robustness_figure,
+    scales_figure,
+)
+from calmkit.studies.report.figure_scores import draw_scores, scores_figure
+from calmkit.studies.report.figures import Drawn, as_svg, legend_below, make_figure, shown, style
+from calmkit.studies.report.reading import Summary, ranked, scale
+from calmkit.studies.report.relation_figure import relation_figure
+from calmkit.studies.report.sampling_figure import collision_figure
 
 Draw = Callable[[Summary], "Drawn | None"]
 FIGURES: Mapping[str, Draw] = {

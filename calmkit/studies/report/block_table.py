@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from calmkit.studies.reading import Summary
-from calmkit.studies.render import Grid
+from calmkit.studies.report.reading import Summary
+from calmkit.studies.report.render import Grid
 
 HEADS = ("model", "block", "context", "units", "seeds", "BrierLM", "text 95 %")
 

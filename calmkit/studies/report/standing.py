@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calmkit.studies.reading import (
+from calmkit.studies.report.reading import (
     REFERENCES,
     Cell,
     Summary,
@@ -13,7 +13,7 @@ from calmkit.studies.reading import (
     ranked,
     score,
 )
-from calmkit.studies.render import Grid
+from calmkit.studies.report.render import Grid
 from calmkit.studies.statistics import Interval
 
 RIVALS = ("untrained", *REFERENCES, "ceiling")

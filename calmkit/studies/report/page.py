@@ -13,21 +13,21 @@ from typing import Any
 import jinja2
 
 from calmkit.recipe.load import shipped_files
-from calmkit.studies.block_table import block_grid
-from calmkit.studies.document import provenance
-from calmkit.studies.figure_latents import visible
-from calmkit.studies.figures import as_svg
-from calmkit.studies.gallery import FIGURES, LATENT_FIGURES, Draw, draw, picture
-from calmkit.studies.latent_table import distinct_latents, latent_grid
-from calmkit.studies.measures import measure
-from calmkit.studies.reading import Cell, Summary, done, ranked, score
-from calmkit.studies.recipes import cell_recipes
 from calmkit.studies.relation import relation_text
-from calmkit.studies.render import plain
-from calmkit.studies.sampling_table import sampling_grid
-from calmkit.studies.standing import reconstruction_lines, standing_grid
-from calmkit.studies.table import costs_grid, main_grid, scores_grid
-from calmkit.studies.words import in_words
+from calmkit.studies.report.block_table import block_grid
+from calmkit.studies.report.document import provenance
+from calmkit.studies.report.figure_latents import visible
+from calmkit.studies.report.figures import as_svg
+from calmkit.studies.report.gallery import FIGURES, LATENT_FIGURES, Draw, draw, picture
+from calmkit.studies.report.latent_table import distinct_latents, latent_grid
+from calmkit.studies.report.measures import measure
+from calmkit.studies.report.reading import Cell, Summary, done, ranked, score
+from calmkit.studies.report.recipes import cell_recipes
+from calmkit.studies.report.render import plain
+from calmkit.studies.report.sampling_table import sampling_grid
+from calmkit.studies.report.standing import reconstruction_lines, standing_grid
+from calmkit.studies.report.table import costs_grid, main_grid, scores_grid
+from calmkit.studies.report.words import in_words
 from calmkit.training.checkpoints import write_text
 
 SHOWN_LINES = 3  # between chunks, per autoencoder
@@ -69,7 +69,10 @@ def table_html(summary: Summary) -> str:
 
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("calmkit.studies"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("calmkit.studies.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

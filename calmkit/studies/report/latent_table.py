@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from calmkit.studies.reading import Summary, done
-from calmkit.studies.render import Grid
+from calmkit.studies.report.reading import Summary, done
+from calmkit.studies.report.render import Grid
 
 HEADS = (
     "autoencoder of", "K", "D", "active", "KL nats", "width", "tokens back %", "chunks back %",

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from calmkit.studies.measures import quantity
-from calmkit.studies.reading import Summary
-from calmkit.studies.render import plain
+from calmkit.studies.report.measures import quantity
+from calmkit.studies.report.reading import Summary
+from calmkit.studies.report.render import plain
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#7f3c8d", "#56b4e9", "#555555")
 """Okabe and Ito's colours, told apart by colour-blind readers; lines also differ by marker. https://jfly.uni-koeln.de/color/"""

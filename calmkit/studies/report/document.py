@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from calmkit.studies.block_table import block_grid
-from calmkit.studies.latent_table import latent_grid
-from calmkit.studies.reading import Summary
 from calmkit.studies.relation import relation_text
-from calmkit.studies.render import (
+from calmkit.studies.report.block_table import block_grid
+from calmkit.studies.report.latent_table import latent_grid
+from calmkit.studies.report.reading import Summary
+from calmkit.studies.report.render import (
     Grid,
     as_latex,
     as_markdown,
@@ -18,10 +18,10 @@ from calmkit.studies.render import (
     markdown_escaped,
     wrapped,
 )
-from calmkit.studies.sampling_table import sampling_grid
-from calmkit.studies.standing import reconstruction_lines, standing_grid
-from calmkit.studies.table import costs_grid, main_grid, scores_grid
-from calmkit.studies.words import in_words
+from calmkit.studies.report.sampling_table import sampling_grid
+from calmkit.studies.report.standing import reconstruction_lines, standing_grid
+from calmkit.studies.report.table import costs_grid, main_grid, scores_grid
+from calmkit.studies.report.words import in_words
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from calmkit.studies.figure_labels import label_points
-from calmkit.studies.figures import (
+from calmkit.studies.report.figure_labels import label_points
+from calmkit.studies.report.figures import (
     FAINT,
     Drawn,
     colour_and_marker,
@@ -14,8 +14,8 @@ from calmkit.studies.figures import (
     make_figure,
     shown,
 )
-from calmkit.studies.measures import measure
-from calmkit.studies.reading import Cell, Pick, Summary, evaluated, fact, mean, ranked, scale, score
+from calmkit.studies.report.measures import measure
+from calmkit.studies.report.reading import Cell, Pick, Summary, evaluated, fact, mean, ranked, scale, score
 from calmkit.studies.statistics import Interval
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from calmkit.studies.reading import (
+from calmkit.studies.report.reading import (
     Pick,
     Summary,
     chunk_size,
@@ -17,7 +17,7 @@ from calmkit.studies.reading import (
     score,
     train_flops,
 )
-from calmkit.studies.table import BOUND, EXACT
+from calmkit.studies.report.table import BOUND, EXACT
 
 ENDS = ("seed_low", "seed_high", "text_low", "text_high")
 
