@@ -115,7 +115,7 @@ def results(
         "seeds": sorted({run.seed for run in runs}),
         "commit": _told(trial["git"] for trial in done),
         "versions": _versions(runs, done),
-        "hardware": hardware(),
+        "hardware": hardware(trial["threads"] for trial in done),
         "train_seconds": sum(t["facts"]["lm_seconds"] for t in done),
         "cells": cells,
     }
@@ -192,6 +192,7 @@ def _trial(run: TrialRun, match: Match | None, value: float | None) -> dict[str,
         why = failure(run.folder)
         return known | {"state": "failed" if why else "open", "why": why or "it has not been run"}
     folder = Run(run.folder)
+    lock = folder.lock
     facts, evaluation = folder.facts, folder.evaluation
     why = _off_budget(facts, match, value)
     return known | {
@@ -203,7 +204,8 @@ def _trial(run: TrialRun, match: Match | None, value: float | None) -> dict[str,
         "curve": curve(folder, facts, evaluation),
         "resolved": (run.folder / "resolved.yaml").read_text(encoding="utf-8"),
         "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
-        "git": str(folder.lock.get("git", "none")),
+        "git": str(lock.get("git", "none")),
+        "threads": lock.get("threads"),
         "latents": latents_of(folder, facts),
         **run.asked,
     }
@@ -261,13 +263,15 @@ def latents_of(run: Run, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def hardware() -> str:
-    """The device in words."""
+def hardware(threads: Iterable[int | None]) -> str:
+    """The device in words, with the CPU threads that the trials had."""
     if torch.accelerator.is_available():
         device = torch.accelerator.current_accelerator()
         module = torch.get_device_module(device)
         return f"{torch.accelerator.device_count()} x {module.get_device_name()}"
-    return f"{_processor()}, {torch.get_num_threads()} threads"
+    known = sorted({count for count in threads if count})
+    told = " or ".join(map(str, known)) or "an unknown number of"
+    return f"{_processor()}, {told} thread{'' if known == [1] else 's'} a run"
 
 
 def _processor() -> str:
