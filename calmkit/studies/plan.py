@@ -21,6 +21,8 @@ from calmkit.studies.schema import Study
 from calmkit.studies.store import Keys, is_encoded, is_trained
 from calmkit.studies.timing import StepClock
 
+CLOCK = "clock.json"
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -134,7 +136,7 @@ def plan_study(study: Study, manager: Manager, places: Places, clock: StepClock 
         RecipeError: For a cell that can't be trained (CK140 to CK146) or matched (CK147).
         DataError: The data of a cell can't be found.
     """
-    clock = clock or StepClock(manager)
+    clock = clock or StepClock(manager).load(places.study / CLOCK)
     recipes = {(cell.label, recipe.seed): recipe for cell in study.cells for recipe in cell.recipes}
     for (label, _), recipe in _one_seed(recipes):
         _validate(label, recipe, manager)

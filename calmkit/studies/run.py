@@ -25,7 +25,7 @@ from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study, w
 from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
 from calmkit.studies.schema import load_study
-from calmkit.studies.snapshot import planned_in, write_snapshot
+from calmkit.studies.snapshot import planned_in, require_study, write_snapshot
 from calmkit.studies.store import awaited, claimed, is_encoded, is_trained, set_aside
 from calmkit.training.checkpoints import write_text
 from calmkit.training.errors import RunFailed
@@ -73,8 +73,8 @@ def run_study(
     manager = manager or make_manager()
     study = load_study(name_or_path, manager, overrides)
     where = places(study, out)
+    planned = plan_study(study, manager, where)
     with claimed(where.study, f"The study '{study.name}'"):
-        planned = plan_study(study, manager, where)
         write_snapshot(planned)
         return _run(planned, manager, say, launcher)
 
@@ -88,6 +88,7 @@ def resume_study(
         RunFailed: The folder holds no study; and what `run_study` raises.
     """
     manager = manager or make_manager()
+    require_study(folder)
     with claimed(folder, f"The study of {folder}"):
         planned = planned_in(folder, manager)
         return _run(planned, manager, say, launcher)

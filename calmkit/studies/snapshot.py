@@ -2,6 +2,7 @@
 
 study.yaml   the file as it was read
 begun.json   where it stood, what the command line said, where the runs lie, and the key of every trial
+clock.json   what the steps of a study matched by wall_clock took when it was begun
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from calmkit.registry import Manager
-from calmkit.studies.plan import Places, StudyPlan, plan_study
+from calmkit.studies.plan import CLOCK, Places, StudyPlan, plan_study
 from calmkit.studies.schema import read_study
 from calmkit.training.checkpoints import write_json, write_text
 from calmkit.training.errors import RunFailed
@@ -29,6 +30,21 @@ def write_snapshot(planned: StudyPlan) -> None:
         "trials": {trial.label: trial.key for trial in planned.trials},
     }
     write_json(where.study / BEGUN, begun)
+    if study.match.by == "wall_clock":
+        planned.clock.save(where.study / CLOCK)
+
+
+def require_study(folder: Path) -> None:
+    """Refuse a folder in which no study was begun.
+
+    Raises:
+        RunFailed: Naming what is missing, and the cure.
+    """
+    if not (folder / STUDY).is_file() or not (folder / BEGUN).is_file():
+        raise RunFailed(
+            f"{folder} is no folder of a study: it has no {STUDY}. `calmkit study run NAME` begins one, in "
+            "runs/studies/NAME unless --out says otherwise."
+        )
 
 
 def planned_in(folder: Path, manager: Manager) -> StudyPlan:
@@ -38,11 +54,7 @@ def planned_in(folder: Path, manager: Manager) -> StudyPlan:
         RunFailed: The folder holds no study, or the recipes that it was made of have changed since.
         RecipeError: The study can't be read any more, such as when its base recipe has gone.
     """
-    if not (folder / STUDY).is_file() or not (folder / BEGUN).is_file():
-        raise RunFailed(
-            f"{folder} is no folder of a study: it has no {STUDY}. `calmkit study run NAME` begins one, in "
-            "runs/studies/NAME unless --out says otherwise."
-        )
+    require_study(folder)
     begun = read_json(folder / BEGUN)
     text = (folder / STUDY).read_text(encoding="utf-8")
     study = read_study(text, Path(begun["path"]), manager, begun["overrides"])

@@ -6,17 +6,21 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
+from calmkit.data.digest import digest
 from calmkit.interfaces import NotTrainable
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.dump import to_yaml
 from calmkit.recipe.parts import build_tokenizer
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
+from calmkit.training.checkpoints import write_json
 from calmkit.training.evaluate import make_trainer
 from calmkit.training.progress import quiet_libraries
+from calmkit.training.run import read_json
 
 WARM_UP, TIMED = 1, 3  # steps
 
@@ -35,9 +39,19 @@ class StepClock:
     threads: int = 1
     _known: dict[str, tuple[float, float]] = field(default_factory=dict)
 
+    def load(self, file: Path) -> StepClock:
+        """Take over what was timed before: a study that goes on must not find another budget."""
+        if file.is_file():
+            self._known |= {key: (step, first) for key, (step, first) in read_json(file).items()}
+        return self
+
+    def save(self, file: Path) -> None:
+        """Keep what was timed."""
+        write_json(file, self._known)
+
     def seconds(self, recipe: Recipe) -> tuple[float, float]:
         """Of one step of stage 2, and of the whole of stage 1."""
-        key = to_yaml(_without_what_costs_nothing(recipe))
+        key = digest(to_yaml(_without_what_costs_nothing(recipe)))
         if key not in self._known:
             threads = torch.get_num_threads()
             torch.set_num_threads(self.threads)

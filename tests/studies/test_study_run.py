@@ -24,6 +24,7 @@ from calmkit.studies.run import report_study, resume_study, run_study
 from calmkit.studies.snapshot import planned_in
 from calmkit.studies.status import status_rows
 from calmkit.studies.store import claimed
+from calmkit.studies.timing import StepClock
 from calmkit.training.errors import RunFailed
 from calmkit.training.run import Run
 
@@ -410,13 +411,39 @@ def test_the_verbs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "is no folder of a study" in nothing.output
 
 
+def test_a_study_by_the_clock_goes_on_with_the_times_it_began_with(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is three times as slow at the second call, and the steps stay those of the first."""
+    clocked = SMALL.replace("{by: steps}", "{by: wall_clock, value: 1.0}")
+    (folder / "clock.yaml").write_text(clocked)
+    pace = [0.1]
+    monkeypatch.setattr(StepClock, "_timed", lambda self, recipe: (pace[0], 0.0))
+    first, second = InlineLauncher(), InlineLauncher()
+    path = str(folder / "clock.yaml")
+    out = run_study(path, out=tmp_path / "out", say=silent, launcher=first)
+    pace[0] = 0.3
+    run_study(path, out=out, say=silent, launcher=second)
+    report_study(out, say=silent)
+    assert len(first.started) == 3
+    assert second.started == []
+    found = json.loads((out / "results.json").read_text())
+    assert [trial["facts"]["lm_steps"] for trial in trials(found)] == [10, 10]
+
+
+def test_what_was_never_begun_is_refused_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="is no folder of a study"):
+        resume_study(tmp_path / "nowhere", say=silent)
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_nothing_is_begun_for_a_wrong_cell(folder: Path, tmp_path: Path) -> None:
     (folder / "wrong.yaml").write_text(
         "calmkit_study: 1\nname: w\nbase: small.yaml\ngrid: {data.sequence_length: [32, 33]}\n"
     )
     with pytest.raises(RecipeError, match=r"CK140.*cell 'sequence_length=33'"):
         run_study(str(folder / "wrong.yaml"), out=tmp_path / "out", say=silent, launcher=InlineLauncher())
-    assert not (tmp_path / "out" / "cells").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_cells_of_one_recipe_are_refused(folder: Path, tmp_path: Path) -> None:
