@@ -32,9 +32,10 @@ def show_plan(planned: StudyPlan) -> None:
     from calmkit.training.cores import usable_cores
 
     study, where = planned.study, planned.places
+    seeds = f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''} each"
     click.echo(
-        f"study {study.name}: {len(study.cells)} cells x {len(study.seeds)} seeds = {len(planned.trials)} "
-        f"trials, equal {study.match.by}: {planned.value:.6g} {UNITS[study.match.by]}\n"
+        f"study {study.name}: {len(study.cells)} cells, {seeds}, {len(planned.trials)} trials, "
+        f"equal {study.match.by}: {planned.value:.6g} {UNITS[study.match.by]}\n"
     )
     rows = []
     for cell in study.cells:
@@ -59,7 +60,7 @@ def show_plan(planned: StudyPlan) -> None:
     show_table(COLUMNS, rows)
     done = sum(is_encoded(where.autoencoder(key)) for key in planned.autoencoders)
     click.echo(
-        f"\nshared: {len(planned.autoencoders)} autoencoders, {done} of them done; each cell pays for its own"
+        f"\nshared autoencoders: {len(planned.autoencoders)}, {done} of them done; each cell pays for its own"
     )
     opened, left = len(planned.open_trials()), planned.train_flops(only_open=True)
     click.echo(f"open: {opened} trials, {left:.4g} FLOPs of training")

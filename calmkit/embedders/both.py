@@ -37,7 +37,7 @@ class BothEmbedder(Embedder, StatesStepFlops, StatesTrainingFlops):
         Shao et al., 2025, Table 5.
     """
 
-    reads = "latents"
+    reads = "both"
 
     def __init__(
         self,

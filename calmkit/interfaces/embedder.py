@@ -20,10 +20,11 @@ class Embedder(nn.Module, ABC):
     The constructor is `(hidden_dim, event, chunk_size, vocab_size, *, ...)`.
 
     Attributes:
-        reads: `"data"` (the ids) or `"latents"`; a recipe whose event has no latents refuses the latter.
+        reads: `"data"` (the ids), `"latents"` or `"both"`; a recipe whose event has no latents refuses the
+            last two.
     """
 
-    reads: ClassVar[Literal["data", "latents"]]
+    reads: ClassVar[Literal["data", "latents", "both"]]
 
     @abstractmethod
     def forward(

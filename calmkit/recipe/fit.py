@@ -40,7 +40,7 @@ def head_fits(recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Ite
 def embedder_fits(recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Iterator[Problem]:
     """CK142: an embedder that reads latents has some to read."""
     cls: type[Embedder] = manager.find("embedders", recipe.embedder.name).cls
-    if cls.reads == "latents" and autoencoder.event.kind == "tokens":
+    if cls.reads != "data" and autoencoder.event.kind == "tokens":
         yield Problem(
             "CK142",
             f"embedder '{recipe.embedder.name}' reads latents, "

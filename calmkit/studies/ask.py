@@ -21,7 +21,8 @@ from calmkit.metrics.sampling import measure_sampling
 from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
-from calmkit.studies.failures import work_folder
+from calmkit.studies.failures import in_words, work_folder
+from calmkit.studies.jobs import job_of, launch
 from calmkit.studies.plan import StudyPlan, Trial
 from calmkit.studies.sampling import Row, honoured
 from calmkit.studies.sampling_rows import sampler_row
@@ -32,30 +33,38 @@ from calmkit.training.evaluate import datamodule, make_trainer, measure
 from calmkit.training.progress import Say, quiet_libraries
 from calmkit.training.run import Run, load_run, read_json
 
+MEASURE_LOG = "measure.txt"
 BLOCK_SCORES = ("brier_lm", "brier_lm_low", "brier_lm_high", "block_tokens", "context_tokens", "units")
 
 
-def ask_trials(planned: StudyPlan, launcher: Launcher | None, say: Say) -> dict[str, Mapping[str, Any]]:
+def ask_trials(
+    planned: StudyPlan, launcher: Launcher | None, say: Say
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
     """What is known of every trained trial; what is not, is measured if there is a launcher.
 
     Returns:
-        Key of a trial -> `sampling` {rows, left_out} and `blocks`, as far as the study asks for them.
+        Key of a trial -> `sampling` {rows, left_out} and `blocks`, as far as the study asks for them; and
+        label of a trial -> why it could not be measured.
     """
     study, where = planned.study, planned.places
     if not _wishes(study):
-        return {}
+        return {}, {}
     trained = [trial for trial in planned.trials if is_trained(where.trial(trial.key))]
     missing = [trial for trial in trained if not _file(planned, trial).is_file()]
     if missing and launcher is not None:
         say(f"measuring {len(missing)} trials as the study asks")
-        jobs = [_job(planned, trial) for trial in missing]
-
-        def ended(job: Job, code: int) -> None:
-            say(f"{job.name}: {'done' if code == 0 else f'failed, exit code {code}; {job.log}'}")
-
-        launcher.run(jobs, ended)
+        launch(
+            launcher,
+            [_job(planned, trial) for trial in missing],
+            lambda job, code: say(f"{job.name}: {'done' if code == 0 else in_words(code, job.log)}"),
+        )
     files = {trial.key: _file(planned, trial) for trial in trained}
-    return {key: read_json(file) for key, file in files.items() if file.is_file()}
+    failed = {
+        trial.label: f"see {work_folder(where.trial(trial.key)) / MEASURE_LOG}"
+        for trial in trained
+        if not files[trial.key].is_file()
+    }
+    return {key: read_json(file) for key, file in files.items() if file.is_file()}, failed
 
 
 def measure_trial(planned: StudyPlan, key: str, manager: Manager, say: Say) -> Path:
@@ -117,8 +126,8 @@ def _block(recipe: Recipe, text_model: TextModel, prepared: PreparedData, tokens
 def _job(planned: StudyPlan, trial: Trial) -> Job:
     folder = str(planned.places.study)
     command = (sys.executable, "-m", "calmkit.cli.main", "study", "measure", folder, trial.key)
-    log = work_folder(planned.places.trial(trial.key)) / "measure.txt"
-    return Job(f"measure {trial.label}", command, log)
+    log = work_folder(planned.places.trial(trial.key)) / MEASURE_LOG
+    return job_of(f"measure {trial.label}", command, log, trial.recipe)
 
 
 def _wishes(study: Study) -> dict[str, Any]:

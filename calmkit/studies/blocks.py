@@ -53,7 +53,7 @@ def read_blocks(root: Keys, recipes: Sequence[Recipe]) -> Blocks | None:
 
 
 def block_curve(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Score against block length, for each cell: what `measure_blocks` of each trial found, over seeds.
+    """Score against block length, for each cell: what was found of each trial, over seeds.
 
     Returns:
         Rows of `cell`, `block_tokens`, `context_tokens`, `units`, `brier_lm` (mean over seeds), `low`, `high`
@@ -62,7 +62,7 @@ def block_curve(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for cell in cells:
         by_length: dict[float, list[dict[str, Any]]] = {}
-        for trial in cell["trials"]:
+        for trial in (trial for trial in cell["trials"] if trial["state"] == "done"):
             for one in trial.get("blocks", []):
                 by_length.setdefault(one["block_tokens"], []).append(one)
         for length, found in sorted(by_length.items()):

@@ -74,6 +74,7 @@ def read_cells(
         overrides = (*(s.override for s in fixed), *given, *(s.override for s in own))
         label = " ".join(value.label for value in point)
         marks = {s.key: s.mark for s in [*fixed, *own]}
+        marks |= {"seed": root.key_marks["seeds"]} if "seeds" in root.nodes else {}
         recipes = tuple(_recipe(base, overrides, seed, label, marks, root, manager) for seed in seeds)
         cells.append(Cell(label, picked_by, overrides, recipes))
     for number, condition in enumerate(conditions):

@@ -72,7 +72,13 @@ def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) ->
         return found
     _refuse_unknown(against, [cell["label"] for cell in found["cells"]])
     runs = [
-        TrialRun(cell["label"], trial["seed"], Path(trial["run"]), {k: trial[k] for k in ASKED if k in trial})
+        TrialRun(
+            cell["label"],
+            trial["seed"],
+            Path(trial["run"]),
+            {k: trial[k] for k in ASKED if k in trial},
+            trial.get("steps"),
+        )
         for cell in found["cells"]
         for trial in cell["trials"]
     ]
@@ -114,7 +120,17 @@ def _of_runs(folders: Sequence[Path], primary: str, baseline: str | Path | None)
     }
     runs = [TrialRun(model.label, one.seed, one.folder, {}) for model in models for one in model.runs]
     settings = {model.label: model.settings for model in models}
-    return results(head, runs, settings, _baseline(models, baseline), primary, None, None)
+    found = results(head, runs, settings, _baseline(models, baseline), primary, None, None)
+    return found if len({one.text for one in read}) == 1 else _without_pairs(found)
+
+
+def _without_pairs(found: Summary) -> Summary:
+    """Of runs on different text: their documents are no pairs, so nothing is taken off from or ranked."""
+    for cell in found["cells"]:
+        cell["difference"] = cell["rank"] = None
+        for one in cell["summary"].values():
+            one["text_low"] = one["text_high"] = None
+    return found
 
 
 def _baseline(models: Sequence[Model], wished: str | Path | None) -> str:

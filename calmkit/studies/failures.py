@@ -30,7 +30,7 @@ def note_failure(folder: Path, code: int, because: Path | None = None) -> str:
     if because is not None:
         why = f"its autoencoder failed: {failure(because) or 'it was not trained'}"
     else:
-        why = _in_words(code, work_folder(folder) / "log.txt")
+        why = in_words(code, work_folder(folder) / "log.txt")
     write_json(work_folder(folder) / "failed.json", {"code": code, "why": why})
     return why
 
@@ -48,7 +48,8 @@ def forget(folder: Path) -> None:
     (work_folder(folder) / "failed.json").unlink(missing_ok=True)
 
 
-def _in_words(code: int, log: Path) -> str:
+def in_words(code: int, log: Path) -> str:
+    """Why a process ended as it did: the signal, or the last error of its log."""
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         cure = "; was there too little memory? Fewer workers would take less" if name == "SIGKILL" else ""

@@ -11,7 +11,8 @@ inference_flops the same, so that a token costs as much to write
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from calmkit.recipe.errors import Mark, RecipeError, refuse, suggest
@@ -80,7 +81,7 @@ def read_match(root: Keys) -> Match:
             help = suggest(key, ("by", "value", "key"), "keys")
             raise refuse("CK130", f"unknown key '{key}' of match", node.key_marks[key], f"match.{key}", help)
     texts = {key: child.text for key, child in node.nodes.items() if isinstance(child, Scalar)}
-    by = texts.get("by", "")
+    by = texts.get("by", "") if "by" in node.nodes else Match().by
     if by not in UNITS:
         raise refuse("CK133", "match says by what", mark, "match.by", suggest(by, UNITS, "by"))
     value = None
@@ -121,16 +122,24 @@ def matched(
     costs: dict[str, Recipe] = {}
     meter = _METERS[match.by](match, manager, seconds)
     first = next(recipe for (cell, _), recipe in recipes.items() if cell == baseline)
-    value = meter.of(first) if match.value is None else match.value
+    with _refused(baseline, match):
+        value = meter.of(first) if match.value is None else match.value
     for (cell, seed), recipe in recipes.items():
         if cell not in costs:  # seeds of a cell cost the same
-            try:
+            with _refused(cell, match):
                 costs[cell] = meter.meet(recipe, value)
-            except CantBeMatched as error:
-                message = f"the cell '{cell}' can't be matched by {match.by}: {error}"
-                raise refuse("CK147", message, match.mark, "match", error.help) from None
         found[cell, seed] = dataclasses.replace(costs[cell], seed=recipe.seed)
     return found, value
+
+
+@contextmanager
+def _refused(cell: str, match: Match) -> Iterator[None]:
+    """Tells why a cell can't be matched, with its place in the study."""
+    try:
+        yield
+    except CantBeMatched as error:
+        message = f"the cell '{cell}' can't be matched by {match.by}: {error}"
+        raise refuse("CK147", message, match.mark, "match", error.help) from None
 
 
 class CantBeMatched(Exception):

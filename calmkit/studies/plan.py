@@ -43,6 +43,12 @@ class Trial:
     cost: Plan
 
     @property
+    def steps(self) -> int:
+        """Of stage 2."""
+        assert self.recipe.stages.lm is not None
+        return self.recipe.stages.lm.max_steps
+
+    @property
     def label(self) -> str:
         """What messages call it."""
         return f"{self.cell}, seed {self.recipe.seed}"

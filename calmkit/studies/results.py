@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from calmkit.recipe.load import shipped_files
 from calmkit.studies.blocks import block_curve
 from calmkit.studies.failures import failure
 from calmkit.studies.match import UNITS, Match
@@ -24,8 +22,6 @@ from calmkit.training.evaluate import documents_file
 from calmkit.training.run import Run, git_state
 
 VERSION = 2
-OFF_BUDGET = 0.02  # of the common value, or half a step: further off is marked
-OFF_CLOCK = 0.25  # the same of wall_clock, since a machine is not always as quick
 MEASURES = (
     "brier_lm",
     "nll_per_token",
@@ -45,12 +41,14 @@ class TrialRun:
         seed: Of its recipe.
         folder: Its run folder, which need not hold a finished run.
         asked: What the study asked of it, as `ask` found it.
+        steps: Those of its budget; None where it had none.
     """
 
     cell: str
     seed: int
     folder: Path
     asked: Mapping[str, Any]
+    steps: int | None = None
 
 
 def study_results(planned: StudyPlan, asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -61,10 +59,14 @@ def study_results(planned: StudyPlan, asked: Mapping[str, Mapping[str, Any]]) ->
         asked: Key of a trial -> what `ask_trials` found.
     """
     study, where = planned.study, planned.places
-    runs = [TrialRun(t.cell, t.recipe.seed, where.trial(t.key), asked.get(t.key, {})) for t in planned.trials]
+    runs = [
+        TrialRun(t.cell, t.recipe.seed, where.trial(t.key), asked.get(t.key, {}), t.steps)
+        for t in planned.trials
+    ]
+    shipped = study.path in shipped_files("studies").values()
     head = {
         "study": study.name,
-        "path": study.path.name if study.path.suffix else study.name,
+        "path": study.path.name if shipped else str(study.path),
         "description": study.description,
         "base": study.base,
         "overrides": list(study.overrides),
@@ -94,7 +96,7 @@ def results(
     by_cell: dict[str, list[dict[str, Any]]] = {}
     tables: dict[str, dict[int, Table]] = {}
     for run in runs:
-        trial = _trial(run, match, value)
+        trial = _trial(run)
         by_cell.setdefault(run.cell, []).append(trial)
         if trial["state"] == "done":
             table = read_table(documents_file(run.folder / "evaluation.json"))
@@ -115,7 +117,7 @@ def results(
         "seeds": sorted({run.seed for run in runs}),
         "commit": _told(trial["git"] for trial in done),
         "versions": _versions(runs, done),
-        "hardware": hardware(trial["threads"] for trial in done),
+        "hardware": _machines(done),
         "train_seconds": sum(t["facts"]["lm_seconds"] for t in done),
         "cells": cells,
     }
@@ -123,7 +125,7 @@ def results(
         series = [
             {
                 "label": cell["label"],
-                "curve": [point for t in cell["trials"] if t in done for point in t["curve"]],
+                "curve": [point for t in cell["trials"] if t["state"] == "done" for point in t["curve"]],
             }
             for cell in cells
         ]
@@ -168,9 +170,9 @@ def _compare(
             apart = between(ours, labels[j])
             settled[i][j] = 0 if apart is None else sign * apart.settled
             settled[j][i] = -settled[i][j]
-    several = all(len(scores[label]) > 1 for label in labels)
     for cell, (best, worst) in zip(known, ranks(settled), strict=True):
-        cell["rank"] = [best, worst] if several and len(labels) > 1 else None
+        several = len(scores[cell["label"]]) > 1 and len(labels) > 1
+        cell["rank"] = [best, worst] if several else None
     for cell in cells:
         cell.setdefault("summary", {})
         cell.setdefault("difference", None)
@@ -186,15 +188,17 @@ def _scores(cell: Mapping[str, Any], name: str) -> dict[int, float]:
     }
 
 
-def _trial(run: TrialRun, match: Match | None, value: float | None) -> dict[str, Any]:
+def _trial(run: TrialRun) -> dict[str, Any]:
     known: dict[str, Any] = {"seed": run.seed, "key": run.folder.name, "run": str(run.folder), "why": ""}
+    known["steps"] = run.steps
     if not is_trained(run.folder):
         why = failure(run.folder)
         return known | {"state": "failed" if why else "open", "why": why or "it has not been run"}
     folder = Run(run.folder)
     lock = folder.lock
     facts, evaluation = folder.facts, folder.evaluation
-    why = _off_budget(facts, match, value)
+    missed = run.steps is not None and facts["lm_steps"] != run.steps
+    why = f"it took {facts['lm_steps']} of {run.steps} steps" if missed else ""
     return known | {
         "state": "short" if why else "done",
         "why": why,
@@ -206,30 +210,10 @@ def _trial(run: TrialRun, match: Match | None, value: float | None) -> dict[str,
         "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
         "git": str(lock.get("git", "none")),
         "threads": lock.get("threads"),
+        "hardware": lock.get("hardware"),
         "latents": latents_of(folder, facts),
         **run.asked,
     }
-
-
-def _off_budget(facts: Mapping[str, Any], match: Match | None, value: float | None) -> str:
-    """How a run missed the budget that its study gave it; empty where it kept it."""
-    if match is None or value is None or match.by not in ("train_flops", "tokens", "wall_clock"):
-        return ""
-    per_step = {
-        "train_flops": facts["lm_train_flops"] / facts["lm_steps"],
-        "tokens": facts["lm_train_tokens"] / facts["lm_steps"],
-        "wall_clock": facts["lm_seconds"] / facts["lm_steps"],
-    }[match.by]
-    before = {
-        "train_flops": facts.get("autoencoder_train_flops", 0),
-        "tokens": 0,
-        "wall_clock": facts.get("autoencoder_seconds", 0),
-    }[match.by]
-    paid = per_step * facts["lm_steps"] + before
-    allowed = OFF_CLOCK if match.by == "wall_clock" else OFF_BUDGET
-    if abs(paid - value) <= max(allowed * value, 0.51 * per_step):
-        return ""
-    return f"it paid {paid:.4g} of {value:.4g} {UNITS[match.by]}"
 
 
 def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, int | float]]:
@@ -263,23 +247,12 @@ def latents_of(run: Run, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def hardware(threads: Iterable[int | None]) -> str:
-    """The device in words, with the CPU threads that the trials had."""
-    if torch.accelerator.is_available():
-        device = torch.accelerator.current_accelerator()
-        module = torch.get_device_module(device)
-        return f"{torch.accelerator.device_count()} x {module.get_device_name()}"
-    known = sorted({count for count in threads if count})
-    told = " or ".join(map(str, known)) or "an unknown number of"
-    return f"{_processor()}, {told} thread{'' if known == [1] else 's'} a run"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return f"{platform.machine()} CPU"
+def _machines(done: Sequence[Mapping[str, Any]]) -> str:
+    """The devices that the runs were made on, as their locks name them, and the CPU threads they had."""
+    names = sorted({trial["hardware"] for trial in done if trial["hardware"]}) or ["an unknown machine"]
+    threads = sorted({trial["threads"] for trial in done if trial["threads"]})
+    told = " or ".join(map(str, threads)) or "an unknown number of"
+    return f"{', '.join(names)}, {told} thread{'' if threads == [1] else 's'} a run"
 
 
 def _told(commits: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.studies.ask import ask_trials
 from calmkit.studies.failures import forget, note_failure, work_folder
+from calmkit.studies.jobs import job_of, launch
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study, with_autoencoder
 from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
@@ -82,7 +83,9 @@ def run_study(
 def resume_study(
     folder: Path, *, say: Say = print, manager: Manager | None = None, launcher: Launcher | None = None
 ) -> Path:
-    """Go on with a study as it was begun, from its folder alone: later changes of its file don't count.
+    """Go on with a study as it was begun, from its folder: later changes of its file don't count.
+
+    Paths that its overrides name are looked for from the current folder, as when it was begun.
 
     Raises:
         RunFailed: The folder holds no study; and what `run_study` raises.
@@ -141,7 +144,7 @@ def _finish(planned: StudyPlan, launcher: Launcher | None, say: Say, complete: b
     Raises:
         RunFailed: With `complete`, where a trial is not done; always where none is.
     """
-    asked = ask_trials(planned, launcher, say)
+    asked, unmeasured = ask_trials(planned, launcher, say)
     results = study_results(planned, asked)
     write_results(results, planned.places.study, say)
     failed = [
@@ -150,6 +153,8 @@ def _finish(planned: StudyPlan, launcher: Launcher | None, say: Say, complete: b
         for trial in cell["trials"]
         if trial["state"] in ("failed", "open")
     ]
+    if unmeasured and complete:
+        failed += [f"measuring {label} ({why})" for label, why in unmeasured.items()]
     if failed and (complete or len(failed) == len(planned.trials)):
         raise RunFailed(
             f"{len(failed)} of {len(planned.trials)} trials failed: {'; '.join(failed)}. The others are "
@@ -180,7 +185,7 @@ def _train(works: Sequence[Work], launcher: Launcher, where: Places, say: Say) -
             minutes = (time.perf_counter() - began) / 60
             say(f"[{number}/{len(jobs)}, {minutes:.1f} min] {work.name}: {why or 'done'}")
 
-        launcher.run(jobs, ended)
+        launch(launcher, jobs, ended)
 
 
 def _job(work: Work, say: Say) -> Job:
@@ -192,10 +197,7 @@ def _job(work: Work, say: Say) -> Job:
     recipe = work_folder(work.folder) / "recipe.yaml"
     write_text(recipe, to_yaml(replace(work.recipe, description=f"{work.recipe.description} [{work.name}]")))
     command = (sys.executable, "-m", "calmkit.cli.main", "train", str(recipe), "--out", str(work.folder))
-    trainer = work.recipe.trainer
-    devices = int(trainer.devices) if trainer.devices.isdecimal() else 1
-    log = recipe.with_name("log.txt")
-    return Job(work.name, command, log, devices, accelerator=False if trainer.accelerator == "cpu" else None)
+    return job_of(work.name, command, recipe.with_name("log.txt"), work.recipe)
 
 
 def _final_recipe(trial: Trial, where: Places) -> Recipe:

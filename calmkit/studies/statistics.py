@@ -5,8 +5,8 @@ text interval   how other held-out text would have scored the same models: a boo
                 the scores of all seeds averaged inside each replicate
 
 Differences are taken in pairs: two cells with the same seed, scored on the same documents. A cell ranks above
-another only where both intervals of their difference leave zero out; nothing is adjusted for the number of
-comparisons.
+another only where both intervals of their difference leave zero out (the seed interval alone, where a measure
+is not kept by document); nothing is adjusted for the number of comparisons.
 
 Source: Student's t; block bootstrap by documents: Davison and Hinkley, Bootstrap Methods and their
 Application, 1997, sections 2.2 and 3.8. https://doi.org/10.1017/CBO9780511802843

@@ -16,7 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from calmkit.training.run import RESOLVED, Run
 KEY_LENGTH = 12  # hexadecimal digits: two of a million cells meet with a chance of 0.2 %
 WITHOUT_EFFECT = ("name", "description", "loggers")
 FORMAT = 1  # raised when the same recipe trains to another result
-RUNNING = "running.json"
+RUNNING, LOCK = "running.json", ".lock"
 POLL_SECONDS = 2.0
 
 
@@ -62,6 +62,9 @@ class Keys:
     def _key(self, recipe: Recipe, made_of: dict[str, Any]) -> str:
         content = {name: value for name, value in made_of.items() if name not in WITHOUT_EFFECT}
         content["data"] = [recipe.data.sequence_length, self._identity(recipe)]
+        content["tokenizer"] = {name: told_by_content(value) for name, value in content["tokenizer"].items()}
+        for stage in filter(None, content["stages"].values()):
+            stage["init_from"] = told_by_content(stage["init_from"])
         return digest(str(FORMAT), json.dumps(content, sort_keys=True))[:KEY_LENGTH]
 
     def _identity(self, recipe: Recipe) -> str:
@@ -70,6 +73,16 @@ class Keys:
         if name not in self._identities:
             self._identities[name] = build_corpus(recipe, self.manager).identity()
         return self._identities[name]
+
+
+def told_by_content(value: Any) -> Any:
+    """A hash in the place of a text that names a file, a run folder (by its weights) or another folder."""
+    path = Path(value) if isinstance(value, str) and value else None
+    if path is None or not path.exists():
+        return value
+    weights = Run(path).weights
+    files = [path] if path.is_file() else [weights] if weights.is_file() else sorted(path.rglob("*"))
+    return digest(*(file.read_bytes() for file in files if file.is_file()))
 
 
 def is_trained(folder: Path) -> bool:
@@ -97,53 +110,86 @@ def set_aside(folder: Path) -> Path | None:
 def claimed(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder against other processes on all machines that see it.
 
+    Whoever claims looks and writes under one lock of the operating system, so two never both find it free.
+
     Raises:
-        RunFailed: Another process that still lives holds it.
+        Held: Another process that still lives holds it.
+        RunFailed: The folder can't be written.
     """
-    path = folder / RUNNING
+    path, mine = folder / RUNNING, _myself()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if holder := holder_of(folder):
-            raise RunFailed(
-                f"{what} is already being run by process {holder['pid']} on {holder['host']} ({folder}). "
-                f"Wait for it, or stop it; if it is gone for good, delete {path}."
-            )
-        path.unlink(missing_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            json.dump(_myself(), file)
-    except FileExistsError:
-        raise RunFailed(f"{what} was begun by another process this moment ({folder}).") from None
+        with _alone(folder):
+            holder = holder_of(folder)
+            if holder is None:
+                path.write_text(json.dumps(mine), encoding="utf-8")
     except OSError as error:
         message = f"{folder} can't be written ({error.strerror}); choose another with --out."
         raise RunFailed(message) from error
+    if holder is not None:
+        raise Held(folder, what, holder)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError), _alone(folder):
+            if _read(path) == mine:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Between processes, one at a time; the kernel lets go of it for a process that dies."""
+    import fcntl  # where there is none, there are no launchers either
+
+    with (folder / LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Held(RunFailed):
+    """Another process holds what this one wants."""
+
+    def __init__(self, folder: Path, what: str, holder: dict[str, Any]) -> None:
+        who = f"process {holder['pid']} on {holder['host']}"
+        super().__init__(
+            f"{what} is already being run by {who} ({folder}). Wait for it, or stop it; if it is gone for "
+            f"good, delete {folder / RUNNING}."
+        )
 
 
 @contextmanager
 def awaited(folder: Path, what: str, say: Say) -> Iterator[None]:
     """`claimed`, after whoever holds the folder now."""
     told = False
-    while holder := holder_of(folder):
-        if not told:
-            say(f"{what} is being made by process {holder['pid']} on {holder['host']}; waiting for it")
-            told = True
-        time.sleep(POLL_SECONDS)
-    with claimed(folder, what):
+    while True:
+        claim = claimed(folder, what)
+        try:
+            claim.__enter__()
+            break
+        except Held as held:
+            if not told:
+                say(f"waiting: {held}")
+                told = True
+            time.sleep(POLL_SECONDS)
+    try:
         yield
+    finally:
+        claim.__exit__(None, None, None)
 
 
 def holder_of(folder: Path) -> dict[str, Any] | None:
     """Who holds a folder: pid, host; None where nobody does, or one who died on this machine."""
-    try:
-        holder: dict[str, Any] = json.loads((folder / RUNNING).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if holder.get("host") != _myself()["host"]:
+    holder = _read(folder / RUNNING)
+    if holder is None or holder.get("host") != _myself()["host"]:
         return holder  # of another machine nobody here can tell
     return holder if _lives(holder) else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _lives(holder: dict[str, Any]) -> bool:

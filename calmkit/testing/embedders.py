@@ -31,7 +31,8 @@ def check_embedder(part: str | type[Embedder], **settings: Any) -> None:
     with laws.undisturbed():
         embedder = laws.subject("embedders", part, settings)
         reads = getattr(embedder.cls, "reads", None)
-        embedder.require(reads in ("data", "latents"), "reads is 'data' or 'latents'", f"it is {reads!r}")
+        known = ("data", "latents", "both")
+        embedder.require(reads in known, "reads is 'data', 'latents' or 'both'", f"it is {reads!r}")
         _check_event(embedder, CONTINUOUS, CHUNK_SIZE)
         if reads == "data":
             for chunk_size in (CHUNK_SIZE, 1):
@@ -88,7 +89,11 @@ def _check_reads(part: Subject, embedder: Embedder, event: EventSpec, data: Tens
     part.require(
         not torch.equal(after[0, 0], before[0, 0]), "a vector depends on its unit", "it did not change"
     )
-    if event.vocab_size is None:
-        unread = embedder(data, other_z) if embedder.reads == "data" else embedder(other_data, z)
-        seen = f"reads is '{embedder.reads}', yet the other input changed the vectors"
-        part.require(torch.equal(unread, before), "reads says what is read", seen)
+    if event.vocab_size is not None:
+        return  # the value is the ids
+    for name, changed in (("data", (other_data, z)), ("latents", (data, other_z))):
+        read = not torch.equal(embedder(*changed), before)
+        told = embedder.reads in (name, "both")
+        did = "changed" if read else "did not change"
+        seen = f"reads is '{embedder.reads}', yet the {name} {did} the vectors"
+        part.require(read == told, "reads says what is read", seen)

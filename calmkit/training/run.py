@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -212,6 +213,7 @@ def write_lock(run: Run, recipe: Recipe, data_fingerprint: str) -> None:
         f"data: {json.dumps(data_fingerprint)}",  # quoted: hexadecimal digits may look like a number
         f"git: {json.dumps(git_state())}",
         f"python: {sys.version.split()[0]}",
+        f"hardware: {json.dumps(hardware())}",
         f"threads: {torch.get_num_threads()}",
         "versions:",
         *(f"  {name}: {version}" for name, version in versions.items()),
@@ -219,6 +221,19 @@ def write_lock(run: Run, recipe: Recipe, data_fingerprint: str) -> None:
         *(f"  - {json.dumps(word)}" for word in [Path(sys.argv[0]).name, *sys.argv[1:]]),
     ]
     write_text(run.folder / "lock.yaml", "\n".join(lines) + "\n")
+
+
+def hardware() -> str:
+    """The device of this machine in words."""
+    if torch.accelerator.is_available():
+        device = torch.accelerator.current_accelerator()
+        module = torch.get_device_module(device)
+        return f"{torch.accelerator.device_count()} x {module.get_device_name()}"
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return f"{platform.machine()} CPU"
 
 
 def _version(package: str) -> str:

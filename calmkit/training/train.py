@@ -140,11 +140,11 @@ def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
     else:
         facts |= _train_autoencoder(session, autoencoder)
     if is_rank_zero():
-        session.run.save_model(autoencoder, prepared.tokenizer, facts, prefix="autoencoder")
         if not stage.init_from:
             rows = recipe.evaluation.max_rows
             data = datamodule(recipe, prepared, autoencoder.chunk_size, stage.batch_size, rows)
             write_latents(session.run.folder, autoencoder, data, prepared.tokenizer, recipe.seed)
+        session.run.save_model(autoencoder, prepared.tokenizer, facts, prefix="autoencoder")  # the last: done
     longer = f"Train it longer (stages.autoencoder.max_steps, now {stage.max_steps})"
     check_gate(stage.gate, facts["reconstruction"], "Stage 1", longer, session.run.folder)
     return facts, autoencoder

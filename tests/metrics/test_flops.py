@@ -206,6 +206,7 @@ EMBEDDERS: list[tuple[str, dict[str, Any]]] = [
     ("tokens", {"chunk_size": 1}),
     ("tokens", {"chunk_size": 1, "always_compress": True}),
     ("latents", {}),
+    ("both", {}),
 ]
 BACKBONES: list[tuple[str, dict[str, Any]]] = [
     ("transformer", {"hidden_dim": 16, "depth": 2, "heads": 4, "kv_heads": 2, "ffn_dim": 20}),

@@ -127,6 +127,12 @@ def test_what_no_size_can_meet_is_refused() -> None:
         matched(cells, "a", Match("parameters", key="backbone.size"), MANAGER, no_clock)
 
 
+def test_a_baseline_whose_cost_nobody_knows_is_refused_by_name() -> None:
+    cells = recipes(a="head=flow head.solver=dopri5 head.num_steps=null", b="")
+    with pytest.raises(RecipeError, match=r"CK147.*cell 'a' can't be matched by inference_flops: no formula"):
+        matched(cells, "a", Match("inference_flops"), MANAGER, no_clock)
+
+
 def test_seeds_of_a_cell_get_the_same() -> None:
     one = small_recipe(Path.cwd(), manager=MANAGER)
     cells = {("a", seed): replace(one, seed=seed) for seed in (1, 2)}

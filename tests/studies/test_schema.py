@@ -88,6 +88,15 @@ def test_a_baseline_is_named_or_picked() -> None:
     assert picked.baseline == "flow chunk_size=4"
 
 
+def test_a_budget_alone_is_one_of_training_flops() -> None:
+    assert read(HEAD + GRID + "match: {value: 1e12}\n").match.by == "train_flops"
+
+
+def test_a_wrong_seed_is_told_at_its_line() -> None:
+    with pytest.raises(RecipeError, match=r"s.yaml:5:1  \(seed\)"):
+        read(HEAD + "grid: {head: [energy]}\nseeds: [a]\n")
+
+
 def test_the_launcher_of_a_study_and_of_the_command_line() -> None:
     Path("s.yaml").write_text(HEAD + GRID + "launcher: {name: local, workers: 3}\n")
     manager = make_manager()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from small_runs import small_recipe, workshop
 
 from calmkit.registry import make_manager
-from calmkit.studies.store import RUNNING, Keys, awaited, claimed, holder_of, set_aside
+from calmkit.studies.store import RUNNING, Keys, awaited, claimed, holder_of, set_aside, told_by_content
 from calmkit.training.errors import RunFailed
 
 MANAGER = make_manager(guests=[])
@@ -98,6 +100,58 @@ def test_who_died_holds_nothing(folder: Path) -> None:
     assert holder_of(held) is None
     with claimed(held, "x"):
         pass
+
+
+def test_of_many_who_find_a_dead_claim_one_gets_it(folder: Path) -> None:
+    """Eight at once, fifty times over: never two inside, and the claim of the living is never removed."""
+    held = folder / "race"
+    held.mkdir()
+    dead = {"pid": 2**22 + 1, "host": socket.gethostname(), "began": "0"}
+    for _ in range(50):
+        (held / RUNNING).write_text(json.dumps(dead))
+        barrier, inside, winners = threading.Barrier(8), list[int](), list[int]()
+
+        def attempt(number: int, barrier=barrier, inside=inside, winners=winners) -> None:
+            barrier.wait(20)
+            try:
+                with claimed(held, "x"):
+                    inside.append(number)
+                    winners.append(len(inside))
+                    barrier.wait(20)
+                    inside.remove(number)
+            except RunFailed:
+                barrier.wait(20)
+
+        threads = [threading.Thread(target=attempt, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert winners == [1]
+        assert holder_of(held) is None
+    assert [path.name for path in held.iterdir()] == [".lock"]
+
+
+def test_files_and_runs_are_told_by_content(folder: Path) -> None:
+    one, run = folder / "t.json", folder / "run"
+    one.write_text("a")
+    before = told_by_content(str(one))
+    one.write_text("b")
+    assert told_by_content(str(one)) != before != str(one)
+    (run / "model").mkdir(parents=True)
+    (run / "model" / "model.safetensors").write_bytes(b"1")
+    (run / "log.txt").write_text("x")
+    weights = told_by_content(str(run))
+    (run / "log.txt").write_text("y")
+    assert told_by_content(str(run)) == weights
+    (run / "model" / "model.safetensors").write_bytes(b"2")
+    assert told_by_content(str(run)) != weights
+    assert [told_by_content(value) for value in ("nowhere.json", "", 3, None)] == [
+        "nowhere.json",
+        "",
+        3,
+        None,
+    ]
 
 
 def test_a_number_that_was_given_to_another_process_is_not_its_holder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import Ended, Job, Launcher
 from calmkit.nn.settings import require_at_least
-from calmkit.studies.launchers.children import CANNOT_START, note, run_command, thread_variables
+from calmkit.studies.launchers.children import CANNOT_START, note, run_command, terminable, thread_variables
 
 if TYPE_CHECKING:
     import submitit
@@ -130,13 +130,14 @@ class SlurmLauncher(Launcher):
             return
         running, preempted = dict(enumerate(handles)), dict[str, float]()
         try:
-            while running:
-                for number, handle in list(running.items()):
-                    if over(handle, preempted):
-                        del running[number]
-                        ended(jobs[number], exit_code(jobs[number], handle))
-                time.sleep(POLL if running else 0)
-        except KeyboardInterrupt:
+            with terminable():
+                while running:
+                    for number, handle in list(running.items()):
+                        if over(handle, preempted):
+                            del running[number]
+                            ended(jobs[number], exit_code(jobs[number], handle))
+                    time.sleep(POLL if running else 0)
+        except BaseException:  # also where this process is told to end: nobody would wait for them
             cancel(list(running.values()))
             raise
 

@@ -164,3 +164,9 @@ def scale(summary: Summary) -> str:
         f"rows of {all_of('block_tokens')} tokens, {all_of('context_tokens')} tokens of context on average, "
         f"{all_of('units')} units evaluated in {where}"
     )
+
+
+def knows_text(summary: Summary) -> bool:
+    """Whether the primary measure has intervals over the text."""
+    known = [score(cell, summary["primary"]) for cell in done_cells(summary)]
+    return any(one is not None and one.text_low is not None for one in known)

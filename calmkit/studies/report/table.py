@@ -19,6 +19,7 @@ from calmkit.studies.report.reading import (
     done,
     evaluated,
     fact,
+    knows_text,
     mean,
     parameters,
     rank_text,
@@ -113,6 +114,10 @@ def main_notes(summary: Summary) -> list[str]:
         f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn. Text 95 %: had other "
         "documents been held out. Differences are in pairs, by seed and document; a rank counts only those "
         "whose two intervals both leave zero out, and is not adjusted for their number."
+        if knows_text(summary)
+        else f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn; there is no "
+        "interval over the text. Differences are in pairs, by seed; a rank counts only those whose interval "
+        "leaves zero out, and is not adjusted for their number."
     )
     notes += [f"{one.who}: {STATES[one.state]}, in no mean: {_told(one.why)}" for one in unfinished(summary)]
     return notes

@@ -12,6 +12,7 @@ from calmkit.studies.report.reading import (
     difference,
     done,
     done_cells,
+    knows_text,
     mean,
     ranked,
     scale,
@@ -76,7 +77,8 @@ def _leader(summary: Summary) -> str:
     assert own is not None
     value = f"{shown.name} {shown.text(own.mean)}"
     if len(cells) == 1:
-        return f"{first['label']} is the only model that is done: {value}."
+        known = "is done" if len(done_cells(summary)) == 1 else "has that measure"
+        return f"{first['label']} is the only model that {known}: {value}."
     best = "highest" if summary["higher_is_better"] else "lowest"
     if first["rank"] is None:
         return f"{first['label']} has the {best} mean, {value}."
@@ -115,13 +117,13 @@ def _one_seed(summary: Summary) -> str:
         return ""
     who = "Every model has" if len(single) == len(done_cells(summary)) else f"{_listed(single)}: there is"
     return (
-        f"{who} one seed only, so how another training would have turned out is not known: nothing is "
-        "ranked, and no difference with it is settled."
+        f"{who} one seed only, so how another training would have turned out is not known: it has no rank, "
+        "and no difference with it is settled."
     )
 
 
 def _without_text(summary: Summary) -> str:
-    if not done_cells(summary) or _knows_text(summary):
+    if not done_cells(summary) or knows_text(summary):
         return ""
     why = (
         "too few documents are common to all"
@@ -129,18 +131,12 @@ def _without_text(summary: Summary) -> str:
         else "it is not kept by document"
     )
     return (
-        f"There is no interval over the text ({why}), so what is settled is settled for the seeds alone: "
-        "other text might say otherwise."
+        f"There is no interval over the text ({why}): other text might say otherwise, whatever the seeds say."
     )
 
 
-def _knows_text(summary: Summary) -> bool:
-    known = [score(cell, summary["primary"]) for cell in done_cells(summary)]
-    return any(one is not None and one.text_low is not None for one in known)
-
-
 def _by(summary: Summary) -> str:
-    return "by both intervals" if _knows_text(summary) else "by the intervals over seeds"
+    return "by both intervals" if knows_text(summary) else "by the intervals over seeds"
 
 
 def _left_out(summary: Summary) -> str:
