@@ -194,8 +194,10 @@ class LanguageModule(StageModule):
         self.val_loss.update(per_unit)
         self.brier.update(accuracy, collision, rows, self._documents(batch))
 
-    def _documents(self, batch: Batch) -> Tensor:
-        """The document of each position that `brier_draws` scores."""
+    def _documents(self, batch: Batch) -> Tensor | None:
+        """The document of each position that `brier_draws` scores, where the batch tells."""
+        if "documents" not in batch:
+            return None
         eligible = eligible_units(self.model.predict(batch["valid"]), self.model.chunk_size)
         return batch["documents"][eligible]
 

@@ -49,6 +49,7 @@ def test_the_run_folder_holds_all_that_it_came_from(folder: Path, run: Run) -> N
     held = {path.name for path in run.folder.iterdir()}
     assert held == {
         "recipe.yaml", "resolved.yaml", "lock.yaml", "metrics.csv", "checkpoints", "model", "evaluation.json",
+        "evaluation-documents.csv", "latents.json",
         "samples.txt",
     }  # fmt: skip
     assert (run.folder / "recipe.yaml").read_text() == (folder / "small.yaml").read_text()
