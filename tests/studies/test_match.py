@@ -128,7 +128,7 @@ def test_what_no_size_can_meet_is_refused() -> None:
 
 
 def test_a_baseline_whose_cost_nobody_knows_is_refused_by_name() -> None:
-    cells = recipes(a="head=flow head.solver=dopri5 head.num_steps=null", b="")
+    cells = recipes(a="head=flow head.solver=dopri5", b="")
     with pytest.raises(RecipeError, match=r"CK147.*cell 'a' can't be matched by inference_flops: no formula"):
         matched(cells, "a", Match("inference_flops"), MANAGER, no_clock)
 
