@@ -21,7 +21,7 @@ from calmkit.metrics.latent_geometry import (
     read_paths,
     spearman,
 )
-from tests.laws import LAWS
+from laws import LAWS
 
 
 def test_paths_by_hand() -> None:

@@ -18,7 +18,7 @@ from calmkit.metrics.latent_law import (
     gaussian_kl_floor,
     kl_per_dim,
 )
-from tests.laws import LAWS
+from laws import LAWS
 
 
 def some_posterior(seed: int, units: int, dims: int) -> Posterior:
