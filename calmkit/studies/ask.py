@@ -29,9 +29,10 @@ from calmkit.studies.sampling_rows import sampler_row
 from calmkit.studies.schema import Study
 from calmkit.studies.store import is_trained
 from calmkit.training.checkpoints import write_json
-from calmkit.training.evaluate import datamodule, make_trainer, measure
+from calmkit.training.evaluate import datamodule, measure
 from calmkit.training.progress import Say, quiet_libraries
 from calmkit.training.run import Run, load_run, read_json
+from calmkit.training.trainer import make_trainer
 
 MEASURE_LOG = "measure.txt"
 BLOCK_SCORES = ("brier_lm", "brier_lm_low", "brier_lm_high", "block_tokens", "context_tokens", "units")

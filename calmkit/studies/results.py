@@ -18,7 +18,7 @@ from calmkit.studies.sampling_rows import over_seeds
 from calmkit.studies.schema import PRIMARY
 from calmkit.studies.statistics import Table, difference, interval, ranks, read_table, replicates
 from calmkit.studies.store import is_trained
-from calmkit.training.evaluate import documents_file
+from calmkit.training.documents import documents_file
 from calmkit.training.run import Run, git_state
 
 VERSION = 2

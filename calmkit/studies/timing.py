@@ -18,9 +18,9 @@ from calmkit.recipe.parts import build_tokenizer
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.checkpoints import write_json
-from calmkit.training.evaluate import make_trainer
 from calmkit.training.progress import quiet_libraries
 from calmkit.training.run import read_json
+from calmkit.training.trainer import make_trainer
 
 WARM_UP, TIMED = 1, 3  # steps
 

@@ -6,24 +6,18 @@ BrierLM of n-gram models counted from the same training text at the same positio
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from calmkit.data.datamodule import TextDataModule
 from calmkit.data.digest import digest
 from calmkit.data.prepare import PreparedData, default_cache, prepare_data
 from calmkit.interfaces import Sampler
-from calmkit.metrics.brier import NUM_TOKENS, BrierLM
-from calmkit.metrics.ngram import NGramModel, NotCounted
 from calmkit.metrics.rollout import eligible_units
 from calmkit.metrics.throughput import measure_throughput
 from calmkit.model import CalmModel
@@ -31,25 +25,16 @@ from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.ceiling import ceiling_scores
-from calmkit.training.checkpoints import write_json, write_text
-from calmkit.training.cores import within_cores
-from calmkit.training.errors import RunFailed
+from calmkit.training.checkpoints import write_json
+from calmkit.training.documents import write_documents
 from calmkit.training.latents import write_latents
-from calmkit.training.precision import choose_precision
+from calmkit.training.ngrams import ngram_scores
 from calmkit.training.progress import Say, quiet_libraries
 from calmkit.training.run import Run, is_rank_zero, load_run, read_json, wait_for_all
 from calmkit.training.stages import AutoencoderModule, LanguageModule
+from calmkit.training.trainer import interrupts, make_trainer
 
 UNITS_TIMED = 64
-DOCUMENT_COLUMNS = [
-    "document",
-    *(f"accuracy_{n}" for n in range(1, NUM_TOKENS + 1)),
-    *(f"collision_{n}" for n in range(1, NUM_TOKENS + 1)),
-    "positions",
-]
-"""Of a table by document: sums over its positions, not means."""
-
-ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
 
 
 def _say_nothing(line: str) -> None:
@@ -200,96 +185,6 @@ def _context(recipe: Recipe, model: CalmModel, data: TextDataModule) -> dict[str
         unit = eligible_units(model.predict(batch["valid"]), model.chunk_size).nonzero()[:, 1]
         before, positions = before + int(unit.sum()) * model.chunk_size, positions + len(unit)
     return {"block_tokens": float(recipe.data.sequence_length), "context_tokens": before / max(1, positions)}
-
-
-def write_documents(evaluation: Path, per_document: torch.Tensor | None) -> None:
-    """Beside an evaluation's file, `<its name>-documents.csv`: what each document gave, for comparisons in
-    pairs; nothing where documents are not known.
-    """
-    if per_document is None:
-        return
-    rows = [[str(int(line[0])), *(f"{value:.10g}" for value in line[1:])] for line in per_document.tolist()]
-    text = "\n".join(",".join(row) for row in [DOCUMENT_COLUMNS, *rows])
-    write_text(documents_file(evaluation), text + "\n")
-
-
-def documents_file(evaluation: Path) -> Path:
-    """The table by document that belongs to an evaluation's file."""
-    return evaluation.with_name(f"{evaluation.stem}-documents.csv")
-
-
-@contextmanager
-def interrupts() -> Iterator[None]:
-    """Lightning turns an interrupt into an exit and ignores all that follow; turn it back.
-
-    Raises:
-        KeyboardInterrupt: Where Lightning was interrupted.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
-        raise KeyboardInterrupt from error
-
-
-def make_trainer(recipe: Recipe, **settings: Any) -> pl.Trainer:
-    """Lightning's trainer on the devices of a recipe.
-
-    Raises:
-        RunFailed: If this machine has no such devices, or Lightning knows no such setting.
-    """
-    section = recipe.trainer
-    given: dict[str, Any] = {
-        "accelerator": section.accelerator,
-        "devices": section.devices,
-        "strategy": section.strategy,
-        "num_nodes": section.num_nodes,
-        "precision": choose_precision(section.precision, section.accelerator),
-        "use_distributed_sampler": False,
-        "num_sanity_val_steps": 0,
-        "enable_model_summary": False,
-        "enable_progress_bar": False,
-        "enable_checkpointing": False,
-        "logger": False,
-    }
-    try:
-        return within_cores(pl.Trainer(**(given | settings)))
-    except (MisconfigurationException, ValueError, RuntimeError, ModuleNotFoundError) as error:
-        names = ("accelerator", "devices", "strategy", "precision")
-        asked = ", ".join(f"{name}={given[name]}" for name in names)
-        raise RunFailed(
-            f"Lightning refuses the section trainer ({asked}): {error} "
-            "trainer.accelerator=auto and trainer.devices=auto take what there is."
-        ) from error
-
-
-_COUNTED: dict[tuple[Path, int], NGramModel] = {}
-
-
-def ngram_scores(prepared: PreparedData, data: TextDataModule, model: CalmModel) -> dict[str, float]:
-    """`unigram_brier_lm`, `bigram_brier_lm`, `trigram_brier_lm` at this model's positions; too large ones
-    are left out.
-    """
-    scores: dict[str, float] = {}
-    data.trainer = None  # all rows, not the share of one process
-    for order, name in ORDERS.items():
-        key = (prepared.train.path, order)
-        try:
-            if key not in _COUNTED:
-                _COUNTED[key] = NGramModel.count(prepared.train.tokens, prepared.tokenizer.vocab_size, order)
-        except NotCounted:
-            continue
-        metric = BrierLM()
-        metric.distributed_available_fn = lambda: False  # only rank 0 is here, so nobody to wait for
-        for batch in data.val_dataloader():
-            predict = model.predict(batch["valid"])
-            eligible = eligible_units(predict, model.chunk_size)
-            metric.update(*_COUNTED[key].brier_terms(batch["chunks"], batch["valid"], eligible))
-        result = metric.compute()
-        scores[f"{name}_brier_lm"] = float(result["brier_lm"])
-    return scores
 
 
 def speed(model: CalmModel, sampler: Sampler, manager: Manager) -> dict[str, Any]:

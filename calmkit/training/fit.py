@@ -16,10 +16,10 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.checkpoints import MovedCheckpoints, check_disk, not_written, save_weights
 from calmkit.training.errors import RunFailed, TrainingDiverged
-from calmkit.training.evaluate import interrupts, make_trainer
 from calmkit.training.progress import Say, progress_callback
 from calmkit.training.run import Run, is_rank_zero
 from calmkit.training.stages import StageModule
+from calmkit.training.trainer import interrupts, make_trainer
 
 
 @dataclass(frozen=True)

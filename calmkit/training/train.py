@@ -28,24 +28,18 @@ from calmkit.training.checkpoints import (
     write_json,
     write_text,
 )
+from calmkit.training.documents import write_documents
 from calmkit.training.errors import RunFailed
-from calmkit.training.evaluate import (
-    datamodule,
-    interrupts,
-    make_trainer,
-    measure,
-    ngram_scores,
-    reconstruction_scores,
-    speed,
-    write_documents,
-)
+from calmkit.training.evaluate import datamodule, measure, reconstruction_scores, speed
 from calmkit.training.fit import Session, fit_stage
 from calmkit.training.latents import write_latents
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import make_loggers
+from calmkit.training.ngrams import ngram_scores
 from calmkit.training.progress import Say, quiet_libraries, said_once
 from calmkit.training.run import Run, is_rank_zero, new_run, wait_for_all, write_lock
 from calmkit.training.stages import AutoencoderModule, LanguageModule
+from calmkit.training.trainer import interrupts, make_trainer
 
 
 def train(

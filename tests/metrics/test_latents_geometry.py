@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from laws import LAWS
 from torch.nn import functional as F
 
 from calmkit.metrics import latent_geometry
@@ -21,7 +22,6 @@ from calmkit.metrics.latent_geometry import (
     read_paths,
     spearman,
 )
-from laws import LAWS
 
 
 def test_paths_by_hand() -> None:

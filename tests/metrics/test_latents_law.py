@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from laws import LAWS
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from calmkit.interfaces import Posterior
@@ -18,7 +19,6 @@ from calmkit.metrics.latent_law import (
     gaussian_kl_floor,
     kl_per_dim,
 )
-from laws import LAWS
 
 
 def some_posterior(seed: int, units: int, dims: int) -> Posterior:

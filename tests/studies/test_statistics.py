@@ -145,7 +145,7 @@ def test_coverage_of_the_text_interval() -> None:
 def test_tables_are_read_as_they_are_written(tmp_path: Path) -> None:
     import torch
 
-    from calmkit.training.evaluate import documents_file, write_documents
+    from calmkit.training.documents import documents_file, write_documents
 
     evaluation = tmp_path / "evaluation.json"
     lines = torch.tensor([[7.0, *[0.5] * 4, *[0.25] * 4, 3.0], [9.0, *[1 / 3] * 4, *[0.0] * 4, 2.0]])

@@ -10,7 +10,7 @@ from small_runs import small_recipe, workshop
 
 from calmkit.training import cores
 from calmkit.training.errors import RunFailed
-from calmkit.training.evaluate import make_trainer
+from calmkit.training.trainer import make_trainer
 
 
 def devices(folder: Path, number: str) -> int:

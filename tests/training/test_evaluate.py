@@ -13,20 +13,13 @@ import torch
 from small_runs import SHORT, small_run, workshop
 
 from calmkit.data.prepare import default_cache, prepare_data
-from calmkit.metrics.brier import BrierLM
 from calmkit.registry import make_manager
+from calmkit.training.documents import documents_file
 from calmkit.training.errors import RunFailed
-from calmkit.training.evaluate import (
-    datamodule,
-    documents_file,
-    evaluate,
-    interrupts,
-    make_trainer,
-    measure,
-    ngram_scores,
-)
+from calmkit.training.evaluate import datamodule, evaluate, measure
 from calmkit.training.progress import quiet_libraries
 from calmkit.training.run import Run
+from calmkit.training.trainer import interrupts, make_trainer
 
 TIMED = ("tokens_per_second", "plain_tokens_per_second")
 
@@ -125,33 +118,6 @@ def test_measuring_touches_neither_randomness_nor_weights(run: Run) -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert measure(recipe, text_model.model, data, "y").scores == first
     assert all(torch.equal(a, b) for a, b in zip(weights, text_model.model.parameters(), strict=True))
-
-
-def test_counting_models_see_all_rows_whatever_the_process_sees(run: Run) -> None:
-    model = run.load().model
-    alone = ngram_scores(_prepared(run), _data(run), model)
-    shared = _data(run)
-    shared.trainer = type("Trainer", (), {"global_rank": 0, "world_size": 2})()  # type: ignore[assignment]
-    assert ngram_scores(_prepared(run), shared, model) == alone
-    assert alone["trigram_brier_lm"] > alone["unigram_brier_lm"]  # the text has words
-
-
-def test_counting_waits_for_no_other_process(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only rank 0 counts; a metric that synchronised would wait for the others for ever."""
-
-    def never(*_: object, **__: object) -> None:
-        raise AssertionError("waits for the other processes")
-
-    monkeypatch.setattr(torch.distributed, "is_available", lambda: True)
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "barrier", never)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
-    monkeypatch.setattr(torch.distributed, "get_rank", lambda group=None: 0)
-    metric = BrierLM()
-    metric.update(torch.zeros(1, 4), torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
-    with pytest.raises(AssertionError, match="waits"):
-        metric.compute()  # so the test would notice
-    assert ngram_scores(_prepared(run), _data(run), run.load().model)
 
 
 @pytest.mark.parametrize(

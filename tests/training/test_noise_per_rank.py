@@ -97,7 +97,8 @@ from calmkit.data.prepare import default_cache, prepare_data
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble
 from calmkit.registry import make_manager
-from calmkit.training.evaluate import datamodule, make_trainer
+from calmkit.training.evaluate import datamodule
+from calmkit.training.trainer import make_trainer
 from calmkit.training.stages import LanguageModule
 
 folder, manager, loss = Path(sys.argv[1]), make_manager(), CalmModel.loss
