@@ -109,7 +109,8 @@ def _samplers(
                 )
                 rows.append(sampler_row(spec, scores))
         except Exception as error:  # a guest's sampler may raise anything; the other numbers stay
-            why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            why = told.split("\n", 1)[0]
         if why:
             left_out.append({"sampler": spec.label, "why": why})
     return {"rows": rows, "left_out": left_out}

@@ -119,14 +119,14 @@ def test_the_text_by_hand() -> None:
     result = {
         "units": 512,
         "rows": [row("a", "direct"), row("softmax", "vote", candidates=5)],
-        "left_out": [{"cell": "a", "sampler": "vote", "why": "tired"}],
+        "left_out": [{"cell": "a", "sampler": name, "why": "tired."} for name in ("vote", "greedy")],
     }
     grid = sampling_grid(result)
     assert [*grid.rows[0]] == [
         "a", "direct", "10.00", "0.50", "20.00", "-", "3.00", "50.0", "adaptive", "1.75", "12.5",
     ]  # fmt: skip
     assert grid.notes[0].startswith("512 held-out units")
-    assert grid.notes[1:] == ["Left out: vote for a: tired."]
+    assert grid.notes[1:] == ["Left out for a: vote, greedy: tired."]
 
 
 def test_the_figure_has_a_line_per_family_with_its_ends_named() -> None:

@@ -23,9 +23,17 @@ def sampling_grid(result: dict[str, Any]) -> Grid:
         f"{units} held-out units per line and seed, seeds: {seeds}; +- is one standard error, over seeds "
         "where there are two or more, else over rows."
     ]
-    notes += [f"Left out: {one['sampler']} for {one['cell']}: {one['why']}." for one in result["left_out"]]
+    notes += _left_out(result["left_out"])
     title = "Samplers: accuracy and collision, geometric means over the first 1 to 4 tokens"
     return Grid(title, HEADS, [_texts(row) for row in rows], 2, notes)
+
+
+def _left_out(known: list[dict[str, str]]) -> list[str]:
+    """One sentence per cell and reason, however many samplers it holds for."""
+    samplers: dict[tuple[str, str], list[str]] = {}
+    for one in known:
+        samplers.setdefault((one["cell"], one["why"].rstrip(".")), []).append(one["sampler"])
+    return [f"Left out for {cell}: {', '.join(names)}: {why}." for (cell, why), names in samplers.items()]
 
 
 def _texts(row: Row) -> list[str]:
