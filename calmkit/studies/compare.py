@@ -12,10 +12,11 @@ from calmkit.studies.compared_runs import Model, grouped, read_runs
 from calmkit.studies.comparison import Comparison
 from calmkit.studies.match import Match
 from calmkit.studies.report.reading import Summary
-from calmkit.studies.results import VERSION, TrialRun, results
+from calmkit.studies.results import VERSION, results
 from calmkit.studies.run_labels import labelled, remarks_of, warnings_of
-from calmkit.studies.schema import PRIMARY
 from calmkit.studies.store import is_trained
+from calmkit.studies.study_keys import PRIMARY
+from calmkit.studies.trial_results import TrialRun
 from calmkit.training.errors import RunFailed
 from calmkit.training.run import Run, read_json
 

@@ -16,7 +16,7 @@ from calmkit.recipe.errors import RecipeError, refuse
 from calmkit.recipe.plan import Plan, plan
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
-from calmkit.studies.match import matched
+from calmkit.studies.equal_cost import matched
 from calmkit.studies.schema import Study
 from calmkit.studies.store import Keys, is_encoded, is_trained
 from calmkit.studies.timing import StepClock

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from calmkit.recipe.load import shipped_files
 from calmkit.studies.blocks import block_curve
-from calmkit.studies.failures import failure
 from calmkit.studies.match import UNITS, Match
 from calmkit.studies.plan import StudyPlan
-from calmkit.studies.relation import CURVE_SCORES, Relate, relation
+from calmkit.studies.relation import Relate, relation
 from calmkit.studies.sampling_rows import over_seeds
-from calmkit.studies.schema import PRIMARY
 from calmkit.studies.statistics import Table, difference, interval, ranks, read_table, replicates
-from calmkit.studies.store import is_trained
+from calmkit.studies.study_keys import PRIMARY
+from calmkit.studies.trial_results import TrialRun, trial_results
 from calmkit.training.documents import documents_file
 from calmkit.training.run import Run, git_state
 
@@ -30,25 +26,6 @@ MEASURES = (
     "plain_tokens_per_second",
 )
 """Beside the primary measure: those whose mean over seeds the tables show."""
-
-
-@dataclass(frozen=True)
-class TrialRun:
-    """A run that belongs to a cell.
-
-    Attributes:
-        cell: Label of the cell.
-        seed: Of its recipe.
-        folder: Its run folder, which need not hold a finished run.
-        asked: What the study asked of it, as `ask` found it.
-        steps: Those of its budget; None where it had none.
-    """
-
-    cell: str
-    seed: int
-    folder: Path
-    asked: Mapping[str, Any]
-    steps: int | None = None
 
 
 def study_results(planned: StudyPlan, asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -96,7 +73,7 @@ def results(
     by_cell: dict[str, list[dict[str, Any]]] = {}
     tables: dict[str, dict[int, Table]] = {}
     for run in runs:
-        trial = _trial(run)
+        trial = trial_results(run)
         by_cell.setdefault(run.cell, []).append(trial)
         if trial["state"] == "done":
             table = read_table(documents_file(run.folder / "evaluation.json"))
@@ -186,65 +163,6 @@ def _scores(cell: Mapping[str, Any], name: str) -> dict[int, float]:
         for trial in cell["trials"]
         if trial["state"] == "done" and trial["evaluation"].get(name) is not None
     }
-
-
-def _trial(run: TrialRun) -> dict[str, Any]:
-    known: dict[str, Any] = {"seed": run.seed, "key": run.folder.name, "run": str(run.folder), "why": ""}
-    known["steps"] = run.steps
-    if not is_trained(run.folder):
-        why = failure(run.folder)
-        return known | {"state": "failed" if why else "open", "why": why or "it has not been run"}
-    folder = Run(run.folder)
-    lock = folder.lock
-    facts, evaluation = folder.facts, folder.evaluation
-    missed = run.steps is not None and facts["lm_steps"] != run.steps
-    why = f"it took {facts['lm_steps']} of {run.steps} steps" if missed else ""
-    return known | {
-        "state": "short" if why else "done",
-        "why": why,
-        "chunk_size": facts["chunk_size"],
-        "facts": facts,
-        "evaluation": evaluation,
-        "curve": curve(folder, facts, evaluation),
-        "resolved": (run.folder / "resolved.yaml").read_text(encoding="utf-8"),
-        "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
-        "git": str(lock.get("git", "none")),
-        "threads": lock.get("threads"),
-        "hardware": lock.get("hardware"),
-        "latents": latents_of(folder, facts),
-        **run.asked,
-    }
-
-
-def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, int | float]]:
-    """The scores on the way: step, training FLOPs and seconds of the second stage, BrierLM, nats per token
-    where they are known; the untrained model first.
-    """
-    per_step = facts["lm_train_flops"] / facts["lm_steps"]
-    pace = facts["lm_seconds"] / facts["lm_steps"]
-    points: list[dict[str, int | float]] = []
-    before = {name: evaluation.get(f"untrained_{name}") for name in CURVE_SCORES}
-    if before["brier_lm"] is not None:
-        known = {name: value for name, value in before.items() if value is not None}
-        points.append({"step": 0, "flops": 0.0, "seconds": 0.0, **known})
-    if not (run.folder / "metrics.csv").exists():  # a run without the csv logger has no curve
-        return points
-    with (run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row.get("lm/val/brier_lm"):
-                step = int(row["step"]) + 1
-                known = {name: float(v) for name in CURVE_SCORES if (v := row.get(f"lm/val/{name}"))}
-                points.append({"step": step, "flops": step * per_step, "seconds": step * pace, **known})
-    return points
-
-
-def latents_of(run: Run, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Diagnostics of a run's autoencoder: its own, or those of the run that it was taken from."""
-    source = facts.get("autoencoder_from")
-    for folder in (run.folder, *([Path(source)] if source else [])):
-        if (folder / "latents.json").is_file():
-            return Run(folder).latents
-    return None
 
 
 def _machines(done: Sequence[Mapping[str, Any]]) -> str:

@@ -15,8 +15,9 @@ from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.plan import plan
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import make_manager
-from calmkit.studies import match as match_module
-from calmkit.studies.match import UNITS, Match, matched
+from calmkit.studies import equal_cost
+from calmkit.studies.equal_cost import matched
+from calmkit.studies.match import UNITS, Match
 
 MANAGER = make_manager(guests=[])
 
@@ -53,7 +54,7 @@ def test_flops_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return SimpleNamespace(stages={"lm": lm}, train_flops=step * recipe.stages.lm.max_steps + first)
 
-    monkeypatch.setattr(match_module, "plan", counted)
+    monkeypatch.setattr(equal_cost, "plan", counted)
     cells = recipes(a="stages.lm.max_steps=16", b="head=flow", c="head=mixture")
     found, value = matched(cells, "a", Match(), MANAGER, no_clock)
     assert (steps(found), value) == ([16, 6, 67], 200)
@@ -142,4 +143,4 @@ def test_seeds_of_a_cell_get_the_same() -> None:
 
 
 def test_every_unit_has_its_way() -> None:
-    assert set(match_module._METERS) == set(UNITS)
+    assert set(equal_cost._METERS) == set(UNITS)
