@@ -13,8 +13,8 @@ hook = jaxtyping.install_import_hook("calmkit", "beartype.beartype")
 
 torch.set_num_threads(1)
 
-# Whoever runs the tests in the background of a script, or under nohup, hands them signals that are ignored, and the
-# jobs of the launchers' tests would inherit that.
+# Whoever runs the tests in the background of a script, or under nohup, hands them signals that are
+# ignored, and the jobs of the launchers' tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
