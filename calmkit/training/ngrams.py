@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from calmkit.data.atomic_write import replacing
 from calmkit.data.datamodule import TextDataModule
 from calmkit.data.digest import digest
 from calmkit.data.prepare import PreparedData, default_cache
+from calmkit.interfaces import DataError
 from calmkit.metrics.brier import BrierLM
 from calmkit.metrics.ngram import NGramModel, NotCounted
 from calmkit.metrics.rollout import eligible_units
@@ -41,16 +43,13 @@ def ngram_scores(
         data: Its validation rows are scored, all of them, not the share of one process.
         model: Says which units it predicts.
         cache: Default `default_cache()`.
-
-    Raises:
-        DataError: The cache can't be written.
     """
     data.trainer = None
     path = (cache or default_cache()) / "ngrams" / f"{_key(prepared, data, model)}.json"
     known = _read(path)
     if known is None:
         known = _score(prepared, data, model)
-        with replacing(path) as temporary:
+        with suppress(DataError), replacing(path) as temporary:  # one that can't be written costs time only
             temporary.write_text(json.dumps(known), encoding="utf-8")
     return known
 

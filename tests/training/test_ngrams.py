@@ -82,6 +82,12 @@ def test_a_damaged_file_is_counted_anew(
     assert counts == [1, 2, 3]
 
 
+def test_a_cache_that_cannot_be_written_loses_no_score(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    scores = ngram_scores(_prepared(run), _data(run), run.load().model, tmp_path / "file")
+    assert scores == ngram_scores(_prepared(run), _data(run), run.load().model, tmp_path / "folder")
+
+
 def _watch_counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The orders that are counted from now on."""
     counts: list[int] = []
