@@ -20,9 +20,10 @@ DOCUMENT_COLUMNS = [
 
 def write_documents(evaluation: Path, per_document: torch.Tensor | None) -> None:
     """Beside an evaluation's file, `<its name>-documents.csv`: what each document gave, for comparisons in
-    pairs; nothing where documents are not known.
+    pairs; where documents are not known there is none, an older one neither.
     """
     if per_document is None:
+        documents_file(evaluation).unlink(missing_ok=True)
         return
     rows = [[str(int(line[0])), *(f"{value:.10g}" for value in line[1:])] for line in per_document.tolist()]
     text = "\n".join(",".join(row) for row in [DOCUMENT_COLUMNS, *rows])

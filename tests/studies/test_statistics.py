@@ -155,3 +155,5 @@ def test_tables_are_read_as_they_are_written(tmp_path: Path) -> None:
     assert found[7].tolist() == lines[0, 1:].tolist()
     assert math.isclose(found[9][0], 1 / 3, rel_tol=1e-9)
     assert read_table(tmp_path / "nothing.csv") == {}
+    write_documents(evaluation, None)  # another evaluation, of text whose documents are not known
+    assert read_table(documents_file(evaluation)) == {}
