@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import click
 
-from calmkit.cli import compare, evaluate, export, generate, import_, ls, plan, show, study, train, validate
+from calmkit.cli import (
+    compare,
+    docs,
+    evaluate,
+    export,
+    generate,
+    import_,
+    ls,
+    plan,
+    show,
+    study,
+    train,
+    validate,
+)
 from calmkit.cli.verbs import Verb, Verbs
 
 
@@ -37,6 +50,7 @@ cli.command("eval")(evaluate.evaluate)
 cli.command("generate")(generate.generate)
 cli.command("export")(export.export)
 cli.command("compare")(compare.compare)
+cli.command("docs")(docs.docs)
 
 
 @cli.group("import", cls=click.Group)
