@@ -80,10 +80,11 @@ class Skipped:
                 "the files are those that are meant, mend them, or raise data.max_bad"
             )
 
-    def note(self, unit: str, place: Place) -> str:
-        """One line on what was left out."""
+    def note(self, source: str, unit: str, place: Place) -> str:
+        """One line on what was left out of a source."""
         return (
-            f"skipped {self.bad} bad {unit} of {self.records} ({percent(self.bad, self.records)}): "
+            f"skipped {self.bad} bad {unit} of {self.records} in {source} "
+            f"({percent(self.bad, self.records)}): "
             f"{self._told(place)}; data.on_bad=refuse stops at the first"
         )
 

@@ -19,7 +19,7 @@ def skipped_notes(corpus: Corpus, train: TokenFile, valid: TokenFile) -> list[st
         return []
     splits: tuple[tuple[Split, TokenFile], ...] = (("train", train), ("valid", valid))
     notes = [
-        f"{skipped.note(corpus.unit(split), functools.partial(corpus.place, split))} ({corpus.source(split)})"
+        skipped.note(corpus.source(split), corpus.unit(split), functools.partial(corpus.place, split))
         for split, file in splits
         if (skipped := Skipped.from_text(file.header.skipped)).bad
     ]

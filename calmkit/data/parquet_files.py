@@ -54,9 +54,7 @@ def parquet_texts(path: Path, text_key: str) -> Iterator[str | BadRecord]:
         raise DataError(f"{path} is damaged or no Parquet file ({reason}); make it again") from error
     except OSError as error:
         reason = error.strerror or str(error).strip().splitlines()[0]
-        raise DataError(
-            f"{path} cannot be read ({reason}); make it again, or check its permissions"
-        ) from error
+        raise DataError(f"{path} cannot be read ({reason}); check that it is there and whole") from error
 
 
 def _check_column(schema: Any, text_key: str, path: Path) -> None:
@@ -83,5 +81,5 @@ def _text(cell: Any, text_key: str, where: str, number: int) -> str | BadRecord:
         return BadRecord(message, number, "not UTF-8")
     if text is None:
         message = f"{where}: '{text_key}' is null, not text; leave such rows out of the file"
-        return BadRecord(message, number, "null, not text")
+        return BadRecord(message, number, "null")
     return text

@@ -1,4 +1,4 @@
-"""Documents from files: Parquet, and plain text and JSON lines, these also compressed by gzip or Zstandard."""
+"""Documents from files: Parquet, and plain text and JSON lines, also compressed by gzip or Zstandard."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _json_text(line: str, text_key: str, where: str, number: int) -> str | BadRe
     if not isinstance(text, str):
         what = "null" if text is None else type(text).__name__
         message = f"{where}: '{text_key}' is {what}, not text; set data.text_key to a text"
-        return BadRecord(message, number, f"{what}, not text")
+        return BadRecord(message, number, "null" if text is None else f"{what} instead of text")
     try:
         text.encode()
     except UnicodeEncodeError as error:

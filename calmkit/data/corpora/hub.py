@@ -125,7 +125,7 @@ class HubCorpus(ReadCorpus):
                 f"{where} has no text under '{self.text_key}' ({what}); "
                 f"its columns are {', '.join(row)}; set data.text_key to the one of the text",
                 number,
-                f"{what}, not text" if self.text_key in row else f"no key '{self.text_key}'",
+                self._kind(row),
             )
         try:
             text.encode()
@@ -137,6 +137,12 @@ class HubCorpus(ReadCorpus):
                 "half a surrogate pair",
             )
         return text
+
+    def _kind(self, row: dict[str, Any]) -> str:
+        if self.text_key not in row:
+            return f"no key '{self.text_key}'"
+        text = row[self.text_key]
+        return "null" if text is None else f"{type(text).__name__} instead of text"
 
     def _call(self, function: str, **options: Any) -> Any:
         try:
