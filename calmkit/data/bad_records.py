@@ -73,19 +73,20 @@ class Skipped:
         Raises:
             DataError: With count, ceiling, places and cure.
         """
-        if self.bad > max_bad * self.records:
+        if self.bad and self.bad / self.records > max_bad:
+            verb, share = "is" if self.bad == 1 else "are", percent(self.bad, self.records)
             raise DataError(
-                f"{self.bad} of {self.records} {unit} are bad ({percent(self.bad, self.records)}), more than "
-                f"data.max_bad allows ({100 * max_bad:g} %): {self._told(place)}; see that data.text_key and "
-                "the files are those that are meant, mend them, or raise data.max_bad"
+                f"{self.bad} of {self.records} {unit} {verb} bad ({share}), more than data.max_bad allows "
+                f"({100 * max_bad:g} %): {self._told(place)}; see that data.text_key and the files are those "
+                "that are meant, mend them, or raise data.max_bad"
             )
 
     def note(self, source: str, unit: str, place: Place) -> str:
         """One line on what was left out of a source."""
+        them = unit.removesuffix("s") if self.bad == 1 else unit
         return (
-            f"skipped {self.bad} bad {unit} of {self.records} in {source} "
-            f"({percent(self.bad, self.records)}): "
-            f"{self._told(place)}; data.on_bad=refuse stops at the first"
+            f"skipped {self.bad} bad {them} of {self.records} in {source} "
+            f"({percent(self.bad, self.records)}): {self._told(place)}; data.on_bad=refuse stops at the first"
         )
 
     def to_text(self) -> str:
@@ -95,7 +96,10 @@ class Skipped:
     @classmethod
     def from_text(cls, text: str) -> Skipped:
         """What `to_text` wrote."""
-        return cls(**json.loads(text)) if text else cls()
+        if not text:
+            return cls()
+        found = json.loads(text)
+        return cls(found["records"], found["kinds"], [(f, n, kind) for f, n, kind in found["places"]])
 
     def _told(self, place: Place) -> str:
         told = ", ".join(f"{place(file, number)} ({kind})" for file, number, kind in self.places)

@@ -120,10 +120,9 @@ class HubCorpus(ReadCorpus):
     def _text(self, row: dict[str, Any], split: Split, number: int) -> str | BadRecord:
         text, where = row.get(self.text_key), f"hub: {self.place(split, 0, number)}"
         if not isinstance(text, str):
-            what = "null" if text is None else type(text).__name__
             return BadRecord(
-                f"{where} has no text under '{self.text_key}' ({what}); "
-                f"its columns are {', '.join(row)}; set data.text_key to the one of the text",
+                f"{where} has no text under '{self.text_key}'; its columns are {', '.join(row)}; "
+                "set data.text_key to the one of the text",
                 number,
                 self._kind(row),
             )
