@@ -113,8 +113,9 @@ def test_what_a_prepared_data_set_skipped_and_leaks_is_told(rows, tmp_path):
     with open(rows["train"], "a") as file:
         file.write('{"text": null, "id": 41}\n')
     corpus = HubCorpus(dataset="json", data_files=rows, valid_split="train", on_bad="skip")
-    skipped, leak = prepare_data(corpus, BytesTokenizer(), tmp_path).notes
+    skipped, also, leak = prepare_data(corpus, BytesTokenizer(), tmp_path).notes
     assert skipped.startswith("skipped 1 bad row of 42 in data.train_split=train of json (2.3 %): row 41 of")
+    assert also == skipped.replace("train_split", "valid_split")
     assert "100 % (40 of 40) also stand in the training text (data.train_split=train of json; held" in leak
     assert leak.endswith("data.valid_split=null holds out data.valid_fraction of the training text")
 

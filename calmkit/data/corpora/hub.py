@@ -82,7 +82,7 @@ class HubCorpus(ReadCorpus):
 
     def source(self, split: Split) -> str:
         """The setting of the split, and the data set."""
-        setting = "train_split" if self._name(split) == self.train_split else "valid_split"
+        setting = "valid_split" if split == "valid" and self.valid_split is not None else "train_split"
         return f"data.{setting}={self._name(split)} of {self.dataset}"
 
     def unit(self, split: Split) -> str:
