@@ -73,7 +73,7 @@ def _shared(train: TokenFile, valid: TokenFile) -> np.ndarray:
 
 def _hashes(file: TokenFile, documents: np.ndarray) -> np.ndarray:
     """64 bits for each of these documents."""
-    ids = memoryview(np.asarray(file.tokens)).cast("B")
+    ids = np.asarray(file.tokens).data.cast("B")
     width = file.tokens.itemsize
     starts, ends = file.offsets[documents] * width, file.offsets[documents + 1] * width
     digests = (

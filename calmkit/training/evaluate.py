@@ -74,7 +74,7 @@ def evaluate(
     corpus = build_corpus(recipe, manager)
     prepared = prepare_data(corpus, text_model.tokenizer, default_cache())
     data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)
-    leaks = leaks_of_run(prepared, trained, manager, said_once(note))
+    leaks = leaks_of_run(prepared, run, manager, said_once(note))
     own_data = recipe.data == trained.data
     path = run.folder / evaluation_file(recipe, trained, prepared.fingerprint)
     measured = measure(recipe, text_model.model, data, "eval")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from calmkit.data.digest import digest
 from calmkit.data.notes import leak_note
-from calmkit.data.overlap import Overlap, overlap
+from calmkit.data.overlap import overlap
 from calmkit.data.prepare import PreparedData, default_cache
 from calmkit.data.token_file import TokenFile
 from calmkit.interfaces import DataError
 from calmkit.recipe.parts import build_corpus
-from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.progress import Say
+from calmkit.training.run import Run
 
 
 def leak_scores(prepared: PreparedData) -> dict[str, float]:
@@ -18,34 +19,33 @@ def leak_scores(prepared: PreparedData) -> dict[str, float]:
     return {"leaked_documents": prepared.leaked.share}
 
 
-def leaks_of_run(prepared: PreparedData, trained: Recipe, manager: Manager, say: Say) -> dict[str, float]:
+def leaks_of_run(prepared: PreparedData, run: Run, manager: Manager, say: Say) -> dict[str, float]:
     """The same on any data, where the text that the run learnt from counts too; says what is to be warned of.
 
     Args:
         prepared: What is evaluated on.
-        trained: The recipe of the run.
+        run: Whose model is evaluated.
         manager: Parts.
         say: Takes each warning.
     """
     for note in prepared.notes:
         say(f"warning: {note}")
-    own = _own_training_text(prepared, trained, manager)
-    if own is None or not own.shared:
+    learnt = _learnt_text(prepared, run, manager)
+    if learnt is None or learnt.header.checksum == prepared.train.header.checksum:
         return leak_scores(prepared)
-    say(f"warning: {leak_note(own, 'the text that the run was trained on')}")
+    own = overlap(learnt, prepared.valid, default_cache())
+    if own.shared:
+        say(f"warning: {leak_note(own, 'the text that the run was trained on')}")
     return {"leaked_documents": max(own.share, prepared.leaked.share)}
 
 
-def _own_training_text(prepared: PreparedData, trained: Recipe, manager: Manager) -> Overlap | None:
-    """Against the training text of the run; None where that is the text at hand, or it is no longer known."""
+def _learnt_text(prepared: PreparedData, run: Run, manager: Manager) -> TokenFile | None:
+    """The training text of a run; None where it is no longer known, or was never seen here."""
     try:
-        corpus = build_corpus(trained, manager)
-        path = TokenFile.place(corpus, "train", prepared.tokenizer, default_cache())
-        if path == prepared.train.path or not path.exists():
+        corpus = build_corpus(run.recipe(manager), manager)
+        if digest(corpus.identity(), prepared.tokenizer.fingerprint()) != run.lock.get("data"):
             return None
-        learnt = TokenFile.open(path)
-    except DataError:  # its files have gone, and took the answer with them
+        path = TokenFile.place(corpus, "train", prepared.tokenizer, default_cache())
+        return TokenFile.open(path) if path.exists() else None
+    except DataError:  # its files have gone, or are damaged
         return None
-    if learnt.header.checksum == prepared.train.header.checksum:
-        return None
-    return overlap(learnt, prepared.valid, default_cache())
