@@ -40,6 +40,7 @@ HEAVY = {
     "diffusers": (),
     "lightning": ("training/", "data/datamodule.py"),
     "matplotlib": (),
+    "pyarrow": (),
     "tokenizers": (),
     "torchdyn": (),
     "torchmetrics": ("metrics/", "training/"),  # lightning loads it anyway

@@ -7,18 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calmkit.data.digest import digest
+from calmkit.data.notes import leak_notes, skipped_notes
+from calmkit.data.overlap import Overlap, overlap
 from calmkit.data.token_file import Progress, TokenFile
 from calmkit.interfaces import Corpus, Tokenizer
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The tokenizer, ready, and both splits, tokenised."""
+    """The tokenizer, ready, and both splits, tokenised.
+
+    Attributes:
+        fingerprint: Of the text, its split and the tokenizer.
+        leaked: The held-out documents that also stand in the training text.
+        notes: What a person must know of the text, a line each: what was skipped, what leaks.
+    """
 
     tokenizer: Tokenizer
     train: TokenFile
     valid: TokenFile
-    fingerprint: str  # of the text, its split and the tokenizer
+    fingerprint: str
+    leaked: Overlap
+    notes: tuple[str, ...]
 
 
 def prepare_data(
@@ -39,7 +49,10 @@ def prepare_data(
     ready = tokenizer.prepare(corpus, cache)
     train = TokenFile.build(corpus, "train", ready, cache, progress)
     valid = TokenFile.build(corpus, "valid", ready, cache, progress)
-    return PreparedData(ready, train, valid, digest(corpus.identity(), ready.fingerprint()))
+    leaked = overlap(train, valid, cache)
+    notes = (*skipped_notes(corpus, train, valid), *leak_notes(corpus, leaked))
+    fingerprint = digest(corpus.identity(), ready.fingerprint())
+    return PreparedData(ready, train, valid, fingerprint, leaked, notes)
 
 
 def default_cache() -> Path:

@@ -1,4 +1,4 @@
-"""Documents from files: plain text and JSON lines, each also compressed by gzip or Zstandard."""
+"""Documents from files: Parquet, and plain text and JSON lines, also compressed by gzip or Zstandard."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from calmkit.data.bad_records import BadRecord
+from calmkit.data.parquet_files import PARQUET, parquet_texts, require_pyarrow
 from calmkit.interfaces import DataError
 
-FORMATS = (".txt", ".jsonl")
-COMPRESSIONS = (".gz", ".zst")
-KNOWN = ", ".join(f + c for f in FORMATS for c in ("", *COMPRESSIONS))
+FORMATS = {".txt": "files", ".jsonl": "lines", PARQUET: "rows"}
+"""Suffix -> what makes a document, in the plural."""
+COMPRESSIONS = (".gz", ".zst")  # of any but Parquet, which compresses itself
+KNOWN = ", ".join([f + c for f in FORMATS if f != PARQUET for c in ("", *COMPRESSIONS)] + [PARQUET])
 COMPRESSED_SHARE = 4  # English text shrinks to about a quarter: for estimates only
 BLOCK = 1 << 20
 BOM = b"\xef\xbb\xbf"
 
 
 def text_format(path: Path) -> str | None:
-    """`.txt` or `.jsonl`, whatever the compression; None for any other file."""
+    """A key of `FORMATS`, whatever the compression; None for any other file."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSIONS:
+    compressed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
+    if compressed:
         suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else None
+    known = bool(suffixes) and suffixes[-1] in FORMATS and not (compressed and suffixes[-1] == PARQUET)
+    return suffixes[-1] if known else None
 
 
 def find_files(patterns: Iterable[str], setting: str) -> list[Path]:
-    """The files that paths, folders and globs name: sorted within each pattern, every file once.
+    """The files that paths, folders and globs name: sorted within each pattern, every file once, also where
+    two names lead to it.
 
     Args:
         patterns: Relative ones start at the current folder. A folder stands for every known file in it, at
@@ -36,17 +42,21 @@ def find_files(patterns: Iterable[str], setting: str) -> list[Path]:
         setting: The key in the recipe, for the message.
 
     Raises:
-        DataError: A pattern finds nothing, or names a file of unknown suffix.
+        DataError: A pattern finds nothing, or names a file of unknown suffix, or a .parquet that nothing
+            here can read.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for pattern in patterns:
         for path in _expand(pattern, setting):
             if text_format(path) is None:
                 raise DataError(f"{setting}: {path} has an unknown suffix; known are {KNOWN}")
-            found[path] = None
+            found.setdefault(path.resolve(), path)
     if not found:
         raise DataError(f"{setting} names no file; give a path, a folder or a glob of {KNOWN}")
-    return list(found)
+    for path in found.values():
+        if text_format(path) == PARQUET:
+            require_pyarrow(f"{setting}: {path}")
+    return list(found.values())
 
 
 def _expand(pattern: str, setting: str) -> list[Path]:
@@ -68,66 +78,75 @@ def _expand(pattern: str, setting: str) -> list[Path]:
 
 def expected_size(path: Path) -> int:
     """About how many bytes the file has once it is unpacked."""
-    return path.stat().st_size * (COMPRESSED_SHARE if path.suffix.lower() in COMPRESSIONS else 1)
+    packed = path.suffix.lower() in (*COMPRESSIONS, PARQUET)
+    return path.stat().st_size * (COMPRESSED_SHARE if packed else 1)
 
 
-def read_documents(path: Path, text_key: str) -> Iterator[str]:
-    """The documents of one file: the whole of a .txt, one of each line of a .jsonl. Blank ones are left out.
+def read_documents(path: Path, text_key: str) -> Iterator[str | BadRecord]:
+    """The documents of one file, blank ones too: the whole of a .txt, one of each line of a .jsonl, one of
+    each row of a .parquet. What a record without a usable text is refused for stands in its place.
 
     Raises:
-        DataError: Naming the file and the byte or line: it cannot be read or unpacked, is not UTF-8,
-            or a line is no JSON object or has no text under the key.
+        DataError: Naming the file: it cannot be read or unpacked.
     """
-    if text_format(path) == ".txt":
-        texts: Iterable[str] = [_decode(b"".join(_unpacked(path)).removeprefix(BOM), path)]
+    kind = text_format(path)
+    if kind == ".txt":
+        yield _decode(b"".join(_unpacked(path)).removeprefix(BOM), path)
+    elif kind == PARQUET:
+        yield from parquet_texts(path, text_key)
     else:
-        texts = _json_texts(path, text_key)
-    yield from (text for text in texts if text.strip())
+        yield from _json_texts(path, text_key)
 
 
-def _json_texts(path: Path, text_key: str) -> Iterator[str]:
+def _json_texts(path: Path, text_key: str) -> Iterator[str | BadRecord]:
     offset = 0
     for number, line in enumerate(_lines(path), 1):
         text = _decode(line, path, offset, number)
         offset += len(line)
-        if text.strip():
-            yield _json_text(text.removeprefix("\ufeff"), text_key, f"{path}:{number}")
+        if isinstance(text, BadRecord):
+            yield text
+        elif text.strip():
+            yield _json_text(text.removeprefix("\ufeff"), text_key, f"{path}:{number}", number)
 
 
-def _json_text(line: str, text_key: str, where: str) -> str:
+def _json_text(line: str, text_key: str, where: str, number: int) -> str | BadRecord:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f'{where} is not JSON ({error}); every line must be an object such as {{"{text_key}": "..."}}'
-        ) from error
+        must = f'every line must be an object such as {{"{text_key}": "..."}}'
+        return BadRecord(f"{where} is not JSON ({error}); {must}", number, "not JSON")
     if not isinstance(record, dict) or text_key not in record:
         there = f"only {list(record)}" if isinstance(record, dict) else f"it is a {type(record).__name__}"
-        raise DataError(f"{where} has no key '{text_key}': {there}; set data.text_key to the key of the text")
+        message = f"{where} has no key '{text_key}': {there}; set data.text_key to the key of the text"
+        return BadRecord(message, number, f"no key '{text_key}'")
     text = record[text_key]
     if not isinstance(text, str):
-        raise DataError(
-            f"{where}: '{text_key}' is {type(text).__name__}, not text; set data.text_key to a text"
-        )
+        what = "null" if text is None else type(text).__name__
+        message = f"{where}: '{text_key}' is {what}, not text; set data.text_key to a text"
+        return BadRecord(message, number, "null" if text is None else f"{what} instead of text")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(
+        return BadRecord(
             f"{where}: character {error.start} of '{text_key}' is half a surrogate pair, "
-            "which UTF-8 cannot hold; write the character whole or remove it"
-        ) from error
+            "which UTF-8 cannot hold; write the character whole or remove it",
+            number,
+            "half a surrogate pair",
+        )
     return text
 
 
-def _decode(content: bytes, path: Path, offset: int = 0, line: int | None = None) -> str:
+def _decode(content: bytes, path: Path, offset: int = 0, line: int = 0) -> str | BadRecord:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         place = f"{path}:{line}" if line else str(path)
-        raise DataError(
+        return BadRecord(
             f"{place} is not UTF-8: byte 0x{content[error.start]:02x} at offset {offset + error.start}. "
-            "Convert the file, for instance with `iconv -t UTF-8`"
-        ) from error
+            "Convert the file, for instance with `iconv -t UTF-8`",
+            line,
+            "not UTF-8",
+        )
 
 
 def _lines(path: Path) -> Iterator[bytes]:

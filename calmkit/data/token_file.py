@@ -18,7 +18,9 @@ from typing import BinaryIO, final
 import numpy as np
 
 from calmkit.data.atomic_write import replacing
+from calmkit.data.bad_records import Skipped
 from calmkit.data.digest import digest
+from calmkit.data.read_corpus import ReadCorpus
 from calmkit.data.sized_corpus import SizedCorpus
 from calmkit.interfaces import Corpus, DataError, Split, Tokenizer
 
@@ -46,11 +48,16 @@ class Header:
     num_bytes: int  # of UTF-8
     checksum: str  # of all that follows the header
     seal: str = ""  # of the header itself
+    skipped: str = ""  # Skipped.to_text() of the reading; a file says nothing of it where nothing was skipped
 
     def sealed(self) -> Header:
         """With the seal that belongs to the other fields."""
         bare = replace(self, seal="")
-        return replace(bare, seal=digest(json.dumps(asdict(bare))))
+        return replace(bare, seal=digest(bare.to_text()))
+
+    def to_text(self) -> str:
+        """As it stands in the file."""
+        return json.dumps({n: value for n, value in asdict(self).items() if value or n != "skipped"})
 
 
 @final
@@ -83,12 +90,17 @@ class TokenFile:
         Raises:
             DataError: The split is empty, the disk has too little room, or the file there is damaged.
         """
-        identity, fingerprint = corpus.identity(), tokenizer.fingerprint()
-        path = cache / "tokens" / f"{split}-{digest(identity, fingerprint, split)}.tokens"
+        path = cls.place(corpus, split, tokenizer, cache)
         if not path.exists():
             with replacing(path) as temporary:
                 _write(temporary, corpus, split, tokenizer, progress)
-        return cls.open(path, expect=fingerprint)
+        return cls.open(path, expect=tokenizer.fingerprint())
+
+    @staticmethod
+    def place(corpus: Corpus, split: Split, tokenizer: Tokenizer, cache: Path) -> Path:
+        """Where `build` keeps the file of this text and tokenizer."""
+        key = digest(corpus.identity(), tokenizer.fingerprint(), split)
+        return cache / "tokens" / f"{split}-{key}.tokens"
 
     @classmethod
     def open(cls, path: Path, expect: str | None = None) -> TokenFile:
@@ -139,7 +151,7 @@ def _read_header(path: Path, cure: str) -> Header:
     except ValueError as error:
         raise DataError(f"the token file {path} is damaged (its header is unreadable); {cure}") from error
     names = {field.name for field in fields(Header)}
-    if not isinstance(content, dict) or content.get("magic") != MAGIC or set(content) != names:
+    if not isinstance(content, dict) or content.get("magic") != MAGIC or {*content, "skipped"} != names:
         raise DataError(f"{path} is no token file of this version of calmkit; {cure}")
     header = Header(**content)
     if header != header.sealed():
@@ -150,10 +162,11 @@ def _read_header(path: Path, cure: str) -> Header:
 def _write(path: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, progress: Progress | None) -> None:
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
     offsets, characters, size = [0], 0, 0
-    checked = False
+    checked, skipped = False, Skipped()
+    texts = corpus.read(split, skipped) if isinstance(corpus, ReadCorpus) else corpus.documents(split)
     with path.open("xb") as file:
         file.write(b" " * HEADER)
-        for block in _blocks(corpus.documents(split)):
+        for block in _blocks(texts):
             batch = tokenizer.encode(block)
             for ids in batch:
                 ids.append(tokenizer.eos_id)
@@ -176,9 +189,10 @@ def _write(path: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, progr
     header = Header(
         MAGIC, split, digest(corpus.identity()), tokenizer.fingerprint(), tokenizer.eos_id,
         tokenizer.vocab_size, dtype.str, len(offsets) - 1, offsets[-1], characters, size, _checksum(path),
+        skipped=skipped.to_text(),
     ).sealed()  # fmt: skip
     with path.open("r+b") as file:
-        file.write(json.dumps(asdict(header)).encode().ljust(HEADER))
+        file.write(header.to_text().encode().ljust(HEADER))
 
 
 def _blocks(documents: Iterable[str]) -> Iterator[list[str]]:

@@ -28,8 +28,9 @@ from calmkit.training.ceiling import ceiling_scores
 from calmkit.training.checkpoints import write_json
 from calmkit.training.documents import write_documents
 from calmkit.training.latents import write_latents
+from calmkit.training.leaks import leaks_of_run
 from calmkit.training.ngrams import ngram_scores
-from calmkit.training.progress import Say, quiet_libraries
+from calmkit.training.progress import Say, quiet_libraries, said_once
 from calmkit.training.run import Run, is_rank_zero, load_run, read_json, wait_for_all
 from calmkit.training.stages import AutoencoderModule, LanguageModule
 from calmkit.training.trainer import interrupts, make_trainer
@@ -57,7 +58,7 @@ def evaluate(
         overrides: Of the recipe's `evaluation`, `sampler`, `trainer` and `data` sections, such as
             `evaluation.draws=8` or `data=text`, `data.train=letters.jsonl`.
         manager: Parts; default all that are installed.
-        note: Takes the line that names the file of other data's numbers.
+        note: Takes warnings about the text, and the line that names the file of other data's numbers.
 
     Returns:
         Name -> number: see `measure`.
@@ -73,6 +74,7 @@ def evaluate(
     corpus = build_corpus(recipe, manager)
     prepared = prepare_data(corpus, text_model.tokenizer, default_cache())
     data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)
+    leaks = leaks_of_run(prepared, run, manager, said_once(note))
     own_data = recipe.data == trained.data
     path = run.folder / evaluation_file(recipe, trained, prepared.fingerprint)
     measured = measure(recipe, text_model.model, data, "eval")
@@ -88,14 +90,15 @@ def evaluate(
     scores |= ceiling_scores(recipe, manager, prepared, data, text_model.model)
     device = make_trainer(recipe).strategy.root_device
     scores |= speed(text_model.model.to(device), text_model.sampler, manager)
-    write_json(path, scores | known)
+    scores |= known | leaks
+    write_json(path, scores)
     write_documents(path, measured.per_document)
     if own_data:
         write_latents(run.folder, text_model.model.autoencoder, data, prepared.tokenizer, recipe.seed)
     else:
         note(f"other data than the run's; written to {path}")
     wait_for_all()
-    return scores | known
+    return scores
 
 
 def evaluation_file(recipe: Recipe, trained: Recipe, fingerprint: str) -> str:

@@ -205,12 +205,13 @@ def is_rank_zero() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def write_lock(run: Run, recipe: Recipe, data_fingerprint: str) -> None:
-    """Write `lock.yaml`: versions, git state, data, seed, command."""
+def write_lock(run: Run, recipe: Recipe, data_fingerprint: str, warnings: Sequence[str] = ()) -> None:
+    """Write `lock.yaml`: versions, git state, data and what is to be said of it, seed, command."""
     versions = {name: _version(name) for name in LOCKED_PACKAGES}
     lines = [
         f"seed: {recipe.seed}",
         f"data: {json.dumps(data_fingerprint)}",  # quoted: hexadecimal digits may look like a number
+        f"warnings: {json.dumps(list(warnings))}",
         f"git: {json.dumps(git_state())}",
         f"python: {sys.version.split()[0]}",
         f"hardware: {json.dumps(hardware())}",

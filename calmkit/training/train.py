@@ -33,6 +33,7 @@ from calmkit.training.errors import RunFailed
 from calmkit.training.evaluate import datamodule, measure, reconstruction_scores, speed
 from calmkit.training.fit import Session, fit_stage
 from calmkit.training.latents import write_latents
+from calmkit.training.leaks import leak_scores
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import make_loggers
 from calmkit.training.ngrams import ngram_scores
@@ -100,8 +101,10 @@ def _begin(recipe: Recipe, manager: Manager, autoencoder: Autoencoder, out: Path
     make_trainer(recipe)
     run = new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), out)
     if is_rank_zero():
-        write_lock(run, recipe, prepared.fingerprint)
+        write_lock(run, recipe, prepared.fingerprint, prepared.notes)
     say(f"run: {run.folder}")
+    for note in prepared.notes:
+        say(f"warning: {note}")
     sizes = f"{len(prepared.train.tokens):,} training and {len(prepared.valid.tokens):,} held-out tokens"
     say(f"data: {sizes} of {prepared.tokenizer.vocab_size} kinds")
     return Session(recipe, manager, run, prepared, make_loggers(recipe.loggers, run.folder), say)
@@ -240,7 +243,7 @@ def _evaluate_and_show(
     scores |= ngram_scores(session.prepared, data, model)
     scores |= ceiling_scores(recipe, session.manager, session.prepared, data, model)
     scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
-    scores |= reconstruction_scores(facts)
+    scores |= reconstruction_scores(facts) | leak_scores(session.prepared)
     write_json(session.run.folder / "evaluation.json", scores)
     write_documents(session.run.folder / "evaluation.json", measured.per_document)
     text = TextModel(model.eval(), session.prepared.tokenizer, sampler)

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from calmkit.data.bad_records import Skipped
 from calmkit.data.corpora.hub import HubCorpus
+from calmkit.data.prepare import prepare_data
+from calmkit.data.tokenizers.bytes import BytesTokenizer
 from calmkit.interfaces import DataError
 
 
@@ -79,3 +82,49 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(DataError, match=r'pip install "calmkit\[hf\]"'):
         list(HubCorpus(dataset="any").documents("train"))
+
+
+def test_rows_without_a_text_are_skipped_where_the_user_says_so(rows):
+    with open(rows["train"], "a") as file:
+        file.write('{"text": null, "id": 41}\n{"text": "Last.", "id": 42}\n')
+    with pytest.raises(DataError, match=r"row 41 of 'json' \(train\) has no text .*data\.on_bad=skip"):
+        list(HubCorpus(dataset="json", data_files=rows).documents("train"))
+    corpus, skipped = HubCorpus(dataset="json", data_files=rows, on_bad="skip"), Skipped()
+    assert list(corpus.read("train", skipped)) == [*(f"Text {i}." for i in range(40)), "Last."]
+    assert (skipped.records, skipped.kinds) == (43, {"null": 1})
+    assert corpus.place("train", *skipped.places[0][:2]) == "row 41 of 'json' (train)"
+    strict = HubCorpus(dataset="json", data_files=rows, on_bad="skip", max_bad=0.02)
+    with pytest.raises(
+        DataError, match=r"1 of 43 rows is bad \(2\.3 %\), more than data\.max_bad allows \(2 %\)"
+    ):
+        list(strict.documents("train"))
+    assert len({c.identity() for c in (corpus, strict, HubCorpus(dataset="json", data_files=rows))}) == 3
+
+
+def test_the_ceiling_holds_for_the_rows_that_were_read(rows):
+    with open(rows["train"], "w") as file:
+        file.write('{"text": null}\n{"text": "One."}\n' + '{"text": "More."}\n' * 40)
+    corpus = HubCorpus(dataset="json", data_files=rows, on_bad="skip", max_documents=1)
+    with pytest.raises(DataError, match=r"1 of 2 rows is bad \(50 %\)"):
+        list(corpus.documents("train"))
+
+
+def test_what_a_prepared_data_set_skipped_and_leaks_is_told(rows, tmp_path):
+    with open(rows["train"], "a") as file:
+        file.write('{"text": null, "id": 41}\n')
+    corpus = HubCorpus(dataset="json", data_files=rows, valid_split="train", on_bad="skip")
+    skipped, also, leak = prepare_data(corpus, BytesTokenizer(), tmp_path).notes
+    assert skipped.startswith("skipped 1 bad row of 42 in data.train_split=train of json (2.3 %): row 41 of")
+    assert also == skipped.replace("train_split", "valid_split")
+    assert "100 % (40 of 40) also stand in the training text (data.train_split=train of json; held" in leak
+    assert leak.endswith("data.valid_split=null holds out data.valid_fraction of the training text")
+
+
+def test_a_row_that_utf8_cannot_hold_is_named():
+    """Builders that read JSON refuse it themselves; one that makes rows in Python does not."""
+    corpus = HubCorpus(dataset="made")
+    corpus._call = lambda function, **options: [{"text": "ab\ud800"}]
+    with pytest.raises(
+        DataError, match=r"row 0 of 'made' \(train\): character 2 of 'text' is half a surrogate"
+    ):
+        list(corpus.documents("train"))

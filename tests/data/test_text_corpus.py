@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from calmkit.data.bad_records import Skipped
 from calmkit.data.corpora.text import TextCorpus
 from calmkit.interfaces import DataError
 
@@ -65,6 +67,8 @@ def test_paths_folders_globs_and_lists(tmp_path, monkeypatch):
     assert read(tmp_path / "e[1].txt") == ["e[1].txt"]  # a name, though it looks like a glob
     monkeypatch.chdir(tmp_path)
     assert read(["deep", "b.txt", "?.txt"]) == ["deep/er/c.txt", "b.txt", "a.txt"]  # every file once
+    (tmp_path / "link.txt").symlink_to("a.txt")
+    assert read([str(tmp_path / "a.txt"), "a.txt", "deep/../a.txt", "link.txt"]) == ["a.txt"]
 
 
 def test_held_out_documents(tmp_path):
@@ -104,6 +108,8 @@ def test_identity_follows_content_not_place(tmp_path):
         TextCorpus(train=a),
         TextCorpus(train=a, valid_fraction=0.1),
         TextCorpus(train=a, valid=c, text_key="other"),
+        TextCorpus(train=a, valid=c, on_bad="skip"),
+        TextCorpus(train=a, valid=c, on_bad="skip", max_bad=0.5),
     ]
     assert len({corpus.identity() for corpus in others}) == len(others)
 
@@ -187,3 +193,80 @@ def test_damaged_files_are_named(tmp_path, suffix, damage):
     path.write_bytes(damage(PACK[suffix](b"some text " * 100)))
     with pytest.raises(DataError, match=rf"a\.txt{suffix} is damaged"):
         read(path)
+
+
+BAD_LINES = {
+    '{"text": "ab\\ud800"}': "half a surrogate pair",
+    '{"txt": "a"}': "no key 'text'",
+    '["a"]': "no key 'text'",
+    '{"text": null}': "null",
+    '{"text": 3}': "int instead of text",
+    "not json": "not JSON",
+    "\udcff": "not UTF-8",  # written as the byte 0xff
+}
+
+
+def with_bad_lines(*good: str) -> bytes:
+    bad = "".join(f"{line}\n" for line in BAD_LINES).encode("utf-8", "surrogateescape")
+    return lines(good[0]) + bad + lines(*good[1:])
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_bad_lines_are_skipped_where_the_user_says_so(tmp_path, suffix):
+    path = tmp_path / f"a.jsonl{suffix}"
+    path.write_bytes(PACK[suffix](with_bad_lines("one", "two")))
+    corpus, skipped = TextCorpus(train=str(path), valid=str(path), on_bad="skip", max_bad=0.8), Skipped()
+    assert list(corpus.read("train", skipped)) == list(corpus.documents("train")) == ["one", "two"]
+    assert (skipped.records, skipped.bad) == (9, 7)
+    assert [corpus.place("train", file, number) for file, number, _ in skipped.places] == [
+        f"{path}:{number}" for number in (2, 3, 4, 5, 6)
+    ]
+    assert skipped.kinds == dict(Counter(BAD_LINES.values()))
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_text_that_is_not_utf8_is_one_bad_file(tmp_path, suffix):
+    (tmp_path / f"a.txt{suffix}").write_bytes(PACK[suffix](b"caf\xe9"))
+    (tmp_path / "b.txt").write_text("one")
+    corpus, skipped = TextCorpus(train=str(tmp_path), on_bad="skip", max_bad=0.5, valid="b.txt"), Skipped()
+    assert list(corpus.read("train", skipped)) == ["one"]
+    assert corpus.place("train", *skipped.places[0][:2]) == str(tmp_path / f"a.txt{suffix}")
+    assert corpus.unit("train") == "files"
+
+
+@pytest.mark.parametrize("damage", [b"no such file", b""])
+def test_a_file_that_cannot_be_unpacked_is_never_skipped(tmp_path, damage):
+    """Nobody knows how much of it is lost."""
+    (tmp_path / "a.jsonl").write_bytes(lines(*"abcdefgh"))
+    (tmp_path / "b.jsonl.gz").write_bytes(damage + gzip.compress(lines("i"))[:-4])
+    with pytest.raises(DataError, match=r"b\.jsonl\.gz is damaged"):
+        read(tmp_path, on_bad="skip", max_bad=1.0)
+
+
+def test_too_many_bad_lines_are_refused_with_count_ceiling_and_places(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines(*["good"] * 19) + b"bad\n")
+    assert read(path, on_bad="skip") == ["good"] * 19  # one in twenty is the default
+    path.write_bytes(lines(*["good"] * 18) + b"bad\n")
+    with pytest.raises(DataError) as told:
+        read(path, on_bad="skip")
+    assert "1 of 19 lines is bad (5.2 %), more than data.max_bad allows (5 %)" in str(told.value)
+    assert f"{path}:19 (not JSON)" in str(told.value)
+    assert "raise data.max_bad" in str(told.value)
+
+
+def test_bad_lines_of_a_file_that_is_split_in_two(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(with_bad_lines(*(f"Document {i}. " for i in range(100))))
+    corpus = TextCorpus(train=str(path), valid_fraction=0.1, on_bad="skip", max_bad=0.1)
+    found = {split: Skipped() for split in ("train", "valid")}
+    texts = [text for split, skipped in found.items() for text in corpus.read(split, skipped)]
+    assert sorted(texts) == sorted(f"Document {i}. " for i in range(100))
+    assert found["train"] == found["valid"]  # each reading meets all of them
+    assert corpus.source("train") == corpus.source("valid") == f"data.train={path}"
+
+
+def test_a_refusal_says_that_bad_lines_can_be_skipped(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(lines("one") + b"bad\n")
+    with pytest.raises(DataError, match=r"a\.jsonl:2 is not JSON .*; data\.on_bad=skip leaves"):
+        read(tmp_path)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from calmkit.data import token_file
+from calmkit.data.digest import digest
 from calmkit.data.sized_corpus import SizedCorpus
 from calmkit.data.token_file import HEADER, TokenFile
 from calmkit.data.tokenizers.bpe import BpeTokenizer
@@ -146,6 +147,15 @@ def test_damaged_files_are_refused_with_the_cure(built, list_corpus, tmp_path, d
     ):
         with pytest.raises(DataError, match=rf"{path}.*({message}).*delete {path}"):
             attempt()
+
+
+def test_a_header_says_nothing_of_skipping_where_nothing_was_skipped(built):
+    """So files that were written before records could be skipped are still read, and their seals hold."""
+    content = json.loads(built.path.read_bytes()[:HEADER])
+    assert "skipped" not in content
+    bare = content | {"seal": ""}
+    assert content["seal"] == digest(json.dumps(bare))
+    assert TokenFile.open(built.path).header.skipped == ""
 
 
 def test_a_missing_file_is_named(tmp_path):

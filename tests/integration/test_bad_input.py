@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import final
@@ -21,6 +23,7 @@ from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import Context, GenerativeHead, HeadInfo, Posterior, SampleOptions
 from calmkit.registry import Manager, Part, make_manager
 from calmkit.training.checkpoints import MovedCheckpoints
+from calmkit.training.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +69,120 @@ def test_a_corpus_that_cannot_be_used(folder: Path, content: bytes, told: list[s
     said = refused(2)
     assert all(word in said for word in told), said
     assert not (folder / "run").exists()
+
+
+def run_warnings(result: Result) -> list[str]:
+    """The lines of warning of a run that went on; its lock must keep the same."""
+    assert result.exit_code == 0, result.output
+    found = [line.removeprefix("warning: ") for line in result.stdout.splitlines() if "warning: " in line]
+    assert Run(Path("run")).lock["warnings"] == found
+    return found
+
+
+BAD = b'{"text": "half \\ud83d"}\n{"words": "a"}\n{"text": null}\nno json\n"caf\xe9"\n'
+
+
+def test_bad_lines_are_skipped_told_and_kept(folder: Path) -> None:
+    lines = corpus().splitlines(keepends=True)
+    (folder / "corpus.jsonl").write_bytes("".join(lines[:60]).encode() + BAD + "".join(lines[60:]).encode())
+    assert "corpus.jsonl:61" in refused(2)  # the default
+    assert not (folder / "run").exists()
+    for _ in ("at first", "from the cache"):
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        [told] = run_warnings(calm("data.on_bad=skip"))
+        assert told.startswith("skipped 5 bad lines of 105 in data.train=")
+        places = ["61 (half a surrogate pair)", "62 (no key 'text')", "63 (null)", "64 (not JSON)"]
+        assert all(f"corpus.jsonl:{place}" in told for place in [*places, "65 (not UTF-8)"])
+    said = CliRunner().invoke(cli, ["eval", "run"]).stderr
+    assert f"warning: {told}" in said
+
+
+@pytest.mark.parametrize("words", [("data.max_bad=0.04",), ("data.text_key=words",)])
+def test_too_many_bad_lines(folder: Path, words: tuple[str, ...]) -> None:
+    with (folder / "corpus.jsonl").open("ab") as file:
+        file.write(BAD)
+    said = refused(2, "data.on_bad=skip", *words)
+    assert "of 105 lines are bad" in said
+    assert "more than data.max_bad allows" in said
+    assert "raise data.max_bad" in said
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("words", ["data.max_bad=2", "data.on_bad=ignore"])
+def test_settings_for_bad_lines_that_are_none(folder: Path, words: str) -> None:
+    assert words.split("=")[0] in refused(2, words)
+
+
+def test_held_out_text_that_is_trained_on(folder: Path) -> None:
+    lines = corpus(120).splitlines(keepends=True)
+    (folder / "valid.jsonl").write_text("".join(lines[80:]))  # 20 of them new
+    [told] = run_warnings(calm("data.valid=valid.jsonl"))
+    assert told.startswith("of the held-out documents, 50 % (20 of 40) also stand in the training text")
+    assert "held out: data.valid=valid.jsonl" in told
+    assert Run(folder / "run").evaluation["leaked_documents"] == 0.5
+    result = CliRunner().invoke(cli, ["eval", "run", "--json"])
+    assert f"warning: {told}" in result.stderr
+    assert json.loads(result.stdout)["leaked_documents"] == 0.5
+
+
+def test_held_out_text_of_its_own(folder: Path) -> None:
+    assert run_warnings(calm()) == []
+    assert Run(folder / "run").evaluation["leaked_documents"] == 0
+    result = CliRunner().invoke(cli, ["eval", "run", "--json"])
+    assert "warning" not in result.stderr
+
+
+def test_other_data_that_a_run_was_trained_on(folder: Path) -> None:
+    """Measured beside a training text that is clean: what counts is the one that the model has seen."""
+    assert run_warnings(calm()) == []
+    (folder / "clean.jsonl").write_text(corpus().replace('"text": "', '"text": "clean '))
+    words = ["eval", "run", "data.train=clean.jsonl", "data.valid=corpus.jsonl", "--json"]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
+    share = json.loads(result.stdout)["leaked_documents"]
+    assert 0.5 < share < 1  # about four fifths of the file were trained on, the rest was held out
+    assert f"({share * 100:.0f} of 100) also stand in the text that the run was trained on" in result.stderr
+    (folder / "corpus.jsonl").write_text(corpus(90))  # the run's own text is no longer known
+    result = CliRunner().invoke(cli, words)
+    assert "warning" not in result.stderr
+    assert json.loads(result.stdout)["leaked_documents"] == 0
+
+
+def test_a_table_is_read_beside_other_files(folder: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra `parquet`)")
+    import pyarrow.parquet
+
+    texts = [json.loads(line)["text"] for line in corpus().splitlines()]
+    (folder / "texts").mkdir()
+    (folder / "corpus.jsonl").rename(folder / "texts" / "a.jsonl")
+    pyarrow.parquet.write_table(pyarrow.table({"text": [*texts[:9], None]}), folder / "texts" / "b.parquet")
+    assert "b.parquet:10: 'text' is null" in refused(2, "data.train=texts")
+    [told] = run_warnings(calm("data.train=texts", "data.on_bad=skip"))
+    assert "skipped 1 bad record of 110 in data.train=texts (0.9 %): texts/b.parquet:10 (null)" in told
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ("texts", ["texts/b.parquet needs the package `pyarrow`", "pip install 'calmkit[parquet]'"]),
+        ("'*.parquet'", ["*.parquet matches no file"]),
+        ("empty", ["the folder empty holds no text", ".jsonl.zst", ".parquet"]),
+        ("[corpus.jsonl,notes.md]", ["notes.md has an unknown suffix", ".jsonl.zst", ".parquet"]),
+    ],
+)
+@pytest.mark.parametrize("verb", ["validate", "train"])
+def test_sources_that_cannot_be_read_are_told_before_anything_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, verb: str, train: str, told: list[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
+    for name in ("texts/a.txt", "texts/b.parquet", "empty/.hidden.txt", "notes.md"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("no table")
+    result = CliRunner().invoke(cli, [verb, "small.yaml", f"data.train={train}"])
+    assert result.exit_code == 2, result.output
+    assert "error[CK146]: corpus 'text': data.train" in result.stderr
+    assert all(word in result.stderr for word in told), result.stderr
+    assert not (folder / "cache").exists()
 
 
 @pytest.mark.parametrize(

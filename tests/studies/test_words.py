@@ -107,3 +107,12 @@ def test_nothing_done() -> None:
 
 def test_a_rich_study_takes_few_sentences() -> None:
     assert 3 <= len(in_words(rich_results())) <= 9
+
+
+def test_held_out_text_that_was_trained_on_is_said():
+    leaky = made_cell("a", [3.0, 3.1], leaked_documents=0.25)
+    clean = made_cell("b", [3.0, 3.1], leaked_documents=0.0)
+    told = "Of the held-out documents, {} % also stand in the training text"
+    assert told.format("25") in words(leaky)
+    assert told.format("up to 25") in words(leaky, clean)
+    assert "held-out documents" not in words(clean, made_cell("old", [3.0, 3.1]))

@@ -33,9 +33,9 @@ EQUAL = {
 
 
 def in_words(summary: Summary) -> list[str]:
-    """Three to nine sentences."""
+    """Three to nine sentences, and one more where held-out text was trained on."""
     parts: Sequence[Callable[[Summary], str]] = (
-        _what_was_equal, _leader, _settled, _open, _one_seed, _without_text, _left_out, _measured,
+        _what_was_equal, _leader, _settled, _open, _one_seed, _without_text, _leaked, _left_out, _measured,
     )  # fmt: skip
     found = [text for part in parts if (text := part(summary))]
     return [*summary.get("warnings", []), *found, *summary.get("remarks", [])]
@@ -132,6 +132,18 @@ def _without_text(summary: Summary) -> str:
     )
     return (
         f"There is no interval over the text ({why}): other text might say otherwise, whatever the seeds say."
+    )
+
+
+def _leaked(summary: Summary) -> str:
+    """Runs of an older calmkit don't tell: then nothing is said."""
+    shares = [t["evaluation"].get("leaked_documents", 0.0) for c in done_cells(summary) for t in done(c)]
+    if not any(shares):
+        return ""
+    most = f"up to {100 * max(shares):.3g} %" if min(shares) < max(shares) else f"{100 * max(shares):.3g} %"
+    return (
+        f"Of the held-out documents, {most} also stand in the training text: these scores reward learning by "
+        "heart too."
     )
 
 

@@ -1,0 +1,51 @@
+"""Held-out documents that a model was trained on: said, and kept beside the scores that they flatter."""
+
+from __future__ import annotations
+
+from calmkit.data.digest import digest
+from calmkit.data.notes import leak_note
+from calmkit.data.overlap import overlap
+from calmkit.data.prepare import PreparedData, default_cache
+from calmkit.data.token_file import TokenFile
+from calmkit.interfaces import DataError
+from calmkit.recipe.parts import build_corpus
+from calmkit.registry import Manager
+from calmkit.training.progress import Say
+from calmkit.training.run import Run
+
+
+def leak_scores(prepared: PreparedData) -> dict[str, float]:
+    """`leaked_documents`: share of the held-out documents that also stand in the training text."""
+    return {"leaked_documents": prepared.leaked.share}
+
+
+def leaks_of_run(prepared: PreparedData, run: Run, manager: Manager, say: Say) -> dict[str, float]:
+    """The same on any data, where the text that the run learnt from counts too; says what is to be warned of.
+
+    Args:
+        prepared: What is evaluated on.
+        run: Whose model is evaluated.
+        manager: Parts.
+        say: Takes each warning.
+    """
+    for note in prepared.notes:
+        say(f"warning: {note}")
+    learnt = _learnt_text(prepared, run, manager)
+    if learnt is None or learnt.header.checksum == prepared.train.header.checksum:
+        return leak_scores(prepared)
+    own = overlap(learnt, prepared.valid, default_cache())
+    if own.shared:
+        say(f"warning: {leak_note(own, 'the text that the run was trained on')}")
+    return {"leaked_documents": max(own.share, prepared.leaked.share)}
+
+
+def _learnt_text(prepared: PreparedData, run: Run, manager: Manager) -> TokenFile | None:
+    """The training text of a run; None where it is no longer known, or was never seen here."""
+    try:
+        corpus = build_corpus(run.recipe(manager), manager)
+        if digest(corpus.identity(), prepared.tokenizer.fingerprint()) != run.lock.get("data"):
+            return None
+        path = TokenFile.place(corpus, "train", prepared.tokenizer, default_cache())
+        return TokenFile.open(path) if path.exists() else None
+    except DataError:  # its files have gone, or are damaged
+        return None
