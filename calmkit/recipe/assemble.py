@@ -11,7 +11,15 @@ from typing import Any
 from calmkit.interfaces import Autoencoder, Backbone, Embedder, GenerativeHead, Sampler
 from calmkit.model import CalmModel
 from calmkit.recipe.errors import Problem, RecipeError
-from calmkit.recipe.fit import embedder_fits, head_fits, length_fits, runs_are_there, sampler_fits, stages_fit
+from calmkit.recipe.fit import (
+    embedder_fits,
+    head_fits,
+    length_fits,
+    numbers_are_finite,
+    runs_are_there,
+    sampler_fits,
+    stages_fit,
+)
 from calmkit.recipe.parts import build_corpus, build_part, build_tokenizer, refusals
 from calmkit.recipe.schema import Recipe
 from calmkit.recipe.shapes_only import shapes_only
@@ -83,9 +91,9 @@ def validate(recipe: Recipe, manager: Manager) -> CalmModel:
         The model on the meta device: all shapes, no numbers.
 
     Raises:
-        RecipeError: With all that is wrong, CK140 to CK146.
+        RecipeError: With all that is wrong, CK133, CK140 to CK146.
     """
-    problems: list[Problem] = []
+    problems: list[Problem] = [*numbers_are_finite(recipe)]
 
     def gathered(check: Callable[[], Any]) -> Any:
         try:
