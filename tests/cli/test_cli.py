@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import json
 import math
 import subprocess
@@ -18,10 +19,11 @@ from click.testing import CliRunner, Result
 from fake_parts import BASE, fake_manager
 
 from calmkit.cli.main import cli
+from calmkit.cli.parts import arguments, setting_rows
 from calmkit.generation import Unit
 from calmkit.interfaces import Context, HeadInfo, IterativeHead, Posterior, SampleOptions
 from calmkit.recipe.load import load_recipe
-from calmkit.registry import Rejected, make_manager
+from calmkit.registry import KINDS, Kind, Part, Rejected, make_manager
 
 
 @pytest.fixture(autouse=True)
@@ -133,9 +135,112 @@ def test_show_a_part() -> None:
     assert result.exit_code == 0
     assert result.stdout == (
         "heads/narrow, from fakes\n\nHonours num_steps; shares num_targets with the wide head.\n\n"
-        "setting\ttype\tdefault\nnum_targets\ta whole number\t8\nnum_steps\ta whole number\t10\n"
-        "label\t'flow'\tflow\n"
+        "setting\ttype\tdefault\tmeaning\nnum_targets\ta whole number\t8\t\n"
+        "num_steps\ta whole number\t10\t\nlabel\t'flow'\tflow\t\n"
     )
+
+
+def test_show_a_part_by_its_name_alone() -> None:
+    assert run("show", "narrow").stdout == run("show", "heads/narrow").stdout
+    both = run("show", "tokens")
+    assert (both.exit_code, both.stdout) == (0, run("show", "embedders/tokens").stdout)
+
+
+def test_a_name_of_several_kinds_shows_them_all() -> None:
+    result = run("show", "plain")
+    assert result.exit_code == 0
+    headings = [line for line in result.stdout.splitlines() if line.endswith(", from fakes")]
+    kinds = ("autoencoders", "backbones", "tokenizers")
+    assert headings == [f"{kind}/plain, from fakes" for kind in kinds]
+    assert result.stdout == "\n".join(run("show", f"{kind}/plain").stdout for kind in kinds)
+
+
+def test_the_meaning_of_a_setting_is_what_the_docstring_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calmkit.registry.make_manager", lambda: make_manager(guests=[]))
+    file = run("show", "file").stdout
+    assert file.startswith(
+        "tokenizers/file, from calmkit.data.tokenizers.file\n\nA tokenizer.json of your own."
+    )
+    assert "path\ta text\t(required)\tThe file, or the folder it is in.\n" in file
+    assert "Args:" not in file
+    assert "Raises:\n" in file
+    settings = [
+        (f"{kind}/{name}", row)
+        for kind, parts in make_manager(guests=[]).parts.items()
+        for name, part in parts.items()
+        for row in setting_rows(part)
+    ]
+    assert len(settings) > 100
+    assert [(part, row["setting"]) for part, row in settings if not row["meaning"]] == []
+
+
+def test_arguments_of_a_docstring_by_hand() -> None:
+    doc = """One line.
+
+    Args:
+        first: One line,
+            and another: with a colon.
+        second (int): In brackets.
+
+        *third: After a gap.
+
+    Raises:
+        ValueError: No argument.
+    """
+    assert arguments(inspect.cleandoc(doc)) == {
+        "first": "One line, and another: with a colon.",
+        "second": "In brackets.",
+        "third": "After a gap.",
+    }
+    assert arguments("One line.") == {}
+
+
+def test_show_a_kind() -> None:
+    assert run("show", "heads").stdout == run("ls", "heads").stdout
+    for kind in KINDS:
+        assert run("show", kind).exit_code == 0
+
+
+def test_a_kind_that_is_new_is_listed_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        """Tells the time.
+
+        Args:
+            hands: How many.
+        """
+
+        def __init__(self, *, hands: int = 2) -> None:
+            del hands
+
+    manager = fake_manager()
+    manager.parts["clocks"] = {"wall": Part("clocks", "wall", Clock, "fakes")}
+    monkeypatch.setattr("calmkit.registry.make_manager", lambda: manager)
+    kinds = {**KINDS, "clocks": Kind(Clock)}
+    monkeypatch.setattr("calmkit.registry.KINDS", kinds)
+    monkeypatch.setattr("calmkit.cli.parts.KINDS", kinds)
+    assert run("ls", "clocks").stdout == run("show", "clocks").stdout
+    assert run("show", "clocks").stdout == "name\tplugin\tsummary\nwall\tfakes\tTells the time.\n"
+    assert run("show", "wall").stdout.endswith("hands\ta whole number\t2\tHow many.\n")
+    assert "clocks" in run("ls", "nonsense").stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [("narow", "narrow"), ("tokenizer", "tokenizers"), ("tiny/enrgy", "tiny/energy"), ("head/wide", "heads/wide"),
+     ("quickstart", "studies/quickstart")],
+)  # fmt: skip
+def test_an_unknown_name_is_usage_with_what_was_meant(target: str, meant: str) -> None:
+    result = run("show", target)
+    assert result.exit_code == 2
+    assert f"'{target}' is no recipe, run folder, part or kind of part. Did you mean " in result.stderr
+    assert meant in result.stderr.partition("Did you mean ")[2].partition("?")[0].split(" or ")
+
+
+@pytest.mark.parametrize("target", ["heads", "narrow", "heads/narrow"])
+def test_only_a_recipe_takes_overrides(target: str) -> None:
+    result = run("show", target, "head.num_steps=3")
+    assert result.exit_code == 2
+    assert "only a recipe takes overrides, got head.num_steps=3" in result.stderr
 
 
 def test_an_unknown_part_is_usage() -> None:
@@ -163,18 +268,7 @@ def test_ls_json() -> None:
         {"name": "direct", "plugin": "fakes", "summary": "One draw."},
         {"name": "vote", "plugin": "fakes", "summary": "Many draws."},
     ]
-    kinds = [
-        "recipes",
-        "heads",
-        "autoencoders",
-        "embedders",
-        "backbones",
-        "samplers",
-        "tokenizers",
-        "corpora",
-        "launchers",
-    ]
-    assert list(json.loads(run("ls", "--json").stdout)) == [*kinds, "plugins", "runs"]
+    assert list(json.loads(run("ls", "--json").stdout)) == ["recipes", *KINDS, "plugins", "runs"]
 
 
 def test_ls_names_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,11 @@ def test_misfits(annotation: Any, text: str, said: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.one_of(st.text(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none()))
+@given(
+    st.one_of(
+        st.text(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none()
+    )
+)
 def test_a_value_survives_its_tree(value: Any) -> None:
     annotation = type(value) | None if value is not None else int | None
     assert convert(annotation, to_node(value, Mark("x"))) == value
