@@ -69,7 +69,7 @@ def evaluate(
     quiet_libraries()
     run, manager = Run(Path(folder)), manager or make_manager()
     recipe, trained = run.recipe(manager, overrides), run.recipe(manager)
-    text_model = load_run(run.folder, manager, overrides)
+    text_model = load_run(run.folder, manager, overrides, device="cpu")  # the trainer moves it
     corpus = build_corpus(recipe, manager)
     prepared = prepare_data(corpus, text_model.tokenizer, default_cache())
     data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)

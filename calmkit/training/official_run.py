@@ -103,7 +103,7 @@ def export_official(
     kept = run.facts.get("official", {})
     model: CalmModel | Autoencoder
     if "lm_steps" in run.facts:
-        model = load_run(run.folder).model
+        model = load_run(run.folder, device="cpu").model
     else:
         manager = make_manager()
         recipe = run.recipe(manager)

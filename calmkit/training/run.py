@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from calmkit.generation import TextModel
+from calmkit.generation import Precision, TextModel
 from calmkit.interfaces import Tokenizer
 from calmkit.recipe.assemble import assemble, build_sampler
 from calmkit.recipe.load import load_recipe
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import load_weights, not_written, save_weights, write_json, write_text
+from calmkit.training.device import find_device
 from calmkit.training.errors import RunFailed
 
 RESOLVED = "resolved.yaml"
@@ -93,9 +94,9 @@ class Run:
             )
         return load_recipe(str(path), overrides, manager)
 
-    def load(self) -> TextModel:
-        """The trained model with its tokenizer and sampler, in eval mode."""
-        return load_run(self.folder)
+    def load(self, *, device: str = "auto", precision: Precision = "auto") -> TextModel:
+        """The trained model with its tokenizer and sampler, in eval mode; see `load_run`."""
+        return load_run(self.folder, device=device, precision=precision)
 
     def save_model(
         self, module: torch.nn.Module, tokenizer: Tokenizer, facts: Mapping[str, Any], prefix: str = ""
@@ -261,17 +262,27 @@ def git_state() -> str:
     return commit + ("+changes" if changed else "")
 
 
-def load_run(folder: Path | str, manager: Manager | None = None, overrides: Sequence[str] = ()) -> TextModel:
+def load_run(
+    folder: Path | str,
+    manager: Manager | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+) -> TextModel:
     """Read a run folder: the model in eval mode, its tokenizer, and the sampler of its recipe.
 
     Args:
         folder: The run's.
         manager: Parts; default all that are installed.
         overrides: Of the recipe; those of the sampler make sense here, others must still fit the weights.
+        device: Of the model, such as `cpu`, `cuda:1` or `mps`; `auto`: the accelerator where there is one.
+        precision: In which it writes; see `calmkit.generation.generate`.
 
     Raises:
-        RunFailed: If the folder holds no trained model.
+        RunFailed: If this machine has no such device, or the folder holds no trained model.
     """
+    place = find_device(device)
     run = Run(Path(folder))
     manager = manager or make_manager()
     recipe = run.recipe(manager, overrides)
@@ -284,7 +295,8 @@ def load_run(folder: Path | str, manager: Manager | None = None, overrides: Sequ
     tokenizer = load_tokenizer(run, recipe, manager)
     model = assemble(recipe, manager, tokenizer.vocab_size, tokenizer.eos_id)
     load_weights(run.weights, model)
-    return TextModel(model.eval(), tokenizer, build_sampler(recipe, manager, model.head))
+    sampler = build_sampler(recipe, manager, model.head)
+    return TextModel(model.eval().to(place), tokenizer, sampler, precision)
 
 
 def load_tokenizer(run: Run, recipe: Recipe, manager: Manager) -> Tokenizer:

@@ -137,6 +137,7 @@ def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
         if not stage.init_from:
             rows = recipe.evaluation.max_rows
             data = datamodule(recipe, prepared, autoencoder.chunk_size, stage.batch_size, rows)
+            autoencoder.to(make_trainer(recipe).strategy.root_device)  # Lightning took it to the CPU
             write_latents(session.run.folder, autoencoder, data, prepared.tokenizer, recipe.seed)
         session.run.save_model(autoencoder, prepared.tokenizer, facts, prefix="autoencoder")  # the last: done
     longer = f"Train it longer (stages.autoencoder.max_steps, now {stage.max_steps})"

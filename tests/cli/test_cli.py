@@ -226,8 +226,8 @@ def test_a_kind_that_is_new_is_listed_and_shown(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ("target", "meant"),
-    [("narow", "narrow"), ("tokenizer", "tokenizers"), ("tiny/enrgy", "tiny/energy"), ("head/wide", "heads/wide"),
-     ("quickstart", "studies/quickstart")],
+    [("narow", "narrow"), ("tokenizer", "tokenizers"), ("tiny/enrgy", "tiny/energy"),
+     ("head/wide", "heads/wide"), ("quickstart", "studies/quickstart")],
 )  # fmt: skip
 def test_an_unknown_name_is_usage_with_what_was_meant(target: str, meant: str) -> None:
     result = run("show", target)
@@ -409,11 +409,18 @@ def test_generate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             torch.zeros(1, 4).long(), torch.tensor([False]), torch.tensor([draws]), torch.tensor([level])
         )
 
+    def load(run: Path, *, device: str, precision: str) -> Model:
+        loaded.append((device, precision))
+        return Model()
+
+    loaded: list[tuple[str, str]] = []
     units = [unit(1, 1.0), unit(1, 1.0)]
-    stub(monkeypatch, "calmkit.training.run", load_run=lambda run: Model())
+    stub(monkeypatch, "calmkit.training.run", load_run=load)
     run_folder = str(trained(folder))
     plain = run("generate", run_folder, "-p", "ab", "--seed", "3", "--max-tokens", "5")
     assert (plain.exit_code, plain.stdout) == (0, "ab53NoneType\n")
+    assert run("generate", run_folder, "--device", "cpu", "--precision", "bf16").exit_code == 0
+    assert loaded == [("auto", "auto"), ("cpu", "bf16")]
     assert "sampler: " not in plain.stderr  # one plain draw per unit: nothing to say
     units = [unit(50, 2.0), unit(50, 1.0), unit(200, math.nan)]
     counted = run("generate", run_folder)
@@ -439,6 +446,20 @@ def test_generate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         "'nowhere' is no run folder: it has no resolved.yaml. 'calmkit ls runs' lists runs." in nowhere.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("gpu", "Nobody knows a device 'gpu'."), ("cuda:7", "no device 'cuda:7'. It has: cpu")],
+)
+def test_generate_refuses_a_device_before_it_reads_a_weight(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, device: str, said: str
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    stub(monkeypatch, "calmkit.training.run")  # importing from it would fail
+    refused = run("generate", str(trained(folder)), "--device", device)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert said in refused.stderr
 
 
 def test_study_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,11 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         _ = Run(tmp_path).evaluation
 
 
+def test_a_device_that_is_not_here_is_refused_before_the_folder_is_read(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"Nobody knows a device 'abacus'\. It has: cpu"):
+        load_run(tmp_path, device="abacus")
+
+
 def test_an_autoencoder_alone_cannot_write(autoencoder_only: Run) -> None:
     with pytest.raises(RunFailed, match=r"autoencoder and no language model: .* is null.*init_from"):
         load_run(autoencoder_only.folder)
