@@ -29,8 +29,8 @@ from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import load_weights, not_written, save_weights, write_json, write_text
 from calmkit.training.device import find_device
 from calmkit.training.errors import RunFailed
+from calmkit.training.run_folder import RESOLVED, holds_work
 
-RESOLVED = "resolved.yaml"
 LOCKED_PACKAGES = (
     "calmkit",
     "torch",
@@ -132,14 +132,35 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunFailed(f"{path} is damaged ({error}); run the step that writes it again.") from error
 
 
-def new_run(recipe: Recipe, recipe_text: str, resolved_text: str, out: Path | None) -> Run:
-    """Make the folder of a run, `runs/<name>/<stamp>/` or `out`, with the recipe in it."""
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder in which something was trained.
+
+    Raises:
+        RunFailed: Naming what would do.
+    """
+    if is_rank_zero() and holds_work(folder):
+        raise RunFailed(f"{folder} already holds a run; name another folder with --out, or delete it.")
+
+
+def run_folder(recipe: Recipe, out: Path | None) -> Path:
+    """The folder of a new run: `out`, or `runs/<name>/<stamp>/`, made and nobody else's."""
     stamped = Path("runs") / recipe.name / time.strftime("%Y%m%d-%H%M%S")
-    folder = out or agreed_folder(lambda: claim_folder(stamped), RUN_FOLDER_OF_RANK_ZERO)
+    return out or agreed_folder(lambda: claim_folder(stamped), RUN_FOLDER_OF_RANK_ZERO)
+
+
+def new_run(recipe: Recipe, recipe_text: str, resolved_text: str, out: Path | None) -> Run:
+    """Begin a run in `run_folder(recipe, out)`, with the recipe in it.
+
+    What a start left there that trained nothing is replaced.
+
+    Raises:
+        RunFailed: Something was trained there, or the folder can't be written.
+    """
+    folder = run_folder(recipe, out)
+    refuse_used(folder)
     if not is_rank_zero():
         return Run(folder)
-    if (folder / RESOLVED).exists():
-        raise RunFailed(f"{folder} already holds a run; name another folder with --out, or delete it.")
+    (folder / "lock.yaml").unlink(missing_ok=True)  # of the start that came to nothing
     write_text(folder / "recipe.yaml", recipe_text)
     write_text(folder / RESOLVED, resolved_text)
     return Run(folder)

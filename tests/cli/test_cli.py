@@ -88,6 +88,25 @@ def test_validate() -> None:
     assert result.stderr == "note: head: wide -> narrow; keeps num_targets=7; drops num_draws=5\n"
 
 
+def test_validate_looks_at_this_machine_and_elsewhere_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calmkit.training.environment.is_installed", lambda module: False)
+    wandb = run("validate", "base.yaml", "loggers=[csv, wandb]")
+    assert (wandb.exit_code, wandb.stdout) == (2, "")
+    assert wandb.stderr == (
+        "error[CK150]: the logger 'wandb' needs 'wandb', which is not installed\n"
+        "  --> command line (loggers=[csv, wandb])\n"
+        "  help: pip install 'calmkit[wandb]', or leave it out; for another machine, "
+        "calmkit validate --elsewhere checks the recipe alone\n"
+    )
+    many = ["trainer.devices=99999", "stages.lm.init_from=there/run"]
+    assert run("validate", "base.yaml", "trainer.devices=99999").exit_code == 2
+    assert run("validate", "base.yaml", many[1]).exit_code == 2
+    for words in (["loggers=[wandb]"], many):
+        elsewhere = run("validate", "--elsewhere", "base.yaml", *words)
+        assert (elsewhere.exit_code, elsewhere.stdout.splitlines()[0]) == (0, "base: ok")
+    assert run("validate", "--elsewhere", "base.yaml", "head.num_drawz=3").exit_code == 2
+
+
 def test_a_wrong_recipe_is_usage() -> None:
     result = run("validate", "base.yaml", "head.num_drawz=3")
     assert result.exit_code == 2

@@ -6,18 +6,18 @@ Source: https://huggingface.co/docs/datasets/stream
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, final
 
 from calmkit.data.digest import digest
 from calmkit.data.document_split import check_fraction, is_valid_by_threshold
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Corpus, DataError, Split
+from calmkit.interfaces import Corpus, DataError, NeedsLibraries, Split
 
 
 @final
-class HubCorpus(Corpus):
+class HubCorpus(Corpus, NeedsLibraries):
     """Documents of a `datasets` id, streamed; needs the extra `hf`.
 
     Args:
@@ -54,6 +54,10 @@ class HubCorpus(Corpus):
         self.data_files = data_files
         self.train_split, self.valid_split = train_split, valid_split
         self.text_key, self.max_documents, self.valid_fraction = text_key, max_documents, valid_fraction
+
+    def libraries(self) -> Mapping[str, str]:
+        """The reader of data sets."""
+        return {"datasets": "pip install 'calmkit[hf]', or use data=text"}
 
     def documents(self, split: Split) -> Iterator[str]:
         """In the order of the data set; blank ones are left out.
