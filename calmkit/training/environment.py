@@ -45,6 +45,17 @@ def check_environment(recipe: Recipe, manager: Manager, model: CalmModel) -> Non
         raise RecipeError(problems)
 
 
+def check_devices(recipe: Recipe) -> None:
+    """Refuse a section `trainer` that this machine can't serve: for what is trained already.
+
+    Raises:
+        RecipeError: CK150.
+    """
+    problems = [*missing_devices(recipe)]
+    if problems:
+        raise RecipeError(problems)
+
+
 def missing_libraries(recipe: Recipe, manager: Manager, model: CalmModel) -> Iterator[Problem]:
     """CK150 for every library of a part or a logger that is not installed, and for wandb without a key."""
     parts = {
