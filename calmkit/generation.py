@@ -7,9 +7,9 @@ backbone.step ...
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -17,6 +17,10 @@ from torch import Tensor
 
 from calmkit.interfaces import Context, SampleOptions, Sampler, Tokenizer
 from calmkit.model import CalmModel, fill_after_end, has_ended
+
+Precision = Literal["auto", "32", "bf16"]
+"""Of the products in a model that writes; its weights stay float32. `auto` is float32 on every device: no
+machine's taste for another precision changes a text."""
 
 
 @dataclass(frozen=True)
@@ -141,16 +145,30 @@ class UnitDraws:
 
 @torch.no_grad()
 def generate(
-    model: CalmModel, prompts: Sequence[Sequence[int]], sampler: Sampler, *, max_units: int, seed: int = 0
+    model: CalmModel,
+    prompts: Sequence[Sequence[int]],
+    sampler: Sampler,
+    *,
+    max_units: int,
+    seed: int = 0,
+    precision: Precision = "auto",
 ) -> Iterator[Unit]:
     """Continue each prompt of ids until it ends or `max_units` units are made.
 
-    The same model, prompts, sampler and seed give the same units.
+    The same model, prompts, sampler, seed, precision and kind of device give the same units.
+
+    Args:
+        model: In eval mode; all is drawn on its device.
+        prompts: Ids of each row.
+        sampler: Chooses among a head's draws.
+        max_units: Most units to make.
+        seed: Of torch's default generators, which are given back as they were.
+        precision: `bf16` runs the model under autocast; between the units nothing of it is left.
     """
     device = next(model.parameters()).device
     chunks, valid = prompt_chunks(prompts, model.chunk_size, model.eos_id, device)
     randomness = SeededRandomness(seed, device)
-    with randomness.borrowed():
+    with randomness.borrowed(), in_precision(precision, device):
         _, state = model.backbone.start(len(prompts), chunks.shape[1] + max_units)
         z = model.encode(chunks).mean
         context, state = model.backbone.step(model.embedder(chunks, z), valid, state)
@@ -159,17 +177,24 @@ def generate(
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     real = torch.ones(len(prompts), 1, dtype=torch.bool, device=device)
     for made in range(1, max_units + 1):
-        with randomness.borrowed():
+        with randomness.borrowed(), in_precision(precision, device):
             unit, z = _choose(model, context, sampler, opens, ended)
         ended = unit.ended
         yield unit
         if bool(ended.all()) or made == max_units:
             return
-        with randomness.borrowed():
+        with randomness.borrowed(), in_precision(precision, device):
             x = model.embedder(unit.ids.unsqueeze(1), z.unsqueeze(1))
             context, state = model.backbone.step(x, real, state)
             context = context[:, -1]
         opens = torch.zeros_like(opens)
+
+
+def in_precision(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which a model on that device calculates so; `auto` leaves the caller's."""
+    if precision == "auto":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _choose(
@@ -200,12 +225,16 @@ class TextModel:
         model: In eval mode.
         tokenizer: The one it was trained with.
         sampler: The one of its recipe.
+        precision: In which it writes; see `generate`.
     """
 
-    def __init__(self, model: CalmModel, tokenizer: Tokenizer, sampler: Sampler) -> None:
+    def __init__(
+        self, model: CalmModel, tokenizer: Tokenizer, sampler: Sampler, precision: Precision = "auto"
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.sampler = sampler
+        self.precision: Precision = precision
 
     def stream(
         self,
@@ -232,7 +261,8 @@ class TextModel:
         max_units = -(-max_tokens // self.model.chunk_size)
         made = list(ids)  # decoded together: some tokenizers drop the space in front of a first word
         said = len(self.tokenizer.decode(ids))
-        for unit in generate(self.model, [ids], sampler, max_units=max_units, seed=seed):
+        units = generate(self.model, [ids], sampler, max_units=max_units, seed=seed, precision=self.precision)
+        for unit in units:
             if on_unit is not None:
                 on_unit(unit)
             made.extend(unit.ids[0].tolist())

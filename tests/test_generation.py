@@ -11,11 +11,12 @@ from laws import FEW
 from torch import Tensor
 
 from calmkit.autoencoders.token_chunks import TokenChunks
+from calmkit.autoencoders.vae import VAE
 from calmkit.backbones.gru import GRUBackbone
 from calmkit.backbones.transformer import TransformerBackbone
 from calmkit.data.tokenizers.bytes import BytesTokenizer
 from calmkit.embedders.tokens import TokensEmbedder
-from calmkit.generation import TextModel, generate, prompt_chunks
+from calmkit.generation import Precision, TextModel, generate, prompt_chunks
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.interfaces import (
     Autoencoder,
@@ -34,6 +35,7 @@ from calmkit.interfaces import (
     Sampler,
 )
 from calmkit.model import CalmModel
+from calmkit.registry import make_manager
 from calmkit.samplers.direct import DirectSampler
 from calmkit.samplers.vote import VoteSampler
 
@@ -45,6 +47,22 @@ def backbone_of(name: str) -> Backbone:
     if name == "gru":
         return GRUBackbone(hidden_dim=8)
     return TransformerBackbone(hidden_dim=8, depth=2, heads=2)
+
+
+def model_of(head: str, backbone: str) -> CalmModel:
+    """In float32, random everywhere, also where a fresh head has zeros."""
+    autoencoder: Autoencoder = VAE(V, chunk_size=2, latent_dim=4, hidden_dim=8)
+    if head == "local_ar":
+        autoencoder = TokenChunks(V, chunk_size=2)
+    embedder = TokensEmbedder(8, autoencoder.event, 2, V)
+    part = make_manager(guests=[]).build(
+        "heads", head, {"depth": 1} | ({"heads": 1} if head == "local_ar" else {}),
+        hidden_dim=8, event=autoencoder.event,
+    )  # fmt: skip
+    model = CalmModel(autoencoder, embedder, backbone_of(backbone), part, eos_id=E).float()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
 
 
 def random_model(chunk_size: int = 2, backbone: str = "gru") -> CalmModel:
@@ -352,3 +370,42 @@ def test_max_tokens_is_rounded_up_to_whole_units_and_must_be_positive() -> None:
     assert text_model(b"abcdefgh", 4).generate("x", max_tokens=4) == "abcd"
     with pytest.raises(ValueError, match="got 0"):
         text_model(b"a").generate("x", max_tokens=0)
+
+
+@pytest.mark.parametrize("backbone", ["gru", "transformer"])
+@pytest.mark.parametrize("head", ["energy", "flow", "diffusion", "mixture", "regression", "local_ar"])
+def test_every_head_writes_in_bf16_the_same_for_the_same_seed(head: str, backbone: str) -> None:
+    model = model_of(head, backbone)
+    sampler = VoteSampler(candidates=8)
+
+    def written(precision: Precision) -> list[list[list[int]]]:
+        units = generate(model, [[1, 2, 3], []], sampler, max_units=4, seed=3, precision=precision)
+        return [unit.ids.tolist() for unit in units]
+
+    torch.set_default_dtype(torch.float32)
+    assert written("bf16") == written("bf16")
+    assert written("auto") == written("32")
+    plain = written("32")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert written("32") == plain
+
+
+def test_the_precision_of_a_text_is_that_of_its_steps_and_leaves_nothing_behind() -> None:
+    seen: list[torch.dtype] = []
+
+    class Watching(Sampler):
+        options = SampleOptions()
+
+        def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
+            seen.append((torch.ones(1, 1) @ torch.ones(1, 1)).dtype)
+            return DirectSampler().choose(draw, rows)
+
+    torch.set_default_dtype(torch.float32)
+    model = TextModel(random_model().float(), BytesTokenizer(), Watching(), precision="bf16")
+    for _ in model.stream("a", max_tokens=6):
+        assert not torch.is_autocast_enabled("cpu")
+    assert set(seen) == {torch.bfloat16}
+    seen.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        TextModel(model.model, BytesTokenizer(), Watching(), precision="32").generate("a", max_tokens=2)
+        assert set(seen) == {torch.float32}

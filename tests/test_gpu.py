@@ -140,3 +140,24 @@ def test_a_run_trains_on_the_device(tmp_path: Path, device: torch.device) -> Non
         run = small_run(folder, "run", *SHORT[:1], f"trainer.accelerator={accelerator}")
         losses = column(run, "lm/train/loss")
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_a_loaded_run_writes_on_the_device(tmp_path: Path, device: torch.device, precision: Any) -> None:
+    """Every draw, and the generator behind it, is the device's; the same seed gives the same text."""
+    with workshop(tmp_path) as folder:
+        run = small_run(folder, "run", *SHORT)
+        text_model = run.load(device="auto" if ASKED is None else ASKED, precision=precision)
+        assert {p.device.type for p in text_model.model.parameters()} == {device.type}
+        made: list[torch.device] = []
+        before = torch.get_device_module(device).get_rng_state() if device.type != "cpu" else None
+        texts = []
+        for _ in range(2):
+            pieces = text_model.stream(
+                "the ", max_tokens=64, seed=1, on_unit=lambda unit: made.append(unit.ids.device)
+            )
+            texts.append("".join(pieces))
+        assert {place.type for place in made} == {device.type}
+        assert texts[0] == texts[1]
+        if before is not None:
+            assert torch.equal(torch.get_device_module(device).get_rng_state(), before)

@@ -37,7 +37,8 @@ class DeterministicAutoencoder(Autoencoder, StatesCodingFlops):
         vocab_size: V.
         chunk_size: K.
         latent_dim: D. At D = 1 the sphere has two points; set `unit_rms` to false there.
-        ffn_dim: None: 5/2 of `hidden_dim`.
+        hidden_dim: Width of the layers of encoder and decoder.
+        ffn_dim: Width inside SwiGLU; None: 5/2 of `hidden_dim`.
         encoder_layers: Half of them per token, half on the chunk; an odd one on the chunk.
         decoder_layers: As for the encoder.
         unit_rms: Divide z by its root mean square over D. False: the encoder's output as it is, of any scale.

@@ -51,7 +51,8 @@ class SigmaVAE(Autoencoder, StatesCodingFlops):
         vocab_size: V.
         chunk_size: K.
         latent_dim: D.
-        ffn_dim: None: 5/2 of `hidden_dim`.
+        hidden_dim: Width of the layers of encoder and decoder.
+        ffn_dim: Width inside SwiGLU; None: 5/2 of `hidden_dim`.
         encoder_layers: Half of them per token, half on the chunk; an odd one on the chunk.
         decoder_layers: As for the encoder.
         sigma: Standard deviation of the posterior, in units of the encoder's means.

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, final
 
 import click
 
 from calmkit.cli.table import show_table
 
-PART_KINDS = (
-    "heads",
-    "autoencoders",
-    "embedders",
-    "backbones",
-    "samplers",
-    "tokenizers",
-    "corpora",
-    "launchers",
-)
-KINDS = ("recipes", *PART_KINDS, "plugins", "runs")
+
+@final
+class Listed(click.ParamType):
+    """What can be listed. The kinds of parts are the registry's, which is asked when a word is there."""
+
+    name = "kind"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word, if it is one of them; anything else is refused as wrong usage."""
+        if value not in listed():
+            self.fail(f"'{value}' is none of {', '.join(listed())}.", param, ctx)
+        return str(value)
 
 
-@click.argument("kind", type=click.Choice(KINDS), required=False, metavar="[KIND]")
+def listed() -> tuple[str, ...]:
+    """All that can be listed."""
+    from calmkit.registry import KINDS
+
+    return ("recipes", *KINDS, "plugins", "runs")
+
+
+@click.argument("kind", type=Listed(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def ls(kind: str | None, as_json: bool) -> None:
     """List recipes, parts, plugins and runs.
 
-    KIND is recipes, heads, autoencoders, embedders, backbones, samplers, tokenizers, corpora, launchers,
-    plugins or runs; without it all are listed, a line each.
+    KIND is recipes, a kind of part such as heads, plugins or runs; without it all are listed, a line each,
+    with their kind.
     """
     from calmkit.registry import make_manager
 
     manager = None if kind in ("recipes", "runs") else make_manager()
-    found = {each: _rows(each, manager) for each in ([kind] if kind else KINDS)}
+    found = {each: _rows(each, manager) for each in ([kind] if kind else listed())}
     if as_json:
         click.echo(json.dumps(found[kind] if kind else found, indent=2, ensure_ascii=False))
     elif kind:

@@ -20,18 +20,21 @@ def _out(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("overrides", nargs=-1)
 @_out
 def plan(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
-    """Check every cell of a study and say what it would take; nothing is trained.
+    """Check every cell of a study and this machine, and say what it would take; nothing is trained.
 
     A step of each open cell is timed, to say how long it would take on this machine.
     """
     from calmkit.cli.study_plan import show_plan
     from calmkit.registry import make_manager
+    from calmkit.studies.environment import check_study
     from calmkit.studies.plan import places, plan_study
     from calmkit.studies.schema import load_study
 
     manager = make_manager()
     loaded = load_study(study, manager, overrides)
-    show_plan(plan_study(loaded, manager, places(loaded, out)))
+    planned = plan_study(loaded, manager, places(loaded, out))
+    check_study(planned, manager)
+    show_plan(planned)
 
 
 @click.argument("study")

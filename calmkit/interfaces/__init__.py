@@ -15,6 +15,7 @@ from calmkit.interfaces.flops import (
 )
 from calmkit.interfaces.head import DensityHead, GenerativeHead, HeadInfo, IterativeHead, SampleOptions
 from calmkit.interfaces.launcher import Ended, Job, Launcher
+from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Sampler
 from calmkit.interfaces.tokenizer import Tokenizer
@@ -39,6 +40,7 @@ __all__ = [
     "KnownSource",
     "Launcher",
     "LossOutput",
+    "NeedsLibraries",
     "NotTrainable",
     "Posterior",
     "SampleOptions",

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 
 @final
@@ -39,7 +39,14 @@ that killed it."""
 
 
 class Launcher(ABC):
-    """Runs jobs. The constructor is `(*, ...)`, all of it settable by a study's key `launcher`."""
+    """Runs jobs. The constructor is `(*, ...)`, all of it settable by a study's key `launcher`.
+
+    Attributes:
+        on_this_machine: Whether its jobs run on the machine that starts them; then a study whose devices that
+            machine lacks is refused before it begins.
+    """
+
+    on_this_machine: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, jobs: Sequence[Job], ended: Ended) -> None:

@@ -6,6 +6,7 @@ Nothing but tensors is ever unpickled.
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -45,7 +46,7 @@ class Config:
         """A number that must be there unless it has a default.
 
         Raises:
-            DataError: It is missing, or no such number.
+            DataError: It is missing, no such number, or not finite, which JSON in Python can say.
         """
         value = self.values.get(key)
         if value is None and default is not _MISSING:
@@ -54,6 +55,8 @@ class Config:
         if not (whole or (kind is float and isinstance(value, float))):
             word = "a whole number" if kind is int else "a number"
             raise DataError(f"{self.place}: {key} must be {word}, got {value!r}; see docs/official.md.")
+        if not abs(value) <= sys.float_info.max:  # type: ignore[arg-type]
+            raise DataError(f"{self.place}: {key} must be a finite number, got {value!r}.")
         return kind(value)  # type: ignore[arg-type]
 
     def only(self, key: str, allowed: Any, why: str, default: Any = None) -> None:

@@ -11,7 +11,15 @@ from typing import Any
 from calmkit.interfaces import Autoencoder, Backbone, Embedder, GenerativeHead, Sampler
 from calmkit.model import CalmModel
 from calmkit.recipe.errors import Problem, RecipeError
-from calmkit.recipe.fit import embedder_fits, head_fits, length_fits, runs_are_there, sampler_fits, stages_fit
+from calmkit.recipe.fit import (
+    embedder_fits,
+    head_fits,
+    length_fits,
+    numbers_are_finite,
+    runs_are_there,
+    sampler_fits,
+    stages_fit,
+)
 from calmkit.recipe.parts import build_corpus, build_part, build_tokenizer, refusals
 from calmkit.recipe.schema import Recipe
 from calmkit.recipe.shapes_only import shapes_only
@@ -74,18 +82,23 @@ def build_sampler(recipe: Recipe, manager: Manager, head: GenerativeHead | None 
     return sampler
 
 
-def validate(recipe: Recipe, manager: Manager) -> CalmModel:
+def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> CalmModel:
     """Refuse a recipe that cannot be trained, before any data is read.
 
     A tokenizer whose `vocab_size` the recipe states is not read either.
+
+    Args:
+        recipe: What to check.
+        manager: Where parts are looked up.
+        elsewhere: It is meant for another machine: the runs that it begins with may not be on this one.
 
     Returns:
         The model on the meta device: all shapes, no numbers.
 
     Raises:
-        RecipeError: With all that is wrong, CK140 to CK146.
+        RecipeError: With all that is wrong, CK133, CK140 to CK146.
     """
-    problems: list[Problem] = []
+    problems: list[Problem] = [*numbers_are_finite(recipe)]
 
     def gathered(check: Callable[[], Any]) -> Any:
         try:
@@ -97,7 +110,7 @@ def validate(recipe: Recipe, manager: Manager) -> CalmModel:
     gathered(lambda: build_corpus(recipe, manager))
     model: CalmModel | None = gathered(lambda: _model_of_shapes(recipe, manager))
     gathered(lambda: build_sampler(recipe, manager, None if model is None else model.head))
-    problems += runs_are_there(recipe)
+    problems += [] if elsewhere else runs_are_there(recipe)
     if model is not None:
         problems += stages_fit(recipe, model.autoencoder)
     if problems or model is None:

@@ -6,6 +6,7 @@ Scalars go through OmegaConf's typed nodes; containers and unions are walked her
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,10 @@ class Misfit(Exception):
         super().__init__(f"must be {wanted}, got {_shown(node)}")
 
 
+class NotFinite(Misfit):
+    """Infinity or no number at all, in plain letters where a number may stand; no other type may take it."""
+
+
 def convert(annotation: Any, node: Node, default: Any = None) -> Any:
     """The value of a node for a field of that type.
 
@@ -37,7 +42,7 @@ def convert(annotation: Any, node: Node, default: Any = None) -> Any:
         default: The field's default, used for `Any` alone.
 
     Raises:
-        Misfit: The value is of another type.
+        Misfit: The value is of another type, or a number that is not finite.
     """
     if annotation is Any:
         annotation = type(default) if type(default) in SCALARS else str
@@ -105,6 +110,8 @@ def _union(annotation: Any, arguments: Sequence[Any], node: Node) -> Any:
     for argument in text_last:
         try:
             return convert(argument, node)
+        except NotFinite:
+            raise
         except Misfit:
             continue
     raise Misfit(describe(annotation), node)
@@ -130,17 +137,17 @@ def _scalar(annotation: Any, node: Node) -> Any:
     if not isinstance(node, Scalar) or node.is_null:
         raise Misfit(wanted, node)
     try:
-        return read(node.text)
+        value = read(node.text)
     except (ValidationError, ValueError):
         raise Misfit(wanted, node) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise NotFinite("a finite number", node)
+    return value
 
 
 def _float(text: str) -> float:
-    value: Any = FloatNode().validate_and_convert(
-        text.replace(".inf", "inf")
-    )  # YAML writes infinity with a dot
-    if math.isnan(value):
-        raise ValueError("nan")
+    plain = re.sub(r"^([-+]?)\.(inf|nan)$", r"\1\2", text.lower())  # YAML writes both with a dot
+    value: Any = FloatNode().validate_and_convert(plain)
     return value
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from calmkit.interfaces import Autoencoder, Embedder, GenerativeHead, IterativeHead, Sampler
+from calmkit.recipe.dump import as_dict
 from calmkit.recipe.errors import Problem
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
+
+
+def numbers_are_finite(recipe: Recipe) -> Iterator[Problem]:
+    """CK133: a file can't say infinity, and neither may a recipe made in Python or a part's own default."""
+    for key, value in _values(as_dict(recipe)):
+        if isinstance(value, float) and not math.isfinite(value):
+            message = f"{key} must be a finite number, got '{value}'"
+            yield Problem("CK133", message, recipe.source.mark(key), key, f"give {key} a number")
 
 
 def length_fits(recipe: Recipe, autoencoder: Autoencoder) -> Iterator[Problem]:
@@ -102,6 +113,18 @@ def runs_are_there(recipe: Recipe) -> Iterator[Problem]:
         if section is not None and section.init_from is not None and not Path(section.init_from).exists():
             message = f"{key} '{section.init_from}' is not there"
             yield Problem("CK146", message, recipe.source.mark(key), key, "name a run folder")
+
+
+def _values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a recipe with its dotted key; those of a list under the list's."""
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from _values(child, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for child in value:
+            yield from _values(child, path)
+    else:
+        yield path, value
 
 
 def _setting_of(recipe: Recipe, option: str) -> str:

@@ -74,7 +74,7 @@ def measure_trial(planned: StudyPlan, key: str, manager: Manager, say: Say) -> P
     trial = next(trial for trial in planned.trials if trial.key == key)
     run = Run(planned.places.trial(key))
     recipe = run.recipe(manager)
-    text_model = load_run(run.folder, manager)
+    text_model = load_run(run.folder, manager, device="cpu")  # the recipe's trainer says where
     prepared = prepare_data(build_corpus(recipe, manager), text_model.tokenizer, default_cache())
     text_model.model.to(make_trainer(recipe).strategy.root_device)
     found: dict[str, Any] = {}

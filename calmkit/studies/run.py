@@ -20,6 +20,7 @@ from calmkit.recipe.load import to_yaml
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.studies.ask import ask_trials
+from calmkit.studies.environment import check_study
 from calmkit.studies.failures import forget, note_failure, work_folder
 from calmkit.studies.jobs import job_of, launch
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study, with_autoencoder
@@ -67,7 +68,7 @@ def run_study(
         The folder: `results.json`, the tables, `report.html`.
 
     Raises:
-        RecipeError: Before anything is trained.
+        RecipeError: Before anything is trained, also for what this machine lacks.
         RunFailed: Another process runs this study, or, at the end, a trial failed; what the others made is
             kept and reported.
     """
@@ -75,6 +76,7 @@ def run_study(
     study = load_study(name_or_path, manager, overrides)
     where = places(study, out)
     planned = plan_study(study, manager, where)
+    check_study(planned, manager, launcher)
     with claimed(where.study, f"The study '{study.name}'"):
         write_snapshot(planned)
         return _run(planned, manager, say, launcher)
@@ -94,6 +96,7 @@ def resume_study(
     require_study(folder)
     with claimed(folder, f"The study of {folder}"):
         planned = planned_in(folder, manager)
+        check_study(planned, manager, launcher)
         return _run(planned, manager, say, launcher)
 
 

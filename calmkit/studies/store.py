@@ -28,7 +28,8 @@ from calmkit.recipe.schema import PartSpec, Recipe
 from calmkit.registry import Manager
 from calmkit.training.errors import RunFailed
 from calmkit.training.progress import Say
-from calmkit.training.run import RESOLVED, Run
+from calmkit.training.run import Run
+from calmkit.training.run_folder import holds_work
 
 KEY_LENGTH = 12  # hexadecimal digits: two of a million cells meet with a chance of 0.2 %
 WITHOUT_EFFECT = ("name", "description", "loggers")
@@ -96,8 +97,11 @@ def is_encoded(folder: Path) -> bool:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move what an interrupted run left out of the way; nothing is deleted. None where there was nothing."""
-    if not (folder / RESOLVED).exists():
+    """Move what an interrupted run left out of the way; nothing is deleted.
+
+    None where nothing was trained: the next try takes such a folder as it is.
+    """
+    if not holds_work(folder):
         return None
     number = 1
     while (aside := folder.with_name(f"{folder.name}.stopped-{number}")).exists():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-
-import lightning.pytorch as pl
-from lightning.pytorch.accelerators import CPUAccelerator
+from typing import TYPE_CHECKING
 
 from calmkit.training.errors import RunFailed
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 ALLOW_MORE = "CALMKIT_MORE_PROCESSES"
 """Set to 1, it lets a run start more processes than there are cores: for tests on a small machine."""
@@ -22,6 +23,8 @@ def within_cores(trainer: pl.Trainer) -> pl.Trainer:
     Raises:
         RunFailed: Naming both numbers.
     """
+    from lightning.pytorch.accelerators import CPUAccelerator
+
     cores, asked = usable_cores(), trainer.num_devices
     on_cpu, allowed = isinstance(trainer.accelerator, CPUAccelerator), os.environ.get(ALLOW_MORE) == "1"
     if on_cpu and asked > cores and not allowed:

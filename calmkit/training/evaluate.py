@@ -27,6 +27,7 @@ from calmkit.registry import Manager, make_manager
 from calmkit.training.ceiling import ceiling_scores
 from calmkit.training.checkpoints import write_json
 from calmkit.training.documents import write_documents
+from calmkit.training.environment import check_devices
 from calmkit.training.latents import write_latents
 from calmkit.training.leaks import leaks_of_run
 from calmkit.training.ngrams import ngram_scores
@@ -64,13 +65,15 @@ def evaluate(
         Name -> number: see `measure`.
 
     Raises:
+        RecipeError: An override is wrong, or this machine lacks the devices of the section `trainer`.
         DataError: The data can't be read, or the run's tokenizer can't read its text.
         RunFailed: The folder holds no trained model, or the numbers can't be written.
     """
     quiet_libraries()
     run, manager = Run(Path(folder)), manager or make_manager()
     recipe, trained = run.recipe(manager, overrides), run.recipe(manager)
-    text_model = load_run(run.folder, manager, overrides)
+    check_devices(recipe)
+    text_model = load_run(run.folder, manager, overrides, device="cpu")  # the trainer moves it
     corpus = build_corpus(recipe, manager)
     prepared = prepare_data(corpus, text_model.tokenizer, default_cache())
     data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)

@@ -84,7 +84,9 @@ def fit_stage(
 
 
 def _keep(session: Session, trainer: pl.Trainer, module: StageModule, label: str) -> str:
-    """Save the weights of a stage that did not end, and say where."""
+    """Save the weights of a stage that did not end, and say where; before its first step there are none."""
+    if not trainer.global_step:
+        return f"no step of stage {label} was taken, so nothing of it is kept"
     step = f"weights of step {trainer.global_step}"
     if not all(bool(p.isfinite().all()) for p in module.parameters()):
         return f"{step} are not finite either; earlier ones may be in {session.run.folder / 'checkpoints'}"

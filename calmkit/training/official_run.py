@@ -21,7 +21,8 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import load_weights
 from calmkit.training.progress import Say
-from calmkit.training.run import RESOLVED, Run, load_run, new_run, write_lock
+from calmkit.training.run import Run, load_run, new_run, write_lock
+from calmkit.training.run_folder import holds_work
 
 STAGES: dict[str, Any] = {
     "autoencoder": {"max_steps": 30000, "optimizer": {"lr": 3e-4, "warmup_steps": 1000}},
@@ -61,7 +62,7 @@ def import_official(
         RunFailed: The run folder can't be written.
     """
     manager = manager or make_manager()
-    if (out / RESOLVED).exists():
+    if holds_work(out):
         raise DataError(f"{out} already holds a run; name another folder with --out, or delete it.")
     checkpoint = read(folder, autoencoder)
     model = build(checkpoint)
@@ -103,7 +104,7 @@ def export_official(
     kept = run.facts.get("official", {})
     model: CalmModel | Autoencoder
     if "lm_steps" in run.facts:
-        model = load_run(run.folder).model
+        model = load_run(run.folder, device="cpu").model
     else:
         manager = make_manager()
         recipe = run.recipe(manager)

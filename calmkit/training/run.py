@@ -20,16 +20,17 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from calmkit.generation import TextModel
+from calmkit.generation import Precision, TextModel
 from calmkit.interfaces import Tokenizer
 from calmkit.recipe.assemble import assemble, build_sampler
 from calmkit.recipe.load import load_recipe
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import load_weights, not_written, save_weights, write_json, write_text
+from calmkit.training.device import find_device
 from calmkit.training.errors import RunFailed
+from calmkit.training.run_folder import RESOLVED, holds_work
 
-RESOLVED = "resolved.yaml"
 LOCKED_PACKAGES = (
     "calmkit",
     "torch",
@@ -93,9 +94,9 @@ class Run:
             )
         return load_recipe(str(path), overrides, manager)
 
-    def load(self) -> TextModel:
-        """The trained model with its tokenizer and sampler, in eval mode."""
-        return load_run(self.folder)
+    def load(self, *, device: str = "auto", precision: Precision = "auto") -> TextModel:
+        """The trained model with its tokenizer and sampler, in eval mode; see `load_run`."""
+        return load_run(self.folder, device=device, precision=precision)
 
     def save_model(
         self, module: torch.nn.Module, tokenizer: Tokenizer, facts: Mapping[str, Any], prefix: str = ""
@@ -131,14 +132,35 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunFailed(f"{path} is damaged ({error}); run the step that writes it again.") from error
 
 
-def new_run(recipe: Recipe, recipe_text: str, resolved_text: str, out: Path | None) -> Run:
-    """Make the folder of a run, `runs/<name>/<stamp>/` or `out`, with the recipe in it."""
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder in which something was trained.
+
+    Raises:
+        RunFailed: Naming what would do.
+    """
+    if is_rank_zero() and holds_work(folder):
+        raise RunFailed(f"{folder} already holds a run; name another folder with --out, or delete it.")
+
+
+def run_folder(recipe: Recipe, out: Path | None) -> Path:
+    """The folder of a new run: `out`, or `runs/<name>/<stamp>/`, made and nobody else's."""
     stamped = Path("runs") / recipe.name / time.strftime("%Y%m%d-%H%M%S")
-    folder = out or agreed_folder(lambda: claim_folder(stamped), RUN_FOLDER_OF_RANK_ZERO)
+    return out or agreed_folder(lambda: claim_folder(stamped), RUN_FOLDER_OF_RANK_ZERO)
+
+
+def new_run(recipe: Recipe, recipe_text: str, resolved_text: str, out: Path | None) -> Run:
+    """Begin a run in `run_folder(recipe, out)`, with the recipe in it.
+
+    What a start left there that trained nothing is replaced.
+
+    Raises:
+        RunFailed: Something was trained there, or the folder can't be written.
+    """
+    folder = run_folder(recipe, out)
+    refuse_used(folder)
     if not is_rank_zero():
         return Run(folder)
-    if (folder / RESOLVED).exists():
-        raise RunFailed(f"{folder} already holds a run; name another folder with --out, or delete it.")
+    (folder / "lock.yaml").unlink(missing_ok=True)  # of the start that came to nothing
     write_text(folder / "recipe.yaml", recipe_text)
     write_text(folder / RESOLVED, resolved_text)
     return Run(folder)
@@ -262,17 +284,27 @@ def git_state() -> str:
     return commit + ("+changes" if changed else "")
 
 
-def load_run(folder: Path | str, manager: Manager | None = None, overrides: Sequence[str] = ()) -> TextModel:
+def load_run(
+    folder: Path | str,
+    manager: Manager | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+) -> TextModel:
     """Read a run folder: the model in eval mode, its tokenizer, and the sampler of its recipe.
 
     Args:
         folder: The run's.
         manager: Parts; default all that are installed.
         overrides: Of the recipe; those of the sampler make sense here, others must still fit the weights.
+        device: Of the model, such as `cpu`, `cuda:1` or `mps`; `auto`: the accelerator where there is one.
+        precision: In which it writes; see `calmkit.generation.generate`.
 
     Raises:
-        RunFailed: If the folder holds no trained model.
+        RunFailed: If this machine has no such device, or the folder holds no trained model.
     """
+    place = find_device(device)
     run = Run(Path(folder))
     manager = manager or make_manager()
     recipe = run.recipe(manager, overrides)
@@ -285,7 +317,8 @@ def load_run(folder: Path | str, manager: Manager | None = None, overrides: Sequ
     tokenizer = load_tokenizer(run, recipe, manager)
     model = assemble(recipe, manager, tokenizer.vocab_size, tokenizer.eos_id)
     load_weights(run.weights, model)
-    return TextModel(model.eval(), tokenizer, build_sampler(recipe, manager, model.head))
+    sampler = build_sampler(recipe, manager, model.head)
+    return TextModel(model.eval().to(place), tokenizer, sampler, precision)
 
 
 def load_tokenizer(run: Run, recipe: Recipe, manager: Manager) -> Tokenizer:

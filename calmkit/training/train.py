@@ -5,6 +5,7 @@ recipe -> validated whole -> data -> stage 1 (or init_from) -> gate -> stage 2 -
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from calmkit.training.checkpoints import (
     write_text,
 )
 from calmkit.training.documents import write_documents
+from calmkit.training.environment import check_environment
 from calmkit.training.errors import RunFailed
 from calmkit.training.evaluate import datamodule, measure, reconstruction_scores, speed
 from calmkit.training.fit import Session, fit_stage
@@ -38,7 +40,16 @@ from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import make_loggers
 from calmkit.training.ngrams import ngram_scores
 from calmkit.training.progress import Say, quiet_libraries, said_once
-from calmkit.training.run import Run, is_rank_zero, new_run, wait_for_all, write_lock
+from calmkit.training.run import (
+    Run,
+    is_rank_zero,
+    new_run,
+    refuse_used,
+    run_folder,
+    wait_for_all,
+    write_lock,
+)
+from calmkit.training.run_folder import held
 from calmkit.training.stages import AutoencoderModule, LanguageModule
 from calmkit.training.trainer import interrupts, make_trainer
 
@@ -65,14 +76,16 @@ def train(
     quiet_libraries()
     manager = manager or make_manager()
     model = validate(recipe, manager)
+    check_environment(recipe, manager, model)
     try:
-        session = _begin(recipe, manager, model.autoencoder, out, said_once(say))
-        facts, autoencoder = _first_stage(session)
-        if recipe.stages.lm is not None:
-            _second_stage(session, facts, autoencoder)
-        for logger in session.loggers:
-            logger.finalize("success")
-        wait_for_all()
+        with ExitStack() as until_the_end:
+            session = _begin(recipe, manager, model.autoencoder, out, said_once(say), until_the_end)
+            facts, autoencoder = _first_stage(session)
+            if recipe.stages.lm is not None:
+                _second_stage(session, facts, autoencoder)
+            for logger in session.loggers:
+                logger.finalize("success")
+            wait_for_all()
     except (RunFailed, DataError, KeyboardInterrupt):
         if is_rank_zero() or not torch.distributed.is_initialized():
             raise
@@ -81,8 +94,18 @@ def train(
     return session.run
 
 
-def _begin(recipe: Recipe, manager: Manager, autoencoder: Autoencoder, out: Path | None, say: Say) -> Session:
+def _begin(
+    recipe: Recipe,
+    manager: Manager,
+    autoencoder: Autoencoder,
+    out: Path | None,
+    say: Say,
+    until_the_end: ExitStack,
+) -> Session:
     """Data, loggers, folder; all that can be refused before the first step is refused here."""
+    if out is not None:
+        refuse_used(out)
+    make_trainer(recipe)
     chunk_size = autoencoder.chunk_size
     units = recipe.data.sequence_length // chunk_size
     if recipe.stages.lm is not None and units < 2:
@@ -98,8 +121,11 @@ def _begin(recipe: Recipe, manager: Manager, autoencoder: Autoencoder, out: Path
             datamodule(recipe, prepared, chunk_size, stage.batch_size, recipe.evaluation.max_rows)
             if stage.init_from:
                 check_lineage(Path(stage.init_from), autoencoder, prepared.tokenizer)
-    make_trainer(recipe)
-    run = new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), out)
+    folder = run_folder(recipe, out)
+    if is_rank_zero():
+        until_the_end.enter_context(held(folder))
+    loggers = make_loggers(recipe.loggers, folder)
+    run = new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), folder)
     if is_rank_zero():
         write_lock(run, recipe, prepared.fingerprint, prepared.notes)
     say(f"run: {run.folder}")
@@ -107,7 +133,7 @@ def _begin(recipe: Recipe, manager: Manager, autoencoder: Autoencoder, out: Path
         say(f"warning: {note}")
     sizes = f"{len(prepared.train.tokens):,} training and {len(prepared.valid.tokens):,} held-out tokens"
     say(f"data: {sizes} of {prepared.tokenizer.vocab_size} kinds")
-    return Session(recipe, manager, run, prepared, make_loggers(recipe.loggers, run.folder), say)
+    return Session(recipe, manager, run, prepared, loggers, say)
 
 
 def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
@@ -140,6 +166,7 @@ def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
         if not stage.init_from:
             rows = recipe.evaluation.max_rows
             data = datamodule(recipe, prepared, autoencoder.chunk_size, stage.batch_size, rows)
+            autoencoder.to(make_trainer(recipe).strategy.root_device)  # Lightning took it to the CPU
             write_latents(session.run.folder, autoencoder, data, prepared.tokenizer, recipe.seed)
         session.run.save_model(autoencoder, prepared.tokenizer, facts, prefix="autoencoder")  # the last: done
     longer = f"Train it longer (stages.autoencoder.max_steps, now {stage.max_steps})"

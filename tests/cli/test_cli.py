@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import json
 import math
 import subprocess
@@ -18,10 +19,11 @@ from click.testing import CliRunner, Result
 from fake_parts import BASE, fake_manager
 
 from calmkit.cli.main import cli
+from calmkit.cli.parts import arguments, setting_rows
 from calmkit.generation import Unit
 from calmkit.interfaces import Context, HeadInfo, IterativeHead, Posterior, SampleOptions
 from calmkit.recipe.load import load_recipe
-from calmkit.registry import Rejected, make_manager
+from calmkit.registry import KINDS, Kind, Part, Rejected, make_manager
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +88,25 @@ def test_validate() -> None:
     assert result.stderr == "note: head: wide -> narrow; keeps num_targets=7; drops num_draws=5\n"
 
 
+def test_validate_looks_at_this_machine_and_elsewhere_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calmkit.training.environment.is_installed", lambda module: False)
+    wandb = run("validate", "base.yaml", "loggers=[csv, wandb]")
+    assert (wandb.exit_code, wandb.stdout) == (2, "")
+    assert wandb.stderr == (
+        "error[CK150]: the logger 'wandb' needs 'wandb', which is not installed\n"
+        "  --> command line (loggers=[csv, wandb])\n"
+        "  help: pip install 'calmkit[wandb]', or leave it out; for another machine, "
+        "calmkit validate --elsewhere checks the recipe alone\n"
+    )
+    many = ["trainer.devices=99999", "stages.lm.init_from=there/run"]
+    assert run("validate", "base.yaml", "trainer.devices=99999").exit_code == 2
+    assert run("validate", "base.yaml", many[1]).exit_code == 2
+    for words in (["loggers=[wandb]"], many):
+        elsewhere = run("validate", "--elsewhere", "base.yaml", *words)
+        assert (elsewhere.exit_code, elsewhere.stdout.splitlines()[0]) == (0, "base: ok")
+    assert run("validate", "--elsewhere", "base.yaml", "head.num_drawz=3").exit_code == 2
+
+
 def test_a_wrong_recipe_is_usage() -> None:
     result = run("validate", "base.yaml", "head.num_drawz=3")
     assert result.exit_code == 2
@@ -133,9 +154,112 @@ def test_show_a_part() -> None:
     assert result.exit_code == 0
     assert result.stdout == (
         "heads/narrow, from fakes\n\nHonours num_steps; shares num_targets with the wide head.\n\n"
-        "setting\ttype\tdefault\nnum_targets\ta whole number\t8\nnum_steps\ta whole number\t10\n"
-        "label\t'flow'\tflow\n"
+        "setting\ttype\tdefault\tmeaning\nnum_targets\ta whole number\t8\t\n"
+        "num_steps\ta whole number\t10\t\nlabel\t'flow'\tflow\t\n"
     )
+
+
+def test_show_a_part_by_its_name_alone() -> None:
+    assert run("show", "narrow").stdout == run("show", "heads/narrow").stdout
+    both = run("show", "tokens")
+    assert (both.exit_code, both.stdout) == (0, run("show", "embedders/tokens").stdout)
+
+
+def test_a_name_of_several_kinds_shows_them_all() -> None:
+    result = run("show", "plain")
+    assert result.exit_code == 0
+    headings = [line for line in result.stdout.splitlines() if line.endswith(", from fakes")]
+    kinds = ("autoencoders", "backbones", "tokenizers")
+    assert headings == [f"{kind}/plain, from fakes" for kind in kinds]
+    assert result.stdout == "\n".join(run("show", f"{kind}/plain").stdout for kind in kinds)
+
+
+def test_the_meaning_of_a_setting_is_what_the_docstring_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calmkit.registry.make_manager", lambda: make_manager(guests=[]))
+    file = run("show", "file").stdout
+    assert file.startswith(
+        "tokenizers/file, from calmkit.data.tokenizers.file\n\nA tokenizer.json of your own."
+    )
+    assert "path\ta text\t(required)\tThe file, or the folder it is in.\n" in file
+    assert "Args:" not in file
+    assert "Raises:\n" in file
+    settings = [
+        (f"{kind}/{name}", row)
+        for kind, parts in make_manager(guests=[]).parts.items()
+        for name, part in parts.items()
+        for row in setting_rows(part)
+    ]
+    assert len(settings) > 100
+    assert [(part, row["setting"]) for part, row in settings if not row["meaning"]] == []
+
+
+def test_arguments_of_a_docstring_by_hand() -> None:
+    doc = """One line.
+
+    Args:
+        first: One line,
+            and another: with a colon.
+        second (int): In brackets.
+
+        *third: After a gap.
+
+    Raises:
+        ValueError: No argument.
+    """
+    assert arguments(inspect.cleandoc(doc)) == {
+        "first": "One line, and another: with a colon.",
+        "second": "In brackets.",
+        "third": "After a gap.",
+    }
+    assert arguments("One line.") == {}
+
+
+def test_show_a_kind() -> None:
+    assert run("show", "heads").stdout == run("ls", "heads").stdout
+    for kind in KINDS:
+        assert run("show", kind).exit_code == 0
+
+
+def test_a_kind_that_is_new_is_listed_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        """Tells the time.
+
+        Args:
+            hands: How many.
+        """
+
+        def __init__(self, *, hands: int = 2) -> None:
+            del hands
+
+    manager = fake_manager()
+    manager.parts["clocks"] = {"wall": Part("clocks", "wall", Clock, "fakes")}
+    monkeypatch.setattr("calmkit.registry.make_manager", lambda: manager)
+    kinds = {**KINDS, "clocks": Kind(Clock)}
+    monkeypatch.setattr("calmkit.registry.KINDS", kinds)
+    monkeypatch.setattr("calmkit.cli.parts.KINDS", kinds)
+    assert run("ls", "clocks").stdout == run("show", "clocks").stdout
+    assert run("show", "clocks").stdout == "name\tplugin\tsummary\nwall\tfakes\tTells the time.\n"
+    assert run("show", "wall").stdout.endswith("hands\ta whole number\t2\tHow many.\n")
+    assert "clocks" in run("ls", "nonsense").stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [("narow", "narrow"), ("tokenizer", "tokenizers"), ("tiny/enrgy", "tiny/energy"),
+     ("head/wide", "heads/wide"), ("quickstart", "studies/quickstart")],
+)  # fmt: skip
+def test_an_unknown_name_is_usage_with_what_was_meant(target: str, meant: str) -> None:
+    result = run("show", target)
+    assert result.exit_code == 2
+    assert f"'{target}' is no recipe, run folder, part or kind of part. Did you mean " in result.stderr
+    assert meant in result.stderr.partition("Did you mean ")[2].partition("?")[0].split(" or ")
+
+
+@pytest.mark.parametrize("target", ["heads", "narrow", "heads/narrow"])
+def test_only_a_recipe_takes_overrides(target: str) -> None:
+    result = run("show", target, "head.num_steps=3")
+    assert result.exit_code == 2
+    assert "only a recipe takes overrides, got head.num_steps=3" in result.stderr
 
 
 def test_an_unknown_part_is_usage() -> None:
@@ -163,18 +287,7 @@ def test_ls_json() -> None:
         {"name": "direct", "plugin": "fakes", "summary": "One draw."},
         {"name": "vote", "plugin": "fakes", "summary": "Many draws."},
     ]
-    kinds = [
-        "recipes",
-        "heads",
-        "autoencoders",
-        "embedders",
-        "backbones",
-        "samplers",
-        "tokenizers",
-        "corpora",
-        "launchers",
-    ]
-    assert list(json.loads(run("ls", "--json").stdout)) == [*kinds, "plugins", "runs"]
+    assert list(json.loads(run("ls", "--json").stdout)) == ["recipes", *KINDS, "plugins", "runs"]
 
 
 def test_ls_names_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,11 +428,18 @@ def test_generate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             torch.zeros(1, 4).long(), torch.tensor([False]), torch.tensor([draws]), torch.tensor([level])
         )
 
+    def load(run: Path, *, device: str, precision: str) -> Model:
+        loaded.append((device, precision))
+        return Model()
+
+    loaded: list[tuple[str, str]] = []
     units = [unit(1, 1.0), unit(1, 1.0)]
-    stub(monkeypatch, "calmkit.training.run", load_run=lambda run: Model())
+    stub(monkeypatch, "calmkit.training.run", load_run=load)
     run_folder = str(trained(folder))
     plain = run("generate", run_folder, "-p", "ab", "--seed", "3", "--max-tokens", "5")
     assert (plain.exit_code, plain.stdout) == (0, "ab53NoneType\n")
+    assert run("generate", run_folder, "--device", "cpu", "--precision", "bf16").exit_code == 0
+    assert loaded == [("auto", "auto"), ("cpu", "bf16")]
     assert "sampler: " not in plain.stderr  # one plain draw per unit: nothing to say
     units = [unit(50, 2.0), unit(50, 1.0), unit(200, math.nan)]
     counted = run("generate", run_folder)
@@ -345,6 +465,20 @@ def test_generate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         "'nowhere' is no run folder: it has no resolved.yaml. 'calmkit ls runs' lists runs." in nowhere.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("gpu", "Nobody knows a device 'gpu'."), ("cuda:7", "no device 'cuda:7'. It has: cpu")],
+)
+def test_generate_refuses_a_device_before_it_reads_a_weight(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, device: str, said: str
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    stub(monkeypatch, "calmkit.training.run")  # importing from it would fail
+    refused = run("generate", str(trained(folder)), "--device", device)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert said in refused.stderr
 
 
 def test_study_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from fake_parts import BASE, fake_manager
+from fake_parts import BASE, WideHead, fake_manager
 
+from calmkit.interfaces import EventSpec
 from calmkit.recipe.assemble import assemble, build_sampler, validate
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.load import load_recipe
 from calmkit.recipe.shapes_only import shapes_only
+from calmkit.registry import Part
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +50,58 @@ def test_validation_gives_the_shapes_of_the_real_model() -> None:
     model = validate(recipe, manager)
     assert {name: p.shape for name, p in model.named_parameters()} == shapes
     assert all(p.is_meta for p in model.parameters())
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", "1e999", ".nan"])
+@pytest.mark.parametrize(
+    "key", ["stages.lm.optimizer.lr", "stages.lm.optimizer.clip", "stages.autoencoder.gate.min",
+            "autoencoder.kl_weight", "head.exponent", "sampler.head_temperature"]
+)  # fmt: skip
+def test_a_number_that_is_not_finite_is_refused_with_its_place(key: str, value: str) -> None:
+    told = f"error[CK132]: {key} must be a finite number, got '{value}'\n  --> "
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("base.yaml", [f"{key}={value}"], fake_manager())
+    assert str(caught.value) == f"{told}command line ({key}={value})"
+    section, _, rest = key.partition(".")
+    nested = f"{value}"
+    for name in reversed(rest.split(".")):
+        nested = f"{{{name}: {nested}}}"
+    Path("child.yaml").write_text(f"extends: base.yaml\n{section}: {nested}\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("child.yaml", [], fake_manager())
+    assert str(caught.value).startswith(f"{told}child.yaml:2:")
+
+
+def test_a_list_of_numbers_is_finite_too() -> None:
+    for key in ("stages.lm.optimizer.betas", "head.betas"):
+        with pytest.raises(RecipeError, match=rf"CK132.*{key} must be a finite number, got '\.inf'"):
+            load_recipe("base.yaml", [f"{key}=[0.9, .inf]"], fake_manager())
+
+
+def test_a_recipe_made_in_python_and_a_default_of_a_part_are_finite_too() -> None:
+    manager = fake_manager()
+    recipe = load_recipe("base.yaml", [], manager)
+    wide = replace(recipe, head=replace(recipe.head, options=recipe.head.options | {"exponent": math.nan}))
+    assert recipe.stages.lm is not None
+    optimizer = replace(recipe.stages.lm.optimizer, lr=math.inf)
+    endless = replace(wide, stages=replace(recipe.stages, lm=replace(recipe.stages.lm, optimizer=optimizer)))
+    with pytest.raises(RecipeError) as caught:
+        validate(endless, manager)
+    assert [(p.code, p.key) for p in caught.value.problems] == [
+        ("CK133", "head.exponent"),
+        ("CK133", "stages.lm.optimizer.lr"),
+    ]
+    manager.parts["heads"]["endless"] = Part("heads", "endless", EndlessHead, "fakes")
+    with pytest.raises(RecipeError, match=r"CK133.*head\.limit must be a finite number, got 'inf'"):
+        validate(load_recipe("base.yaml", ["head=endless"], manager), manager)
+    validate(load_recipe("base.yaml", ["head=endless", "head.limit=3"], manager), manager)
+
+
+class EndlessHead(WideHead):
+    """A guest whose default no recipe can say."""
+
+    def __init__(self, hidden_dim: int, event: EventSpec, *, limit: float = math.inf):
+        super().__init__(hidden_dim, event)
 
 
 def test_shapes_only_leaves_no_trace() -> None:

@@ -236,6 +236,13 @@ def test_the_shipped_studies_are_found_by_either_name() -> None:
         (HEAD + GRID + "seeds: [1, 1]\n", "CK133", "the seed 1 stands 2 times"),
         (HEAD + GRID + "primary: perplexity\n", "CK133", "ranked by 'perplexity'"),
         (HEAD + GRID + "match: {by: train_flops, value: -3}\n", "CK133", "FLOPs above 0"),
+        *(
+            (HEAD + GRID + f"match: {{by: train_flops, value: {number}}}\n", "CK133", "FLOPs above 0")
+            for number in (".inf", "inf", "1e999", ".nan", "nan")
+        ),
+        (HEAD + "grid: {stages.lm.optimizer.lr: [1e-3, .inf]}\n", "CK132", "a finite number, got '.inf'"),
+        (HEAD + "grid: {head: [flow]}\nset: {autoencoder.kl_weight: nan}\n", "CK132", "s.yaml:5:"),
+        (HEAD + GRID + "samplers: [{name: vote, temperature: .nan}]\n", "CK132", "samplers[0].temperature"),
         (HEAD + GRID + "match: {by: train_flops, key: head.width}\n", "CK133", "none is"),
         (HEAD + GRID + "match: {by: steps, vale: 3}\n", "CK130", "did you mean 'value'"),
         (HEAD + "grid: {stages.lm.max_steps: [2, 3]}\n", "CK133", "would change nothing"),

@@ -319,6 +319,7 @@ def test_what_an_interrupted_trial_left_is_set_aside(folder: Path, tmp_path: Pat
         run = Path(job.command[-1])
         run.mkdir(parents=True)
         (run / "resolved.yaml").write_text("half\n")
+        (run / "metrics.csv").write_text("step\n")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -13,6 +13,7 @@ import torch
 from small_runs import SHORT, small_run, workshop
 
 from calmkit.data.prepare import default_cache, prepare_data
+from calmkit.recipe.errors import RecipeError
 from calmkit.registry import make_manager
 from calmkit.training.documents import documents_file
 from calmkit.training.errors import RunFailed
@@ -127,6 +128,17 @@ def test_measuring_touches_neither_randomness_nor_weights(run: Run) -> None:
 def test_a_trainer_that_cannot_be_is_refused(run: Run, words: str, told: str) -> None:
     with pytest.raises(RunFailed, match=f"Lightning refuses the section trainer .*{told}"):
         make_trainer(run.recipe(None, [words]))
+
+
+def test_devices_are_looked_for_before_a_document_is_read(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*given: object) -> None:
+        raise AssertionError("a document was read")
+
+    monkeypatch.setattr("calmkit.training.evaluate.prepare_data", read)
+    with pytest.raises(RecipeError, match=r"CK150.*trainer\.devices=99999 would start"):
+        evaluate(run.folder, ["trainer.devices=99999"])
 
 
 def test_an_interrupt_stays_one() -> None:

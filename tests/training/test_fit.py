@@ -23,6 +23,7 @@ from calmkit.training.errors import RunFailed, TrainingDiverged
 from calmkit.training.evaluate import datamodule
 from calmkit.training.fit import Session, TrainingClock, fit_stage
 from calmkit.training.run import Run
+from calmkit.training.run_folder import holds_work
 from calmkit.training.stages import StageModule
 
 STEPS = 6
@@ -142,6 +143,16 @@ def test_whatever_stops_it_the_weights_are_kept(
         fit_stage(session, at(3, raises(error)), data, "lm", 500)
     assert unfinished(tmp_path) == pytest.approx(8.5, abs=1e-4)
     assert said[-1] == f"weights of step 3: {tmp_path / 'checkpoints' / 'lm-unfinished.safetensors'}"
+
+
+def test_before_the_first_step_there_is_nothing_to_keep(
+    prepared: tuple[Session, TextDataModule, list[str]], tmp_path: Path
+) -> None:
+    session, data, said = prepared
+    with pytest.raises(KeyboardInterrupt):
+        fit_stage(session, at(0, raises(KeyboardInterrupt())), data, "lm", 500)
+    assert said[-1] == "no step of stage lm was taken, so nothing of it is kept"
+    assert not holds_work(tmp_path)
 
 
 def test_a_file_that_cannot_be_written_is_named_and_the_weights_are_kept(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +31,7 @@ from calmkit.training.run import (
     new_run,
     write_lock,
 )
+from calmkit.training.run_folder import held, holds_work
 
 
 @pytest.fixture(autouse=True)
@@ -87,12 +90,77 @@ def test_a_folder_that_cannot_be_claimed(tmp_path: Path) -> None:
             claim_folder(tmp_path / parent / "x")
 
 
-def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path, folder: Path) -> None:
-    recipe = small_recipe(folder)
-    new_run(recipe, "a", "a", tmp_path / "x")
+KEPT = (
+    "metrics.csv",
+    "checkpoints/lm/last.ckpt",
+    "checkpoints/lm-unfinished.safetensors",
+    "model/model.safetensors",
+    "evaluation.json",
+    "latents.json",
+    "samples.txt",
+)
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path, folder: Path, kept: str) -> None:
+    recipe, run = small_recipe(folder), tmp_path / "x"
+    new_run(recipe, "a", "a", run)
+    (run / kept).parent.mkdir(parents=True, exist_ok=True)
+    (run / kept).touch()
     with pytest.raises(RunFailed, match=f"{tmp_path}/x already holds a run; .*--out"):
-        new_run(recipe, "b", "b", tmp_path / "x")
-    assert (tmp_path / "x" / "recipe.yaml").read_text() == "a"
+        new_run(recipe, "b", "b", run)
+    assert (run / "recipe.yaml").read_text() == "a"
+
+
+def test_a_folder_in_which_nothing_was_trained_is_no_run(tmp_path: Path, folder: Path) -> None:
+    """What a start leaves that was killed before its first step, or while it wrote its first file."""
+    recipe, run = small_recipe(folder), tmp_path / "x"
+    write_lock(new_run(recipe, "a", "a", run), recipe, "abc")
+    (run / "checkpoints" / "lm").mkdir(parents=True)
+    (run / "wandb").mkdir()
+    (run / "wandb" / "debug.log").touch()
+    (run / "model").mkdir()
+    (run / "model" / ".model.safetensors.12.tmp").touch()
+    assert not holds_work(run)
+    new_run(recipe, "b", "c", run)
+    assert [(run / name).read_text() for name in ("recipe.yaml", "resolved.yaml")] == ["b", "c"]
+    assert not (run / "lock.yaml").exists()  # it told of the first start
+
+
+def test_two_processes_never_fill_one_folder(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from calmkit.training.run_folder import held\n"
+        "with held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "x")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(RunFailed, match=f"{tmp_path}/x is being filled by another .*--out"),
+            held(tmp_path / "x"),
+        ):
+            pass
+    finally:
+        other.kill()  # as hard as can be: nothing of it is left to keep anybody out
+        other.communicate()
+    with held(tmp_path / "x"):
+        pass
+
+
+def test_a_folder_that_cannot_be_held(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(RunFailed, match=r"file/x could not be written .*--out"),
+        held(tmp_path / "file" / "x"),
+    ):
+        pass
 
 
 def test_other_processes_take_the_folder_of_rank_zero(
@@ -146,6 +214,11 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(RunFailed, match=r"evaluation.json is damaged"):
         _ = Run(tmp_path).evaluation
+
+
+def test_a_device_that_is_not_here_is_refused_before_the_folder_is_read(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"Nobody knows a device 'abacus'\. It has: cpu"):
+        load_run(tmp_path, device="abacus")
 
 
 def test_an_autoencoder_alone_cannot_write(autoencoder_only: Run) -> None:

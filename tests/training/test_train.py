@@ -16,6 +16,7 @@ from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import Context, DataError, GenerativeHead, HeadInfo, Posterior, SampleOptions
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.recipe.assemble import assemble
+from calmkit.recipe.errors import RecipeError
 from calmkit.registry import Manager, Part, make_manager
 from calmkit.training.checkpoints import MovedCheckpoints
 from calmkit.training.errors import RunFailed
@@ -125,8 +126,8 @@ def test_checkpoints_hold_the_last_step(autoencoder: Run) -> None:
             RunFailed,
             "A row of 4 tokens is 1 unit of 4, with nothing to",
         ),
-        (("trainer.accelerator=cuda",), RunFailed, "accelerator=cuda"),
-        (("trainer.strategy=deepest",), RunFailed, "strategy=deepest"),
+        (("trainer.accelerator=cuda",), RecipeError, "accelerator=cuda"),
+        (("trainer.strategy=deepest",), RecipeError, "strategy=deepest"),
     ],
 )
 def test_what_stage_two_cannot_do_is_refused_before_stage_one(
@@ -137,6 +138,45 @@ def test_what_stage_two_cannot_do_is_refused_before_stage_one(
     with pytest.raises(error, match=told):
         small_run(folder, str(tmp_path / "run"), *words)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("error", [SystemExit(137), RunFailed("refused"), KeyboardInterrupt(), OSError("x")])
+def test_a_start_that_came_to_nothing_does_not_refuse_the_next(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """It ends between its folder and its first step: killed, refused, interrupted, or by a bug."""
+
+    def ends(*given: object) -> None:
+        raise error
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("calmkit.training.train._first_stage", ends)
+        with pytest.raises(type(error)):
+            small_run(folder, str(out), "seed=3", *SHORT)
+    assert sorted(path.name for path in out.iterdir()) == ["lock.yaml", "recipe.yaml", "resolved.yaml"]
+    if isinstance(error, RunFailed):
+        run = small_run(folder, str(out), "seed=5", *SHORT)
+        assert (run.lock["seed"], run.recipe().seed) == (5, 5)
+        assert run.evaluation
+    with monkeypatch.context() as patch:
+        patch.setattr("calmkit.training.train.make_loggers", ends)
+        with pytest.raises(type(error)):
+            small_run(folder, str(tmp_path / "other"), *SHORT)
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_a_folder_that_is_being_filled_is_nobody_else_s(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is trained yet, so only the lock can tell."""
+
+    def again(session: object) -> None:
+        small_run(folder, str(tmp_path / "run"), *SHORT)
+
+    monkeypatch.setattr("calmkit.training.train._first_stage", again)
+    with pytest.raises(RunFailed, match=r"run is being filled by another process; .*--out"):
+        small_run(folder, str(tmp_path / "run"), *SHORT)
 
 
 def test_stage_two_can_continue_another_run(folder: Path, autoencoder: Run) -> None:

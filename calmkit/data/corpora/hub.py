@@ -6,7 +6,7 @@ Source: https://huggingface.co/docs/datasets/stream
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, final
 
@@ -15,11 +15,11 @@ from calmkit.data.digest import digest
 from calmkit.data.document_split import check_fraction, is_valid_by_threshold
 from calmkit.data.read_corpus import ReadCorpus
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Corpus, DataError, Split
+from calmkit.interfaces import Corpus, DataError, NeedsLibraries, Split
 
 
 @final
-class HubCorpus(ReadCorpus):
+class HubCorpus(ReadCorpus, NeedsLibraries):
     """Documents of a `datasets` id, streamed; needs the extra `hf`.
 
     Args:
@@ -65,6 +65,10 @@ class HubCorpus(ReadCorpus):
         self.train_split, self.valid_split = train_split, valid_split
         self.text_key, self.max_documents, self.valid_fraction = text_key, max_documents, valid_fraction
         self.on_bad, self.max_bad = on_bad, max_bad
+
+    def libraries(self) -> Mapping[str, str]:
+        """The reader of data sets."""
+        return {"datasets": "pip install 'calmkit[hf]', or use data=text"}
 
     def read(self, split: Split, skipped: Skipped) -> Iterator[str]:
         """In the order of the data set; blank ones are left out.

@@ -44,7 +44,12 @@ TRIPLE_QUOTED = re.compile(rb'"""(.*?)"""', re.DOTALL)
 
 @final
 class StdlibCorpus(SizedCorpus):
-    """English prose of this Python: language topics and docstrings, about 1.9 MB; nothing is downloaded."""
+    """English prose of this Python: language topics and docstrings, about 1.9 MB; nothing is downloaded.
+
+    Args:
+        valid_fraction: Share of the text that is held out, in whole documents.
+        seed: Of the choice of the documents that are held out.
+    """
 
     def __init__(self, *, valid_fraction: float = 0.05, seed: int = 0) -> None:
         check_fraction("stdlib", valid_fraction)

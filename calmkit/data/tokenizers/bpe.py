@@ -23,7 +23,11 @@ SMALLEST = 257  # every byte, and end-of-text
 
 @final
 class BpeTokenizer(LateTokenizer):
-    """Byte-level BPE of `vocab_size` tokens, trained on the corpus. A small corpus may give fewer."""
+    """Byte-level BPE of `vocab_size` tokens, trained on the corpus. A small corpus may give fewer.
+
+    Args:
+        vocab_size: V with the 256 bytes and end-of-text, so at least 257.
+    """
 
     def __init__(self, *, vocab_size: int = 4096) -> None:
         if vocab_size < SMALLEST:

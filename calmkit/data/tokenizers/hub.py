@@ -6,16 +6,17 @@ Source: https://huggingface.co/docs/huggingface_hub/guides/download
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
 from calmkit.data.tokenizer_json import FILE_NAME, JsonTokenizer, LateTokenizer, read_tokenizer
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Corpus, DataError, Tokenizer
+from calmkit.interfaces import Corpus, DataError, NeedsLibraries, Tokenizer
 
 
 @final
-class HubTokenizer(LateTokenizer):
+class HubTokenizer(LateTokenizer, NeedsLibraries):
     """The tokenizer of a model on the hub, fetched when first needed; a finished run needs no network.
 
     Args:
@@ -41,6 +42,10 @@ class HubTokenizer(LateTokenizer):
         if vocab_size is not None and vocab_size < 1:
             raise ValueError(f"hub: vocab_size must be at least 1, got {vocab_size}; null would do.")
         self.id, self.eos, self.revision, self._stated_size = id, eos, revision, vocab_size
+
+    def libraries(self) -> Mapping[str, str]:
+        """The client of the hub."""
+        return {"huggingface_hub": "pip install 'calmkit[hf]', or use tokenizer=file"}
 
     @functools.cached_property
     def _fetched(self) -> JsonTokenizer:

@@ -42,6 +42,8 @@ class LocalLauncher(Launcher):
         CUDA's environment variables.
     """
 
+    on_this_machine = True
+
     def __init__(self, *, workers: int | None = None, threads: int | None = None) -> None:
         require_at_least("local", 1, workers=workers, threads=threads)
         self.workers = workers
