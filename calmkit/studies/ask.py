@@ -22,7 +22,7 @@ from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.studies.failures import in_words, work_folder
-from calmkit.studies.jobs import job_of, launch
+from calmkit.studies.jobs import job_of, launch, stop_left
 from calmkit.studies.plan import StudyPlan, Trial
 from calmkit.studies.sampling import Row, honoured
 from calmkit.studies.sampling_rows import sampler_row
@@ -54,9 +54,11 @@ def ask_trials(
     missing = [trial for trial in trained if not _file(planned, trial).is_file()]
     if missing and launcher is not None:
         say(f"measuring {len(missing)} trials as the study asks")
+        jobs = [_job(planned, trial) for trial in missing]
+        stop_left(launcher, [job.log for job in jobs], say)
         launch(
             launcher,
-            [_job(planned, trial) for trial in missing],
+            jobs,
             lambda job, code: say(f"{job.name}: {'done' if code == 0 else in_words(code, job.log)}"),
         )
     files = {trial.key: _file(planned, trial) for trial in trained}
@@ -129,7 +131,7 @@ def _job(planned: StudyPlan, trial: Trial) -> Job:
     folder = str(planned.places.study)
     command = (sys.executable, "-m", "calmkit.cli.main", "study", "measure", folder, trial.key)
     log = work_folder(planned.places.trial(trial.key)) / MEASURE_LOG
-    return job_of(f"measure {trial.label}", command, log, trial.recipe)
+    return job_of(f"measure {trial.label}", command, log, trial.recipe, len(planned.trials))
 
 
 def _wishes(study: Study) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.studies.ask import ask_trials
 from calmkit.studies.failures import forget, note_failure, work_folder
-from calmkit.studies.jobs import job_of, launch
+from calmkit.studies.jobs import job_of, launch, stop_left
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study, with_autoencoder
 from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
@@ -41,6 +41,11 @@ class Work:
     recipe: Recipe
     folder: Path
     done: Callable[[Path], bool]
+
+    @property
+    def log(self) -> Path:
+        """What its process writes."""
+        return work_folder(self.folder) / "log.txt"
 
 
 def run_study(
@@ -123,12 +128,13 @@ def _run(planned: StudyPlan, manager: Manager, say: Say, launcher: Launcher | No
         Work(f"autoencoder {key}", planned.autoencoders[key], where.autoencoder(key), is_encoded)
         for key in planned.open_autoencoders()
     ]
-    _train(shared, launcher, where, say)
+    peers = len(planned.trials)
+    _train(shared, launcher, peers, say)
     ready = [trial for trial in opened if _has_autoencoder(trial, where, say)]
     trials = [
         Work(trial.label, _final_recipe(trial, where), where.trial(trial.key), is_trained) for trial in ready
     ]
-    _train(trials, launcher, where, say)
+    _train(trials, launcher, peers, say)
     if study.path.is_file() and study.path.read_text(encoding="utf-8", errors="replace") != study.text:
         say(
             f"{study.path} was edited while it ran: these are the results of the study as it was begun. "
@@ -163,7 +169,7 @@ def _finish(planned: StudyPlan, launcher: Launcher | None, say: Say, complete: b
         )
 
 
-def _train(works: Sequence[Work], launcher: Launcher, where: Places, say: Say) -> None:
+def _train(works: Sequence[Work], launcher: Launcher, peers: int, say: Say) -> None:
     """Every work in a process of its own; what fails is noted beside its folder and stops no other."""
     if not works:
         return
@@ -174,8 +180,9 @@ def _train(works: Sequence[Work], launcher: Launcher, where: Places, say: Say) -
             works, key=lambda work: work.folder
         ):  # in one order: no two studies wait in a ring
             held.enter_context(awaited(work_folder(work.folder), work.name, say))
-        # another study may have done some of it while this one waited
-        jobs = [_job(work, say) for work in works if not work.done(work.folder)]
+        # another study, or a process that outlived this one, may have done some of it
+        stop_left(launcher, [work.log for work in works if not work.done(work.folder)], say)
+        jobs = [_job(work, peers, say) for work in works if not work.done(work.folder)]
 
         def ended(job: Job, code: int) -> None:
             nonlocal number
@@ -188,7 +195,7 @@ def _train(works: Sequence[Work], launcher: Launcher, where: Places, say: Say) -
         launch(launcher, jobs, ended)
 
 
-def _job(work: Work, say: Say) -> Job:
+def _job(work: Work, peers: int, say: Say) -> Job:
     """The command that trains one recipe, as a person would type it."""
     aside = set_aside(work.folder)
     if aside is not None:
@@ -197,7 +204,7 @@ def _job(work: Work, say: Say) -> Job:
     recipe = work_folder(work.folder) / "recipe.yaml"
     write_text(recipe, to_yaml(replace(work.recipe, description=f"{work.recipe.description} [{work.name}]")))
     command = (sys.executable, "-m", "calmkit.cli.main", "train", str(recipe), "--out", str(work.folder))
-    return job_of(work.name, command, recipe.with_name("log.txt"), work.recipe)
+    return job_of(work.name, command, work.log, work.recipe, peers)
 
 
 def _final_recipe(trial: Trial, where: Places) -> Recipe:
