@@ -36,14 +36,21 @@ from calmkit.training.latents import write_latents
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import make_loggers
 from calmkit.training.ngrams import ngram_scores
-from calmkit.training.progress import Say, quiet_libraries, said_once
+from calmkit.training.preparing import preparing
+from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.run import Run, is_rank_zero, new_run, wait_for_all, write_lock
 from calmkit.training.stages import AutoencoderModule, LanguageModule
+from calmkit.training.standing import StandingFile
 from calmkit.training.trainer import interrupts, make_trainer
 
 
 def train(
-    recipe: Recipe, *, out: Path | None = None, say: Say = print, manager: Manager | None = None
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    say: Say = print,
+    manager: Manager | None = None,
+    standing: StandingFile | None = None,
 ) -> Run:
     """Train all stages of a recipe.
 
@@ -52,6 +59,7 @@ def train(
         out: The run folder; default `runs/<name>/<stamp>/` under the current folder.
         say: Takes each line of what happens.
         manager: Parts; default all that are installed.
+        standing: Takes where it stands, for programs that watch; None: nobody does.
 
     Returns:
         The run, evaluated.
@@ -65,7 +73,8 @@ def train(
     manager = manager or make_manager()
     model = validate(recipe, manager)
     try:
-        session = _begin(recipe, manager, model.autoencoder, out, said_once(say))
+        say = said_once(say)
+        session = _begin(recipe, manager, model.autoencoder, out, say, Progress(say, standing))
         facts, autoencoder = _first_stage(session)
         if recipe.stages.lm is not None:
             _second_stage(session, facts, autoencoder)
@@ -80,7 +89,14 @@ def train(
     return session.run
 
 
-def _begin(recipe: Recipe, manager: Manager, autoencoder: Autoencoder, out: Path | None, say: Say) -> Session:
+def _begin(
+    recipe: Recipe,
+    manager: Manager,
+    autoencoder: Autoencoder,
+    out: Path | None,
+    say: Say,
+    progress: Progress,
+) -> Session:
     """Data, loggers, folder; all that can be refused before the first step is refused here."""
     chunk_size = autoencoder.chunk_size
     units = recipe.data.sequence_length // chunk_size
@@ -91,7 +107,8 @@ def _begin(recipe: Recipe, manager: Manager, autoencoder: Autoencoder, out: Path
         )
     corpus = build_corpus(recipe, manager)
     tokenizer = build_tokenizer(recipe, manager)
-    prepared = prepare_data(corpus, tokenizer, default_cache())
+    with preparing(progress) as reading:
+        prepared = prepare_data(corpus, tokenizer, default_cache(), reading)
     for stage in (recipe.stages.autoencoder, recipe.stages.lm):
         if stage is not None:
             datamodule(recipe, prepared, chunk_size, stage.batch_size, recipe.evaluation.max_rows)
@@ -104,7 +121,7 @@ def _begin(recipe: Recipe, manager: Manager, autoencoder: Autoencoder, out: Path
     say(f"run: {run.folder}")
     sizes = f"{len(prepared.train.tokens):,} training and {len(prepared.valid.tokens):,} held-out tokens"
     say(f"data: {sizes} of {prepared.tokenizer.vocab_size} kinds")
-    return Session(recipe, manager, run, prepared, make_loggers(recipe.loggers, run.folder), say)
+    return Session(recipe, manager, run, prepared, make_loggers(recipe.loggers, run.folder), say, progress)
 
 
 def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
@@ -185,7 +202,11 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     cost = count_flops(model, units)
     data = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, stage.eval_rows)
     final = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, recipe.evaluation.max_rows)
-    untrained = measure(recipe, model, final, "untrained").scores if recipe.evaluation.untrained else {}
+    untrained = (
+        measure(recipe, model, final, "untrained", progress=session.progress).scores
+        if recipe.evaluation.untrained
+        else {}
+    )
     module = LanguageModule(
         model, stage.optimizer, stage.max_steps, draws=recipe.evaluation.draws, seed=recipe.seed
     )
@@ -230,22 +251,25 @@ def _evaluate_and_show(
     untrained: dict[str, float],
 ) -> None:
     recipe = session.recipe
-    measured = measure(recipe, model, data, "final")
+    measured = measure(recipe, model, data, "final", progress=session.progress)
     scores: dict[str, Any] = measured.scores
     if not is_rank_zero():
         return
     sampler = build_sampler(recipe, session.manager)
     kept = ("brier_lm", "nll_")
     scores |= {f"untrained_{name}": value for name, value in untrained.items() if name.startswith(kept)}
-    scores |= ngram_scores(session.prepared, data, model)
+    with session.progress.phase("counting n-grams"):
+        scores |= ngram_scores(session.prepared, data, model)
     scores |= ceiling_scores(recipe, session.manager, session.prepared, data, model)
-    scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
+    with session.progress.phase("timing the sampler"):
+        scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
     scores |= reconstruction_scores(facts)
     write_json(session.run.folder / "evaluation.json", scores)
     write_documents(session.run.folder / "evaluation.json", measured.per_document)
     text = TextModel(model.eval(), session.prepared.tokenizer, sampler)
     prompt, length = recipe.evaluation.sample_prompt, recipe.evaluation.sample_tokens
-    sample = text.generate(prompt, max_tokens=length, seed=recipe.seed)
+    with session.progress.phase("writing a sample"):
+        sample = text.generate(prompt, max_tokens=length, seed=recipe.seed)
     write_text(session.run.folder / "samples.txt", prompt + sample + "\n")
     counted = ", ".join(
         f"{name.removesuffix('_brier_lm')} {value:.3f}"
