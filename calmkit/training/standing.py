@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
@@ -35,6 +35,7 @@ class Standing:
         words: `done` and `total` otherwise, where a person reads that better, such as megabytes.
         phase_seconds: Since the phase began.
         seconds: Since the process began.
+        over: The phases before this one.
     """
 
     phase: str = STARTING
@@ -46,6 +47,7 @@ class Standing:
     words: str = ""
     phase_seconds: float = 0.0
     seconds: float = 0.0
+    over: Sequence[str] = ()
 
     @property
     def fraction(self) -> float:
@@ -62,7 +64,8 @@ class Standing:
 
 @final
 class StandingFile:
-    """Writes a process's standing, at most every second, or when its phase changes.
+    """Writes a process's standing, at most every second, or when its phase changes; `seconds` and `over` are
+    filled in.
 
     What can't be written is left out: to be watched is no reason to fail.
 
@@ -75,18 +78,21 @@ class StandingFile:
         self.path, self.clock = path, clock
         self._began = self._written = clock()
         self._phase = ""
+        self._over: list[str] = []
 
     def write(self, standing: Standing) -> None:
-        """Write it if it is time; `seconds` is filled in."""
+        """Write it if it is time."""
         now = self.clock()
+        if self._phase and standing.phase != self._phase:
+            self._over.append(self._phase)
         if self.path is None or (standing.phase == self._phase and now - self._written < EVERY):
             return
         self._phase, self._written = standing.phase, now
-        content = asdict(replace(standing, scores=dict(standing.scores), seconds=now - self._began))
+        told = replace(standing, scores=dict(standing.scores), seconds=now - self._began, over=self._over)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+            temporary.write_text(json.dumps(asdict(told)), encoding="utf-8")
             temporary.replace(self.path)
 
 
@@ -98,7 +104,8 @@ def read_standing(path: Path) -> Standing | None:
     except (OSError, ValueError, TypeError):
         return None
     numbers = [standing.done, standing.phase_seconds, standing.seconds, *_optional(standing)]
-    words = [standing.phase, standing.unit, standing.words]
+    words: list[Any] = [standing.phase, standing.unit, standing.words]
+    words += standing.over if isinstance(standing.over, list) else [None]
     sound = all(isinstance(n, int | float) for n in numbers) and all(isinstance(w, str) for w in words)
     return standing if sound else None
 
