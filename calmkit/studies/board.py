@@ -27,8 +27,9 @@ class Running:
 
     @property
     def doing(self) -> str:
-        """`lm step 120/420`."""
-        return f"{self.standing.phase} {self.standing.place}".rstrip()
+        """`lm 120/420`."""
+        place = self.standing.place.removeprefix(f"{self.standing.unit} ")
+        return f"{self.standing.phase} {place}".rstrip()
 
     @property
     def loss(self) -> str:
@@ -40,11 +41,18 @@ class Running:
         """`brier_lm 3.2`; empty before the first validation."""
         return " ".join(f"{name} {value:.4g}" for name, value in self.standing.scores.items())
 
+    @property
+    def best(self) -> str:
+        """The scores in short: without the loss, where there are others."""
+        scores = {name: value for name, value in self.standing.scores.items() if name != "loss"}
+        return " ".join(f"{name} {value:.4g}" for name, value in (scores or self.standing.scores).items())
+
     def words(self) -> str:
         """What it does, the loss, the scores."""
         loss = f"loss {self.loss}" if self.loss else ""
         held_out = f"held out {self.held_out}" if self.held_out else ""
-        return ", ".join(filter(None, (self.doing, loss, held_out)))
+        doing = f"{self.standing.phase} {self.standing.place}".rstrip()
+        return ", ".join(filter(None, (doing, loss, held_out)))
 
 
 @dataclass(frozen=True)

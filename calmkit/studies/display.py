@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 ROWS = 16
 """Processes that the table shows."""
 
+LOSS, LEFT, GAP = 7, 10, 2
+"""Widths of two columns, and between columns."""
+
 
 class Display(ABC):
     """Shows what a study does. Lines and boards may come from two threads."""
@@ -88,7 +91,7 @@ class TableDisplay(Display):
         if self._live is None:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
-        self._live.update(_table(board), refresh=True)
+        self._live.update(_table(board, self.console.width), refresh=True)
 
     def clear(self) -> None:
         """Take it away, and give the terminal back."""
@@ -102,20 +105,24 @@ def display_here(say: Any) -> Display:
     return TableDisplay() if sys.stdout.isatty() else LinesDisplay(say)
 
 
-def _table(board: Board) -> RenderableType:
+def _table(board: Board, width: int) -> RenderableType:
+    """Numbers have the width that they need; names, phases and scores share what is left."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    table.add_column("trial", no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column("doing", no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column("loss", no_wrap=True, justify="right")
-    table.add_column("held out", no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column("left", no_wrap=True, justify="right")
+    rest = max(0, width - LOSS - LEFT - 4 * GAP)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", show_edge=False)
+    for name, share in (("trial", 0.28), ("doing", 0.37), ("loss", 0.0), ("held out", 0.35), ("left", 0.0)):
+        fixed = {"loss": LOSS, "left": LEFT}.get(name)
+        most = None if fixed else max(len(name), int(rest * share))
+        justify: Any = "right" if fixed else "left"
+        table.add_column(
+            name, no_wrap=True, overflow="ellipsis", width=fixed, max_width=most, justify=justify
+        )
     for one in board.running[:ROWS]:
         left = "" if one.left is None else time_in_words(one.left)
-        table.add_row(*map(Text, (one.name, one.doing, one.loss, one.held_out, left)))
+        table.add_row(*map(Text, (one.name, one.doing, one.loss, one.best, left)))
     more = len(board.running) - ROWS
     lines = [Text(f"and {more} more")] if more > 0 else []
     return Group(table, *lines, Text(board.summary()))

@@ -16,8 +16,9 @@ from calmkit.training.standing import read_standing
 
 
 def status_rows(planned: StudyPlan) -> list[list[str]]:
-    """`trial`, `state` (done, running, failed, waiting, open), `step` and a word on it, for every trial; before
-    them every shared autoencoder that is being trained.
+    """`trial`, `state` (done, running, failed, waiting, open), `step` and a word on it, for every trial.
+
+    Before them stands every shared autoencoder that is being trained.
     """
     shared = [work for work in autoencoder_works(planned) if holder_of(work_folder(work.folder))]
     rows = [_held(work, 0) for work in shared]

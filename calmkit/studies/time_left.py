@@ -67,7 +67,7 @@ class Share:
             return None
         if now.phase in self.stages and now.fraction >= ENOUGH:
             return now.phase_seconds / (self.stages[now.phase] * now.fraction or 1.0) or None
-        return now.seconds / self.done if self.done >= MOSTLY * self.work > 0 else None
+        return now.seconds / self.done or None if self.done >= MOSTLY * self.work > 0 else None
 
 
 def pace_of(shares: Iterable[Share]) -> float | None:

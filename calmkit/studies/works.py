@@ -131,7 +131,7 @@ def train_works(works: Sequence[Work], launcher: Launcher, watch: Watch, say: Sa
 
 
 def _begin(work: Work, say: Say) -> Job:
-    """The command that trains one recipe, as a person would type it; what an earlier try left is set aside."""
+    """The command that trains one recipe, as a person would type it; an earlier try is set aside."""
     aside = set_aside(work.folder)
     if aside is not None:
         say(f"{work.name}: an earlier try did not end; what it left is now in {aside.name}")
