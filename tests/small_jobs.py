@@ -74,8 +74,8 @@ def log(job: Job) -> str:
     return job.log.read_text(encoding="utf-8")
 
 
-def wait_for(what: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
+def wait_for(what: Callable[[], object], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.02)

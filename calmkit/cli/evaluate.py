@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -21,10 +22,16 @@ def evaluate(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     other data than the run's, the numbers go to a file of their own in the run folder.
     """
     only(["evaluation", "sampler", "data", "trainer"], overrides)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        click.echo(f"reading {run}; torch and Lightning take a moment to load", err=True)
     from calmkit.cli.reading import is_first_process
     from calmkit.training.evaluate import evaluate as measure
+    from calmkit.training.progress import Progress, said_once
 
-    scores = measure(run, overrides=overrides, note=lambda line: click.echo(line, err=True))
+    def note(line: str) -> None:
+        click.echo(line, err=True)
+
+    scores = measure(run, overrides=overrides, note=note, progress=Progress(said_once(note)))
     if not is_first_process():
         return
     if as_json:

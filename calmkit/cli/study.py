@@ -8,12 +8,23 @@ from typing import Any
 
 import click
 
+from calmkit.cli.progress import progress_option
 from calmkit.cli.table import show_table
+from calmkit.training.standing import Standing, StandingFile
 
 
 def _out(command: Callable[..., Any]) -> Callable[..., Any]:
     text = "Folder for everything; default runs/studies/<name>, with the runs in runs/cells."
     return click.option("--out", type=click.Path(path_type=Path), help=text)(command)
+
+
+def _to_standard_error(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _reading(what: str | Path, err: bool = False) -> None:
+    """The first line, before anything slow is loaded."""
+    click.echo(f"reading {what}; torch and Lightning take a moment to load", err=err)
 
 
 @click.argument("study")
@@ -24,17 +35,19 @@ def plan(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
 
     A step of each open cell is timed, to say how long it would take on this machine.
     """
+    _reading(study, err=True)
     from calmkit.cli.study_plan import show_plan
     from calmkit.registry import make_manager
     from calmkit.studies.environment import check_study
     from calmkit.studies.plan import places, plan_study
     from calmkit.studies.schema import load_study
+    from calmkit.training.progress import Progress
 
-    manager = make_manager()
+    manager, progress = make_manager(), Progress(_to_standard_error)
     loaded = load_study(study, manager, overrides)
-    planned = plan_study(loaded, manager, places(loaded, out))
+    planned = plan_study(loaded, manager, places(loaded, out), progress=progress)
     check_study(planned, manager)
-    show_plan(planned)
+    show_plan(planned, progress)
 
 
 @click.argument("study")
@@ -46,9 +59,11 @@ def run(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
     OVERRIDES such as data=text or data.train=a.txt are laid over the base recipe of every cell;
     launcher=slurm or launcher.workers=4 say how its processes are started. What is done is not done again.
     """
+    _reading(study)
+    from calmkit.studies.display import display_here
     from calmkit.studies.run import run_study
 
-    run_study(study, overrides=overrides, out=out, say=click.echo)
+    run_study(study, overrides=overrides, out=out, display=display_here(click.echo))
 
 
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -56,25 +71,27 @@ def status(folder: Path) -> None:
     """Say of every trial of a study whether it is done, running, failed or open."""
     from calmkit.registry import make_manager
     from calmkit.studies.snapshot import planned_in
-    from calmkit.studies.status import status_rows
+    from calmkit.studies.status import status_rows, status_summary
 
-    rows = status_rows(planned_in(folder, make_manager()))
-    show_table(["trial", "state", "step", "what"], rows)
-    done = sum(row[1] == "done" for row in rows)
-    click.echo(f"{done} of {len(rows)} done")
+    planned = planned_in(folder, make_manager())
+    show_table(["trial", "state", "step", "what"], status_rows(planned))
+    click.echo(status_summary(planned))
 
 
 @click.argument("folder", type=click.Path(path_type=Path))
 def resume(folder: Path) -> None:
     """Go on with a study as it was begun, from its folder."""
+    _reading(folder)
+    from calmkit.studies.display import display_here
     from calmkit.studies.run import resume_study
 
-    resume_study(folder, say=click.echo)
+    resume_study(folder, display=display_here(click.echo))
 
 
 @click.argument("folder", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
     """Write the tables and the report of a study anew from what is done."""
+    _reading(folder)
     from calmkit.studies.run import report_study
 
     report_study(folder, say=click.echo)
@@ -82,11 +99,14 @@ def report(folder: Path) -> None:
 
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("key")
-def measure(folder: Path, key: str) -> None:
+@progress_option
+def measure(folder: Path, key: str, progress: Path | None) -> None:
     """Measure one trial as its study asks: what a study's own processes call."""
+    standing = StandingFile(progress)
+    standing.write(Standing())
     from calmkit.registry import make_manager
     from calmkit.studies.ask import measure_trial
     from calmkit.studies.snapshot import planned_in
 
     manager = make_manager()
-    click.echo(str(measure_trial(planned_in(folder, manager), key, manager, click.echo)))
+    click.echo(str(measure_trial(planned_in(folder, manager), key, manager, click.echo, standing)))

@@ -11,6 +11,7 @@ from calmkit.cli.table import show_table
 
 if TYPE_CHECKING:
     from calmkit.studies.plan import StudyPlan
+    from calmkit.training.progress import Progress
 
 COLUMNS = (
     "cell",
@@ -25,7 +26,7 @@ COLUMNS = (
 )
 
 
-def show_plan(planned: StudyPlan) -> None:
+def show_plan(planned: StudyPlan, progress: Progress) -> None:
     """Cells with their budgets, what they share, and what it takes in all."""
     from calmkit.studies.match import UNITS
     from calmkit.studies.store import is_encoded, is_trained
@@ -66,7 +67,7 @@ def show_plan(planned: StudyPlan) -> None:
     click.echo(f"open: {opened} trials, {left:.4g} FLOPs of training")
     click.echo(f"disk: at most {bytes_in_words(planned.disk_bytes())} more")
     if opened:
-        minutes = planned.seconds() / 60
+        minutes = planned.seconds(progress) / 60
         click.echo(
             f"time: about {minutes:.1f} minutes of training in one process with one thread, by steps "
             f"of each cell timed here, divided by as many as run at once ({usable_cores()} on these cores). "

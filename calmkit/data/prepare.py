@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from calmkit.data.counted_corpus import CountedCorpus
 from calmkit.data.digest import digest
 from calmkit.data.notes import leak_notes, skipped_notes
 from calmkit.data.overlap import Overlap, overlap
-from calmkit.data.token_file import Progress, TokenFile
-from calmkit.interfaces import Corpus, Tokenizer
+from calmkit.data.sized_corpus import SizedCorpus
+from calmkit.data.token_file import TokenFile
+from calmkit.interfaces import Corpus, Split, Tokenizer
+
+Reading = Callable[[str, int, int, int | None], None]
+"""Told while text is read: what for (`tokenizer`, then `learning` once it has read all, `train`, `valid`),
+documents and bytes of text so far, and about how many bytes there are, None where the corpus does not know.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class PreparedData:
 
 
 def prepare_data(
-    corpus: Corpus, tokenizer: Tokenizer, cache: Path, progress: Progress | None = None
+    corpus: Corpus, tokenizer: Tokenizer, cache: Path, progress: Reading | None = None
 ) -> PreparedData:
     """Train the tokenizer and tokenise both splits, or take from the cache what was done before.
 
@@ -40,19 +48,33 @@ def prepare_data(
         corpus: The documents.
         tokenizer: Need not be ready.
         cache: See `default_cache`.
-        progress: Called while a split is tokenised, with documents and bytes of text so far.
+        progress: Called while text is read, first with nothing read; not where all is in the cache.
 
     Raises:
         DataError: A split is empty, or anything `Corpus.documents`, `Tokenizer.prepare` and
             `TokenFile.build` refuse.
     """
-    ready = tokenizer.prepare(corpus, cache)
-    train = TokenFile.build(corpus, "train", ready, cache, progress)
-    valid = TokenFile.build(corpus, "valid", ready, cache, progress)
+    told = progress or _tell_nobody
+
+    def read_for(what: str, split: Split) -> Callable[[int, int], None]:
+        return lambda documents, size: told(what, documents, size, _size_of(corpus, split))
+
+    counted = CountedCorpus(corpus, read_for("tokenizer", "train"), read_for("learning", "train"))
+    ready = tokenizer.prepare(counted, cache)
+    train = TokenFile.build(corpus, "train", ready, cache, read_for("train", "train"))
+    valid = TokenFile.build(corpus, "valid", ready, cache, read_for("valid", "valid"))
     leaked = overlap(train, valid, cache)
     notes = (*skipped_notes(corpus, train, valid), *leak_notes(corpus, leaked))
     fingerprint = digest(corpus.identity(), ready.fingerprint())
     return PreparedData(ready, train, valid, fingerprint, leaked, notes)
+
+
+def _tell_nobody(what: str, documents: int, size: int, expected: int | None) -> None:
+    """Nobody looks."""
+
+
+def _size_of(corpus: Corpus, split: Split) -> int | None:
+    return corpus.expected_bytes(split) if isinstance(corpus, SizedCorpus) else None
 
 
 def default_cache() -> Path:

@@ -85,7 +85,7 @@ class TokenFile:
             split: Of the corpus.
             tokenizer: Ready.
             cache: Processes may share it, and build the same file at once.
-            progress: Called after each block with documents and bytes of text so far.
+            progress: Called before the first block and after each, with documents and bytes of text so far.
 
         Raises:
             DataError: The split is empty, the disk has too little room, or the file there is damaged.
@@ -166,6 +166,8 @@ def _write(path: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, progr
     texts = corpus.read(split, skipped) if isinstance(corpus, ReadCorpus) else corpus.documents(split)
     with path.open("xb") as file:
         file.write(b" " * HEADER)
+        if progress:
+            progress(0, 0)
         for block in _blocks(texts):
             batch = tokenizer.encode(block)
             for ids in batch:

@@ -14,7 +14,7 @@ from calmkit.interfaces.flops import (
     StatesTrainingFlops,
 )
 from calmkit.interfaces.head import DensityHead, GenerativeHead, HeadInfo, IterativeHead, SampleOptions
-from calmkit.interfaces.launcher import Ended, Job, Launcher
+from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Sampler
@@ -38,6 +38,7 @@ __all__ = [
     "IterativeHead",
     "Job",
     "KnownSource",
+    "LastingLauncher",
     "Launcher",
     "LossOutput",
     "NeedsLibraries",
@@ -51,6 +52,7 @@ __all__ = [
     "StatesDrawFlops",
     "StatesDraws",
     "StatesFlops",
+    "StatesRoom",
     "StatesStepFlops",
     "StatesTrainingFlops",
     "Tokenizer",

@@ -24,6 +24,8 @@ class Job:
         log: File that gets its output and its errors; its folder may not exist yet.
         devices: How many devices (cores on a CPU, else accelerators) it takes.
         accelerator: Whether it asks for accelerators; None: for those there are.
+        peers: How many jobs its study has that could ever run at once, done ones and itself included, so that
+            its share of a machine is the same alone and beside others; None: as many as there is room for.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Job:
     log: Path
     devices: int = 1
     accelerator: bool | None = None
+    peers: int | None = None
 
 
 Ended = Callable[[Job, int], None]
@@ -54,4 +57,32 @@ class Launcher(ABC):
 
         A job that can't be started or was lost has ended too, with a code other than 0 and the reason at the
         end of its log. On KeyboardInterrupt the jobs that still run are stopped before it is raised again.
+        """
+
+
+class StatesRoom(Launcher):
+    """A capability: a launcher that knows how many jobs it would run at once, for estimates of time."""
+
+    @abstractmethod
+    def at_once(self, jobs: Sequence[Job]) -> int:
+        """The most of these jobs that would run at the same time, at least 1. Starts nothing."""
+
+
+class LastingLauncher(Launcher):
+    """A capability: a launcher whose jobs go on if it is killed outright, for they are a cluster's.
+
+    Where each runs is noted beside its log, so that whoever starts the same job again finds the one before.
+    """
+
+    @abstractmethod
+    def stop_left(self, logs: Sequence[Path]) -> list[Path]:
+        """End the jobs that an earlier launcher left running, and wait until they have ended.
+
+        The caller holds the folders of these logs, so no living launcher waits for such a job.
+
+        Args:
+            logs: `Job.log` of jobs that are about to be started again.
+
+        Returns:
+            The logs whose jobs were told to end; empty where nothing was left.
         """

@@ -16,7 +16,7 @@ https://arxiv.org/abs/2510.27688
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -42,6 +42,7 @@ def measure_sampling(
     *,
     max_units: int | None = 1024,
     seed: int = 0,
+    progress: Callable[[int], object] = lambda units: None,
 ) -> SamplingScores:
     """Score a sampler under teacher forcing, at units spread evenly over held-out rows.
 
@@ -55,6 +56,7 @@ def measure_sampling(
         batches: `chunks` `[B, L, K]` and `valid` `[B, L]` each, as a datamodule's validation loader gives.
         max_units: Positions to score; None or more than there are: all.
         seed: The same seed gives the same scores.
+        progress: Called after each batch with the units scored so far.
 
     Raises:
         ValueError: If there is no position to score, or `max_units` is below 1.
@@ -82,6 +84,7 @@ def measure_sampling(
                 metric.update(accuracy, collision, rows)
                 terms.append(torch.cat([accuracy, collision, (rows + rows_before).unsqueeze(1)], 1).cpu())
             rows_before += len(chunks)
+            progress(sum(map(len, terms)))
     return summarise(metric, torch.cat(terms), use, network_calls_per_draw(model, sampler))
 
 

@@ -16,22 +16,26 @@ from typing import Any
 from calmkit.data.digest import digest
 from calmkit.data.prepare import PreparedData, default_cache, prepare_data
 from calmkit.generation import TextModel
-from calmkit.interfaces import Job, Launcher, Sampler
+from calmkit.interfaces import Job, Launcher, Sampler, StatesRoom
 from calmkit.metrics.sampling import measure_sampling
 from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
+from calmkit.studies.display import Display
 from calmkit.studies.failures import in_words, work_folder
-from calmkit.studies.jobs import job_of, launch
+from calmkit.studies.jobs import job_of, launch, stop_left
 from calmkit.studies.plan import StudyPlan, Trial
 from calmkit.studies.sampling import Row, honoured
 from calmkit.studies.sampling_rows import sampler_row
 from calmkit.studies.schema import Study
 from calmkit.studies.store import is_trained
+from calmkit.studies.watch import PROGRESS, Watch, Watched
 from calmkit.training.checkpoints import write_json
 from calmkit.training.evaluate import datamodule, measure
-from calmkit.training.progress import Say, quiet_libraries
+from calmkit.training.preparing import preparing
+from calmkit.training.progress import Progress, Say, quiet_libraries
 from calmkit.training.run import Run, load_run, read_json
+from calmkit.training.standing import StandingFile
 from calmkit.training.trainer import make_trainer
 
 MEASURE_LOG = "measure.txt"
@@ -39,7 +43,7 @@ BLOCK_SCORES = ("brier_lm", "brier_lm_low", "brier_lm_high", "block_tokens", "co
 
 
 def ask_trials(
-    planned: StudyPlan, launcher: Launcher | None, say: Say
+    planned: StudyPlan, launcher: Launcher | None, display: Display
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
     """What is known of every trained trial; what is not, is measured if there is a launcher.
 
@@ -53,12 +57,7 @@ def ask_trials(
     trained = [trial for trial in planned.trials if is_trained(where.trial(trial.key))]
     missing = [trial for trial in trained if not _file(planned, trial).is_file()]
     if missing and launcher is not None:
-        say(f"measuring {len(missing)} trials as the study asks")
-        launch(
-            launcher,
-            [_job(planned, trial) for trial in missing],
-            lambda job, code: say(f"{job.name}: {'done' if code == 0 else in_words(code, job.log)}"),
-        )
+        _measure(planned, missing, launcher, display)
     files = {trial.key: _file(planned, trial) for trial in trained}
     failed = {
         trial.label: f"see {work_folder(where.trial(trial.key)) / MEASURE_LOG}"
@@ -68,28 +67,59 @@ def ask_trials(
     return {key: read_json(file) for key, file in files.items() if file.is_file()}, failed
 
 
-def measure_trial(planned: StudyPlan, key: str, manager: Manager, say: Say) -> Path:
+def _measure(planned: StudyPlan, missing: Sequence[Trial], launcher: Launcher, display: Display) -> None:
+    """Each in a process of its own."""
+    display.say(f"measuring {len(missing)} trials as the study asks")
+    jobs = [_job(planned, trial) for trial in missing]
+    stop_left(launcher, [job.log for job in jobs], display.say)
+    files = [_progress_file(planned, trial) for trial in missing]
+    for file in files:
+        file.unlink(missing_ok=True)
+    # what measuring costs is not planned: all are taken to be equal
+    watched = [Watched(job.name, file, {"measuring": 1.0}) for job, file in zip(jobs, files, strict=True)]
+    room = launcher.at_once(jobs) if isinstance(launcher, StatesRoom) else 1
+    watch = Watch([(watched, room)], display, "trials measured")
+
+    def ended(job: Job, code: int) -> None:
+        watch.ended(job.name, code == 0)
+        display.say(f"{job.name}: {'done' if code == 0 else in_words(code, job.log)}")
+
+    with watch.over([job.name for job in jobs]):
+        launch(launcher, jobs, ended)
+
+
+def measure_trial(
+    planned: StudyPlan, key: str, manager: Manager, say: Say, standing: StandingFile | None = None
+) -> Path:
     """Measure one trained trial as its study asks, and keep what was found."""
+    progress = Progress(say, standing)
     quiet_libraries()
     trial = next(trial for trial in planned.trials if trial.key == key)
     run = Run(planned.places.trial(key))
     recipe = run.recipe(manager)
     text_model = load_run(run.folder, manager, device="cpu")  # the recipe's trainer says where
-    prepared = prepare_data(build_corpus(recipe, manager), text_model.tokenizer, default_cache())
+    with preparing(progress) as reading:
+        corpus = build_corpus(recipe, manager)
+        prepared = prepare_data(corpus, text_model.tokenizer, default_cache(), reading)
     text_model.model.to(make_trainer(recipe).strategy.root_device)
     found: dict[str, Any] = {}
     if planned.study.sampling is not None:
-        found["sampling"] = _samplers(planned.study, recipe, text_model, prepared, manager, say)
+        found["sampling"] = _samplers(planned.study, recipe, text_model, prepared, manager, progress)
     if planned.study.blocks is not None:
         lengths = planned.study.blocks.tokens
-        found["blocks"] = [_block(recipe, text_model, prepared, tokens) for tokens in lengths]
+        found["blocks"] = [_block(recipe, text_model, prepared, tokens, progress) for tokens in lengths]
     file = _file(planned, trial)
     write_json(file, found)
     return file
 
 
 def _samplers(
-    study: Study, recipe: Recipe, text_model: TextModel, prepared: PreparedData, manager: Manager, say: Say
+    study: Study,
+    recipe: Recipe,
+    text_model: TextModel,
+    prepared: PreparedData,
+    manager: Manager,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Accuracy against collision, BrierLM and cost under every sampler that the head can serve."""
     assert study.sampling is not None
@@ -97,39 +127,53 @@ def _samplers(
     left_out: list[dict[str, str]] = []
     model = text_model.model
     data = datamodule(recipe, prepared, model.chunk_size, 1, recipe.evaluation.max_rows)
+    units = study.sampling.units
     for spec in study.sampling.samplers:
-        say(f"sampler {spec.label}")
+        phase = progress.begin(f"sampler {spec.label}", unit="unit", total=units, announce=True)
         sampler: Sampler = manager.build("samplers", spec.part.name, spec.part.options)
         why = honoured(sampler, model.head.info.options)
         try:
             if not why:
-                units = study.sampling.units
                 scores = measure_sampling(
-                    model, sampler, data.val_dataloader(), max_units=units, seed=recipe.seed
+                    model,
+                    sampler,
+                    data.val_dataloader(),
+                    max_units=units,
+                    seed=recipe.seed,
+                    progress=phase.at,
                 )
                 rows.append(sampler_row(spec, scores))
         except Exception as error:  # a guest's sampler may raise anything; the other numbers stay
             told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             why = told.split("\n", 1)[0]
+        phase.end()
         if why:
             left_out.append({"sampler": spec.label, "why": why})
     return {"rows": rows, "left_out": left_out}
 
 
-def _block(recipe: Recipe, text_model: TextModel, prepared: PreparedData, tokens: int) -> dict[str, Any]:
+def _block(
+    recipe: Recipe, text_model: TextModel, prepared: PreparedData, tokens: int, progress: Progress
+) -> dict[str, Any]:
     """BrierLM on rows of so many tokens, over as much text as the recipe's evaluation reads."""
     rows = max(1, recipe.evaluation.max_rows * recipe.data.sequence_length // tokens)
     shaped = replace(recipe, data=replace(recipe.data, sequence_length=tokens))
     data = datamodule(shaped, prepared, text_model.model.chunk_size, 1, rows)
-    scores = measure(shaped, text_model.model, data, "block").scores
+    scores = measure(shaped, text_model.model, data, f"blocks of {tokens}", progress=progress).scores
     return {name: scores[name] for name in BLOCK_SCORES}
 
 
 def _job(planned: StudyPlan, trial: Trial) -> Job:
     folder = str(planned.places.study)
-    command = (sys.executable, "-m", "calmkit.cli.main", "study", "measure", folder, trial.key)
+    calmkit = (sys.executable, "-m", "calmkit.cli.main")
+    told = ("--progress", str(_progress_file(planned, trial)))
+    command = (*calmkit, "study", "measure", *told, folder, trial.key)
     log = work_folder(planned.places.trial(trial.key)) / MEASURE_LOG
-    return job_of(f"measure {trial.label}", command, log, trial.recipe)
+    return job_of(f"measure {trial.label}", command, log, trial.recipe, len(planned.trials))
+
+
+def _progress_file(planned: StudyPlan, trial: Trial) -> Path:
+    return work_folder(planned.places.trial(trial.key)) / f"measure-{PROGRESS}"
 
 
 def _wishes(study: Study) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from calmkit.studies.equal_cost import matched
 from calmkit.studies.schema import Study
 from calmkit.studies.store import Keys, is_encoded, is_trained
 from calmkit.studies.timing import StepClock
+from calmkit.training.progress import Phase, Progress
 
 CLOCK = "clock.json"
 
@@ -122,21 +123,30 @@ class StudyPlan:
             4 * models[key] for key in self.open_autoencoders()
         )
 
-    def seconds(self) -> float:
+    def seconds(self, progress: Progress | None = None) -> float:
         """Training time of what is open if one process does it all on this machine: steps are timed."""
-        total = 0.0
+        total, opened = 0.0, self.open_trials()
         first: dict[str | None, float] = {}
-        for trial in self.open_trials():
+        phase = (progress or Progress.silent()).begin("timing steps", unit="trial", total=len(opened))
+        for number, trial in enumerate(opened, start=1):
             stage = trial.recipe.stages.lm
             assert stage is not None
             step, before = self.clock.seconds(trial.recipe)
             total += step * stage.max_steps + (0.0 if trial.autoencoder else before)
             first[trial.autoencoder] = before
+            phase.at(number)
+        phase.end()
         return total + sum(first[key] for key in self.open_autoencoders())
 
 
-def plan_study(study: Study, manager: Manager, places: Places, clock: StepClock | None = None) -> StudyPlan:
-    """Validate every cell and set its budget.
+def plan_study(
+    study: Study,
+    manager: Manager,
+    places: Places,
+    clock: StepClock | None = None,
+    progress: Progress | None = None,
+) -> StudyPlan:
+    """Validate every cell and set its budget; `progress`, if any, is told how far that is.
 
     Raises:
         RecipeError: For a cell that can't be trained (CK140 to CK146) or matched (CK147).
@@ -144,9 +154,23 @@ def plan_study(study: Study, manager: Manager, places: Places, clock: StepClock 
     """
     clock = clock or StepClock(manager).load(places.study / CLOCK)
     recipes = {(cell.label, recipe.seed): recipe for cell in study.cells for recipe in cell.recipes}
-    for (label, _), recipe in _one_seed(recipes):
-        _validate(label, recipe, manager)
-    recipes, value = matched(recipes, study.baseline, study.match, manager, clock.seconds)
+    progress = progress or Progress.silent()
+    with progress.phase("checking", unit="cell", total=len(study.cells)) as phase:
+        for number, ((label, _), recipe) in enumerate(_one_seed(recipes), start=1):
+            _validate(label, recipe, manager)
+            phase.at(number)
+    with progress.phase(f"setting equal {study.match.by}"):
+        recipes, value = matched(recipes, study.baseline, study.match, manager, clock.seconds)
+    with progress.phase("planning", unit="trial", total=len(recipes)) as phase:
+        trials, shared = _trials(study, recipes, manager, phase)
+    _refuse_twins(trials, study)
+    return StudyPlan(study, places, value, tuple(trials), shared, clock)
+
+
+def _trials(
+    study: Study, recipes: Mapping[tuple[str, int], Recipe], manager: Manager, phase: Phase
+) -> tuple[list[Trial], dict[str, Recipe]]:
+    """The trials, and the recipes of the autoencoders that they share by their keys."""
     keys, trials, shared = Keys(manager), list[Trial](), dict[str, Recipe]()
     costs: dict[str, Plan] = {}
     for (label, _), recipe in recipes.items():
@@ -161,8 +185,8 @@ def plan_study(study: Study, manager: Manager, places: Places, clock: StepClock 
         if first and autoencoder:
             shared.setdefault(autoencoder, first)
         trials.append(Trial(label, recipe, key, autoencoder, costs[label]))
-    _refuse_twins(trials, study)
-    return StudyPlan(study, places, value, tuple(trials), shared, clock)
+        phase.at(len(trials))
+    return trials, shared
 
 
 def _one_seed(

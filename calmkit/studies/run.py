@@ -8,40 +8,26 @@ goes on where the last one stopped.
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 
-from calmkit.interfaces import Job, Launcher
-from calmkit.recipe.load import to_yaml
-from calmkit.recipe.schema import Recipe
+from calmkit.interfaces import Launcher
 from calmkit.registry import Manager, make_manager
 from calmkit.studies.ask import ask_trials
+from calmkit.studies.display import Display, LinesDisplay
 from calmkit.studies.environment import check_study
-from calmkit.studies.failures import forget, note_failure, work_folder
-from calmkit.studies.jobs import job_of, launch
-from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study, with_autoencoder
+from calmkit.studies.failures import note_failure
+from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study
 from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
 from calmkit.studies.schema import load_study
 from calmkit.studies.snapshot import planned_in, require_study, write_snapshot
-from calmkit.studies.store import awaited, claimed, is_encoded, is_trained, set_aside
-from calmkit.training.checkpoints import write_text
+from calmkit.studies.stopping import told_where_it_stopped
+from calmkit.studies.store import claimed, is_encoded
+from calmkit.studies.watch import Watch
+from calmkit.studies.works import at_once, autoencoder_works, train_works, trial_work
 from calmkit.training.errors import RunFailed
-from calmkit.training.progress import Say
-
-
-@dataclass(frozen=True)
-class Work:
-    """One process of a study: a recipe and the run folder that it fills."""
-
-    name: str
-    recipe: Recipe
-    folder: Path
-    done: Callable[[Path], bool]
+from calmkit.training.progress import Progress, Say
 
 
 def run_study(
@@ -52,6 +38,7 @@ def run_study(
     say: Say = print,
     manager: Manager | None = None,
     launcher: Launcher | None = None,
+    display: Display | None = None,
 ) -> Path:
     """Run a study, or go on with it: what is done already, in any study, is not done again.
 
@@ -63,6 +50,8 @@ def run_study(
         say: Takes each line of what happens.
         manager: Parts; default all that are installed.
         launcher: Starts the processes; default the study's.
+        display: Shows what the processes are doing, and takes the lines in place of `say`; default a line to
+            `say` where it would be silent for long.
 
     Returns:
         The folder: `results.json`, the tables, `report.html`.
@@ -72,18 +61,25 @@ def run_study(
         RunFailed: Another process runs this study, or, at the end, a trial failed; what the others made is
             kept and reported.
     """
+    display = display or LinesDisplay(say)
     manager = manager or make_manager()
     study = load_study(name_or_path, manager, overrides)
     where = places(study, out)
-    planned = plan_study(study, manager, where)
+    display.say(f"checking {len(study.cells)} cells and setting their budgets")
+    planned = plan_study(study, manager, where, progress=Progress(display.say))
     check_study(planned, manager, launcher)
     with claimed(where.study, f"The study '{study.name}'"):
         write_snapshot(planned)
-        return _run(planned, manager, say, launcher)
+        return _run(planned, manager, display, launcher)
 
 
 def resume_study(
-    folder: Path, *, say: Say = print, manager: Manager | None = None, launcher: Launcher | None = None
+    folder: Path,
+    *,
+    say: Say = print,
+    manager: Manager | None = None,
+    launcher: Launcher | None = None,
+    display: Display | None = None,
 ) -> Path:
     """Go on with a study as it was begun, from its folder: later changes of its file don't count.
 
@@ -92,12 +88,14 @@ def resume_study(
     Raises:
         RunFailed: The folder holds no study; and what `run_study` raises.
     """
+    display = display or LinesDisplay(say)
     manager = manager or make_manager()
     require_study(folder)
+    display.say("checking its cells and setting their budgets, as when it was begun")
     with claimed(folder, f"The study of {folder}"):
-        planned = planned_in(folder, manager)
+        planned = planned_in(folder, manager, Progress(display.say))
         check_study(planned, manager, launcher)
-        return _run(planned, manager, say, launcher)
+        return _run(planned, manager, display, launcher)
 
 
 def report_study(folder: Path, *, say: Say = print, manager: Manager | None = None) -> Path:
@@ -108,12 +106,20 @@ def report_study(folder: Path, *, say: Say = print, manager: Manager | None = No
     """
     manager = manager or make_manager()
     planned = planned_in(folder, manager)
-    _finish(planned, None, say, complete=False)
+    _finish(planned, None, LinesDisplay(say), complete=False)
     return folder
 
 
-def _run(planned: StudyPlan, manager: Manager, say: Say, launcher: Launcher | None) -> Path:
-    study, where = planned.study, planned.places
+def _run(planned: StudyPlan, manager: Manager, display: Display, launcher: Launcher | None) -> Path:
+    with told_where_it_stopped(planned):
+        _train_and_report(planned, manager, display, launcher)
+    return planned.places.study
+
+
+def _train_and_report(
+    planned: StudyPlan, manager: Manager, display: Display, launcher: Launcher | None
+) -> None:
+    study, where, say = planned.study, planned.places, display.say
     launcher = launcher or manager.build("launchers", study.launcher.name, study.launcher.options)
     assert launcher is not None
     opened = planned.open_trials()
@@ -122,34 +128,33 @@ def _run(planned: StudyPlan, manager: Manager, say: Say, launcher: Launcher | No
         f"study {study.name}: {len(study.cells)} cells, {len(planned.trials)} trials, {done} done already; "
         f"{where.study}"
     )
-    shared = [
-        Work(f"autoencoder {key}", planned.autoencoders[key], where.autoencoder(key), is_encoded)
-        for key in planned.open_autoencoders()
-    ]
-    _train(shared, launcher, where, say)
-    ready = [trial for trial in opened if _has_autoencoder(trial, where, say)]
-    trials = [
-        Work(trial.label, _final_recipe(trial, where), where.trial(trial.key), is_trained) for trial in ready
-    ]
-    _train(trials, launcher, where, say)
+    shared, trials = autoencoder_works(planned), [trial_work(planned, trial) for trial in opened]
+    batches = [([work.watched() for work in works], at_once(launcher, works)) for works in (shared, trials)]
+    watch = Watch(batches, display, done=done)
+    train_works(shared, launcher, watch, say)
+    ready = [_has_autoencoder(trial, where, say) for trial in opened]
+    for work, has in zip(trials, ready, strict=True):
+        if not has:
+            watch.ended(work.name, False)
+    train_works([work for work, has in zip(trials, ready, strict=True) if has], launcher, watch, say)
     if study.path.is_file() and study.path.read_text(encoding="utf-8", errors="replace") != study.text:
         say(
             f"{study.path} was edited while it ran: these are the results of the study as it was begun. "
             f"calmkit study run {study.path} adds what is new."
         )
-    _finish(planned, launcher, say)
-    return where.study
+    _finish(planned, launcher, display)
 
 
-def _finish(planned: StudyPlan, launcher: Launcher | None, say: Say, complete: bool = True) -> None:
+def _finish(planned: StudyPlan, launcher: Launcher | None, display: Display, complete: bool = True) -> None:
     """Ask what the study asks of its trials, and write everything down.
 
     Raises:
         RunFailed: With `complete`, where a trial is not done; always where none is.
     """
-    asked, unmeasured = ask_trials(planned, launcher, say)
+    asked, unmeasured = ask_trials(planned, launcher, display)
+    display.say("writing the tables and the report")
     results = study_results(planned, asked)
-    write_results(results, planned.places.study, say)
+    write_results(results, planned.places.study, display.say)
     failed = [
         f"{cell['label']}, seed {trial['seed']} ({trial['why']})"
         for cell in results["cells"]
@@ -164,49 +169,6 @@ def _finish(planned: StudyPlan, launcher: Launcher | None, say: Say, complete: b
             f"kept and reported; calmkit study resume {planned.places.study} tries these again.",
             planned.places.study,
         )
-
-
-def _train(works: Sequence[Work], launcher: Launcher, where: Places, say: Say) -> None:
-    """Every work in a process of its own; what fails is noted beside its folder and stops no other."""
-    if not works:
-        return
-    by_name = {work.name: work for work in works}
-    number, began = 0, time.perf_counter()
-    with ExitStack() as held:
-        for work in sorted(
-            works, key=lambda work: work.folder
-        ):  # in one order: no two studies wait in a ring
-            held.enter_context(awaited(work_folder(work.folder), work.name, say))
-        # another study may have done some of it while this one waited
-        jobs = [_job(work, say) for work in works if not work.done(work.folder)]
-
-        def ended(job: Job, code: int) -> None:
-            nonlocal number
-            number += 1
-            work = by_name[job.name]
-            why = "" if work.done(work.folder) and code == 0 else note_failure(work.folder, code)
-            minutes = (time.perf_counter() - began) / 60
-            say(f"[{number}/{len(jobs)}, {minutes:.1f} min] {work.name}: {why or 'done'}")
-
-        launch(launcher, jobs, ended)
-
-
-def _job(work: Work, say: Say) -> Job:
-    """The command that trains one recipe, as a person would type it."""
-    aside = set_aside(work.folder)
-    if aside is not None:
-        say(f"{work.name}: an earlier try did not end; what it left is now in {aside.name}")
-    forget(work.folder)
-    recipe = work_folder(work.folder) / "recipe.yaml"
-    write_text(recipe, to_yaml(replace(work.recipe, description=f"{work.recipe.description} [{work.name}]")))
-    command = (sys.executable, "-m", "calmkit.cli.main", "train", str(recipe), "--out", str(work.folder))
-    return job_of(work.name, command, recipe.with_name("log.txt"), work.recipe)
-
-
-def _final_recipe(trial: Trial, where: Places) -> Recipe:
-    if trial.autoencoder is None:
-        return trial.recipe
-    return with_autoencoder(trial.recipe, where.autoencoder(trial.autoencoder))
 
 
 def _has_autoencoder(trial: Trial, where: Places, say: Say) -> bool:

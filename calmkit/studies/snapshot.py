@@ -14,6 +14,7 @@ from calmkit.studies.plan import CLOCK, Places, StudyPlan, plan_study
 from calmkit.studies.schema import read_study
 from calmkit.training.checkpoints import write_json, write_text
 from calmkit.training.errors import RunFailed
+from calmkit.training.progress import Progress
 from calmkit.training.run import read_json
 
 STUDY, BEGUN = "study.yaml", "begun.json"
@@ -47,8 +48,8 @@ def require_study(folder: Path) -> None:
         )
 
 
-def planned_in(folder: Path, manager: Manager) -> StudyPlan:
-    """The plan of a study as it was begun.
+def planned_in(folder: Path, manager: Manager, progress: Progress | None = None) -> StudyPlan:
+    """The plan of a study as it was begun; `progress`, if any, is told how far that is.
 
     Raises:
         RunFailed: The folder holds no study, or the recipes that it was made of have changed since.
@@ -58,7 +59,7 @@ def planned_in(folder: Path, manager: Manager) -> StudyPlan:
     begun = read_json(folder / BEGUN)
     text = (folder / STUDY).read_text(encoding="utf-8")
     study = read_study(text, Path(begun["path"]), manager, begun["overrides"])
-    planned = plan_study(study, manager, Places(folder, Path(begun["store"])))
+    planned = plan_study(study, manager, Places(folder, Path(begun["store"])), progress=progress)
     now = {trial.label: trial.key for trial in planned.trials}
     changed = [label for label, key in begun["trials"].items() if now.get(label) != key]
     if changed:

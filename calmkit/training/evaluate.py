@@ -24,6 +24,7 @@ from calmkit.model import CalmModel
 from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.training.callbacks import RowsProgress
 from calmkit.training.ceiling import ceiling_scores
 from calmkit.training.checkpoints import write_json
 from calmkit.training.documents import write_documents
@@ -31,7 +32,8 @@ from calmkit.training.environment import check_devices
 from calmkit.training.latents import write_latents
 from calmkit.training.leaks import leaks_of_run
 from calmkit.training.ngrams import ngram_scores
-from calmkit.training.progress import Say, quiet_libraries, said_once
+from calmkit.training.preparing import preparing
+from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.run import Run, is_rank_zero, load_run, read_json, wait_for_all
 from calmkit.training.stages import AutoencoderModule, LanguageModule
 from calmkit.training.trainer import interrupts, make_trainer
@@ -48,6 +50,7 @@ def evaluate(
     overrides: Sequence[str] = (),
     manager: Manager | None = None,
     note: Say = _say_nothing,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure the model of a run folder anew and write `evaluation.json`.
 
@@ -60,6 +63,7 @@ def evaluate(
             `evaluation.draws=8` or `data=text`, `data.train=letters.jsonl`.
         manager: Parts; default all that are installed.
         note: Takes warnings about the text, and the line that names the file of other data's numbers.
+        progress: Told how far it is; None: nobody looks.
 
     Returns:
         Name -> number: see `measure`.
@@ -70,29 +74,33 @@ def evaluate(
         RunFailed: The folder holds no trained model, or the numbers can't be written.
     """
     quiet_libraries()
+    progress = progress or Progress.silent()
     run, manager = Run(Path(folder)), manager or make_manager()
     recipe, trained = run.recipe(manager, overrides), run.recipe(manager)
     check_devices(recipe)
     text_model = load_run(run.folder, manager, overrides, device="cpu")  # the trainer moves it
     corpus = build_corpus(recipe, manager)
-    prepared = prepare_data(corpus, text_model.tokenizer, default_cache())
+    with preparing(progress) as reading:
+        prepared = prepare_data(corpus, text_model.tokenizer, default_cache(), reading)
     data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)
     leaks = leaks_of_run(prepared, run, manager, said_once(note))
     own_data = recipe.data == trained.data
     path = run.folder / evaluation_file(recipe, trained, prepared.fingerprint)
-    measured = measure(recipe, text_model.model, data, "eval")
+    measured = measure(recipe, text_model.model, data, "eval", progress=progress)
     scores: dict[str, Any] = measured.scores
     known = reconstruction_scores(run.facts) if own_data else {}
-    known = known or _reconstruct(recipe, text_model.model, data)
+    known = known or _reconstruct(recipe, text_model.model, data, progress)
     if not is_rank_zero():
         wait_for_all()
         return read_json(path)
     if own_data and recipe.evaluation == trained.evaluation:  # else they were measured in another way
         scores |= untrained_scores(run)
-    scores |= ngram_scores(prepared, data, text_model.model)
+    with progress.phase("counting n-grams"):
+        scores |= ngram_scores(prepared, data, text_model.model)
     scores |= ceiling_scores(recipe, manager, prepared, data, text_model.model)
     device = make_trainer(recipe).strategy.root_device
-    scores |= speed(text_model.model.to(device), text_model.sampler, manager)
+    with progress.phase("timing the sampler"):
+        scores |= speed(text_model.model.to(device), text_model.sampler, manager)
     scores |= known | leaks
     write_json(path, scores)
     write_documents(path, measured.per_document)
@@ -111,12 +119,14 @@ def evaluation_file(recipe: Recipe, trained: Recipe, fingerprint: str) -> str:
     return f"evaluation-{digest(fingerprint, str(recipe.data.sequence_length))[:12]}.json"
 
 
-def _reconstruct(recipe: Recipe, model: CalmModel, data: TextDataModule) -> dict[str, Any]:
+def _reconstruct(
+    recipe: Recipe, model: CalmModel, data: TextDataModule, progress: Progress
+) -> dict[str, Any]:
     stage = recipe.stages.autoencoder
     if stage is None:
         return {}
     module = AutoencoderModule(model.autoencoder, stage.optimizer, stage.max_steps, recipe.seed)
-    trainer = make_trainer(recipe)
+    trainer = make_trainer(recipe, callbacks=[RowsProgress(progress, "reconstruction")])
     with torch.random.fork_rng(devices=[]), interrupts():
         trainer.validate(module, dataloaders=None, datamodule=data, verbose=False)
     found = {n: float(v) for n, v in trainer.callback_metrics.items()}
@@ -156,9 +166,14 @@ class Measured:
 
 
 def measure(
-    recipe: Recipe, model: CalmModel, data: TextDataModule, prefix: str, trainer: pl.Trainer | None = None
+    recipe: Recipe,
+    model: CalmModel,
+    data: TextDataModule,
+    prefix: str,
+    trainer: pl.Trainer | None = None,
+    progress: Progress | None = None,
 ) -> Measured:
-    """Score a model on the held-out rows of `data`.
+    """Score a model on the held-out rows of `data`, and tell `progress`, if any, how far that is.
 
     torch's CPU generator is left as it was, so measuring changes nothing that comes after it.
     """
@@ -172,7 +187,9 @@ def measure(
         seed=recipe.seed,
         prefix=prefix,
     )
-    trainer = trainer or make_trainer(recipe)
+    label = "evaluation" if prefix in ("final", "eval") else f"evaluation, {prefix}"
+    told = RowsProgress(progress or Progress.silent(), label)
+    trainer = trainer or make_trainer(recipe, callbacks=[told])
     with torch.random.fork_rng(devices=[]), interrupts():
         trainer.validate(module, dataloaders=None, datamodule=data, verbose=False)
     scores = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from calmkit.data.prepare import PreparedData
 from calmkit.interfaces import DataError
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
+from calmkit.training.callbacks import StageProgress
 from calmkit.training.checkpoints import MovedCheckpoints, check_disk, not_written, save_weights
 from calmkit.training.errors import RunFailed, TrainingDiverged
-from calmkit.training.progress import Say, progress_callback
+from calmkit.training.progress import Progress, Say
 from calmkit.training.run import Run, is_rank_zero
 from calmkit.training.stages import StageModule
 from calmkit.training.trainer import interrupts, make_trainer
@@ -32,6 +33,7 @@ class Session:
     prepared: PreparedData
     loggers: list[Any]
     say: Say
+    progress: Progress = field(default_factory=Progress.silent)
 
 
 def fit_stage(
@@ -60,7 +62,7 @@ def fit_stage(
         check_val_every_n_epoch=None,
         log_every_n_steps=settings.log_every,
         logger=session.loggers,
-        callbacks=[progress_callback(session.say, label), keep, clock],
+        callbacks=[StageProgress(session.progress, label), keep, clock],
         plugins=[MovedCheckpoints()],
         enable_checkpointing=True,
         default_root_dir=folder,

@@ -1,4 +1,8 @@
-"""What a person sees while a stage trains: a bar in a terminal, plain lines elsewhere."""
+"""Progress: where a process stands, shown to a person and kept in a file for programs that watch.
+
+A person sees a bar in a terminal and plain lines elsewhere; `calmkit.training.callbacks` tells of a trainer's
+steps and rows.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,18 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, final
 
-import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_only
+
+from calmkit.training.shown import Bar, Lines, Shown
+from calmkit.training.standing import Standing, StandingFile
 
 Say = Any
 """A function of one line of text: `print`, or a console's."""
-
-LINES_PER_STAGE = 10
-SHOWN = ("loss", "token_accuracy", "brier_lm")
 
 
 def quiet_libraries() -> None:
@@ -48,103 +54,97 @@ def said_once(say: Say) -> Say:
     return rank_zero_only(say)
 
 
-def progress_callback(say: Say, label: str) -> pl.Callback:
-    """The callback that suits the place standard error goes to."""
-    return BarProgress(label) if sys.stderr.isatty() else PlainProgress(say, label)
-
-
-def held_out(trainer: pl.Trainer) -> str:
-    """The scores of the last validation, those worth a line."""
-    scores = {
-        name.rsplit("/", 1)[1]: float(value)
-        for name, value in trainer.callback_metrics.items()
-        if "/val/" in name and name.rsplit("/", 1)[1] in SHOWN
-    }
-    return "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+def say_nothing(line: str) -> None:
+    """For callers who want no lines."""
 
 
 @final
-class BarProgress(pl.Callback):
-    """One bar for a whole stage, with its loss and the last scores; on standard error."""
+class Progress:
+    """Where a process stands, phase after phase; in processes of other ranks than 0 nothing is told.
 
-    def __init__(self, label: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    Args:
+        say: Takes plain lines.
+        file: Takes the standing, for programs that watch; None: nobody does.
+        clock: Seconds, from any zero.
+        terminal: Whether a person looks at standard error; None: if it is a terminal. A bar is drawn then.
+    """
 
-        self.label, self.scores = label, ""
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[told]}"),
-            console=Console(stderr=True),
-        )
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Show it."""
-        if trainer.is_global_zero:
-            self.bar.add_task(self.label, total=pl_module.max_steps, told="")
-            self.bar.start()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    def __init__(
+        self,
+        say: Say = say_nothing,
+        file: StandingFile | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        terminal: bool | None = None,
     ) -> None:
-        """Move it on."""
-        del outputs, batch, batch_idx
-        self._show(trainer, f"loss {pl_module.last_loss:.4f}  {self.scores}")
+        self.say, self.file, self.clock = say, file or StandingFile(None), clock
+        self.terminal = sys.stderr.isatty() if terminal is None else terminal
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Show the scores."""
-        self.scores = f"held out: {held_out(trainer)}"
-        self._show(trainer, f"loss {pl_module.last_loss:.4f}  {self.scores}")
+    @classmethod
+    def silent(cls) -> Progress:
+        """One that nobody looks at."""
+        return cls(terminal=False)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave it as it is."""
-        del trainer, pl_module
-        self.bar.stop()
+    def begin(
+        self, name: str, *, unit: str = "", total: int | None = None, lines: int = 0, announce: bool = False
+    ) -> Phase:
+        """Begin a phase.
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Give the terminal back."""
-        del trainer, pl_module, exception
-        self.bar.stop()
+        Args:
+            name: As lines begin.
+            unit: What its parts are called.
+            total: How many there are; None: not known.
+            lines: How many plain lines there are at least, evenly spaced; more where it takes long.
+            announce: Whether a plain line tells that it begins.
+        """
+        standing = Standing(name, unit, total=total)
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            return Phase(standing, None, StandingFile(None), self.clock)
+        shown: Shown = Bar(keep=lines > 0) if self.terminal else Lines(self.say, lines, announce)
+        return Phase(standing, shown, self.file, self.clock)
 
-    def _show(self, trainer: pl.Trainer, told: str) -> None:
-        for task in self.bar.task_ids:  # none in the other processes
-            self.bar.update(task, completed=trainer.global_step, told=told)
+    @contextmanager
+    def phase(self, name: str, *, unit: str = "", total: int | None = None) -> Iterator[Phase]:
+        """A phase that lasts as long as the context."""
+        phase = self.begin(name, unit=unit, total=total)
+        try:
+            yield phase
+        finally:
+            phase.end()
 
 
 @final
-class PlainProgress(pl.Callback):
-    """A line every tenth of a stage, and one after each validation."""
+class Phase:
+    """A stretch of work of one kind; made by `Progress`."""
 
-    def __init__(self, say: Say, label: str) -> None:
-        self.say, self.label, self.began, self.said = say, label, time.perf_counter(), 0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        del trainer, pl_module
-        self.began = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    def __init__(
+        self, standing: Standing, shown: Shown | None, file: StandingFile, clock: Callable[[], float]
     ) -> None:
-        """Say the loss now and then."""
-        del outputs, batch, batch_idx
-        step, last = trainer.global_step, pl_module.max_steps
-        due = step > self.said and step % max(1, last // LINES_PER_STAGE) == 0
-        if trainer.is_global_zero and due:  # with accumulated batches several end at the same step
-            self.said = step
-            seconds = time.perf_counter() - self.began
-            self.say(f"{self.label}  step {step}/{last}  loss {pl_module.last_loss:.4f}  {seconds:.0f} s")
+        self._standing, self._shown, self._file, self._clock = standing, shown, file, clock
+        self._began = clock()
+        file.write(standing)
+        if shown is not None:
+            shown.begin(standing)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say the scores."""
-        del pl_module
-        if not trainer.is_global_zero:
-            return
-        scores = held_out(trainer)
-        if scores:
-            self.say(f"{self.label}  held out: {scores}")
+    def at(self, done: int, *, loss: float | None = None, words: str = "") -> None:
+        """So much is done."""
+        self._told(done=done, loss=loss, words=words)
+        if self._shown is not None:
+            self._shown.at(self._standing)
+
+    def scored(self, scores: Mapping[str, float]) -> None:
+        """What a validation on the way found."""
+        self._told(scores=scores)
+        if self._shown is not None:
+            self._shown.scored(self._standing)
+
+    def end(self) -> None:
+        """It is over, in whatever way; a second call does nothing."""
+        if self._shown is not None:
+            self._shown.end()
+        self._shown = None
+
+    def _told(self, **changes: Any) -> None:
+        seconds = self._clock() - self._began
+        self._standing = replace(self._standing, phase_seconds=seconds, **changes)
+        self._file.write(self._standing)

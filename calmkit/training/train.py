@@ -39,7 +39,8 @@ from calmkit.training.leaks import leak_scores
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import make_loggers
 from calmkit.training.ngrams import ngram_scores
-from calmkit.training.progress import Say, quiet_libraries, said_once
+from calmkit.training.preparing import preparing
+from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.run import (
     Run,
     is_rank_zero,
@@ -51,11 +52,17 @@ from calmkit.training.run import (
 )
 from calmkit.training.run_folder import held
 from calmkit.training.stages import AutoencoderModule, LanguageModule
+from calmkit.training.standing import StandingFile
 from calmkit.training.trainer import interrupts, make_trainer
 
 
 def train(
-    recipe: Recipe, *, out: Path | None = None, say: Say = print, manager: Manager | None = None
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    say: Say = print,
+    manager: Manager | None = None,
+    standing: StandingFile | None = None,
 ) -> Run:
     """Train all stages of a recipe.
 
@@ -64,6 +71,7 @@ def train(
         out: The run folder; default `runs/<name>/<stamp>/` under the current folder.
         say: Takes each line of what happens.
         manager: Parts; default all that are installed.
+        standing: Takes where it stands, for programs that watch; None: nobody does.
 
     Returns:
         The run, evaluated.
@@ -79,7 +87,9 @@ def train(
     check_environment(recipe, manager, model)
     try:
         with ExitStack() as until_the_end:
-            session = _begin(recipe, manager, model.autoencoder, out, said_once(say), until_the_end)
+            say = said_once(say)
+            progress = Progress(say, standing)
+            session = _begin(recipe, manager, model.autoencoder, out, say, progress, until_the_end)
             facts, autoencoder = _first_stage(session)
             if recipe.stages.lm is not None:
                 _second_stage(session, facts, autoencoder)
@@ -100,6 +110,7 @@ def _begin(
     autoencoder: Autoencoder,
     out: Path | None,
     say: Say,
+    progress: Progress,
     until_the_end: ExitStack,
 ) -> Session:
     """Data, loggers, folder; all that can be refused before the first step is refused here."""
@@ -115,7 +126,8 @@ def _begin(
         )
     corpus = build_corpus(recipe, manager)
     tokenizer = build_tokenizer(recipe, manager)
-    prepared = prepare_data(corpus, tokenizer, default_cache())
+    with preparing(progress) as reading:
+        prepared = prepare_data(corpus, tokenizer, default_cache(), reading)
     for stage in (recipe.stages.autoencoder, recipe.stages.lm):
         if stage is not None:
             datamodule(recipe, prepared, chunk_size, stage.batch_size, recipe.evaluation.max_rows)
@@ -133,7 +145,7 @@ def _begin(
         say(f"warning: {note}")
     sizes = f"{len(prepared.train.tokens):,} training and {len(prepared.valid.tokens):,} held-out tokens"
     say(f"data: {sizes} of {prepared.tokenizer.vocab_size} kinds")
-    return Session(recipe, manager, run, prepared, loggers, say)
+    return Session(recipe, manager, run, prepared, loggers, say, progress)
 
 
 def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
@@ -215,7 +227,11 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     cost = count_flops(model, units)
     data = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, stage.eval_rows)
     final = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, recipe.evaluation.max_rows)
-    untrained = measure(recipe, model, final, "untrained").scores if recipe.evaluation.untrained else {}
+    untrained = (
+        measure(recipe, model, final, "untrained", progress=session.progress).scores
+        if recipe.evaluation.untrained
+        else {}
+    )
     module = LanguageModule(
         model, stage.optimizer, stage.max_steps, draws=recipe.evaluation.draws, seed=recipe.seed
     )
@@ -260,22 +276,25 @@ def _evaluate_and_show(
     untrained: dict[str, float],
 ) -> None:
     recipe = session.recipe
-    measured = measure(recipe, model, data, "final")
+    measured = measure(recipe, model, data, "final", progress=session.progress)
     scores: dict[str, Any] = measured.scores
     if not is_rank_zero():
         return
     sampler = build_sampler(recipe, session.manager)
     kept = ("brier_lm", "nll_")
     scores |= {f"untrained_{name}": value for name, value in untrained.items() if name.startswith(kept)}
-    scores |= ngram_scores(session.prepared, data, model)
+    with session.progress.phase("counting n-grams"):
+        scores |= ngram_scores(session.prepared, data, model)
     scores |= ceiling_scores(recipe, session.manager, session.prepared, data, model)
-    scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
+    with session.progress.phase("timing the sampler"):
+        scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
     scores |= reconstruction_scores(facts) | leak_scores(session.prepared)
     write_json(session.run.folder / "evaluation.json", scores)
     write_documents(session.run.folder / "evaluation.json", measured.per_document)
     text = TextModel(model.eval(), session.prepared.tokenizer, sampler)
     prompt, length = recipe.evaluation.sample_prompt, recipe.evaluation.sample_tokens
-    sample = text.generate(prompt, max_tokens=length, seed=recipe.seed)
+    with session.progress.phase("writing a sample"):
+        sample = text.generate(prompt, max_tokens=length, seed=recipe.seed)
     write_text(session.run.folder / "samples.txt", prompt + sample + "\n")
     counted = ", ".join(
         f"{name.removesuffix('_brier_lm')} {value:.3f}"

@@ -24,6 +24,7 @@ from calmkit.generation import Unit
 from calmkit.interfaces import Context, HeadInfo, IterativeHead, Posterior, SampleOptions
 from calmkit.recipe.load import load_recipe
 from calmkit.registry import KINDS, Kind, Part, Rejected, make_manager
+from calmkit.training.standing import read_standing
 
 
 @pytest.fixture(autouse=True)
@@ -310,14 +311,19 @@ def test_ls_runs(folder: Path) -> None:
 def test_train_hands_the_recipe_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
 
-    def train(recipe: Any, *, out: Any, say: Any, manager: Any) -> None:
-        given.update(name=recipe.name, steps=recipe.stages.lm.max_steps, out=out)
+    def train(recipe: Any, *, out: Any, say: Any, manager: Any, standing: Any) -> None:
+        given.update(name=recipe.name, steps=recipe.stages.lm.max_steps, out=out, standing=standing.path)
         say("step 1")
 
     stub(monkeypatch, "calmkit.training.train", train=train)
-    result = run("train", "base.yaml", "stages.lm.max_steps=9", "--out", "here")
-    assert (result.exit_code, result.stdout) == (0, "step 1\n")
-    assert given == {"name": "base", "steps": 9, "out": Path("here")}
+    result = run("train", "base.yaml", "stages.lm.max_steps=9", "--out", "here", "--progress", "p.json")
+    first, *rest = result.stdout.splitlines()
+    assert (result.exit_code, rest) == (0, ["step 1"])
+    assert first.startswith("reading base.yaml")  # before anything slow is loaded
+    assert given == {"name": "base", "steps": 9, "out": Path("here"), "standing": Path("p.json")}
+    found = read_standing(folder / "p.json")
+    assert found is not None
+    assert found.phase == "starting"
 
 
 def test_train_refuses_before_anything_heavy_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,7 +380,9 @@ def test_a_failure_in_a_guest_is_a_plugin_error(monkeypatch: pytest.MonkeyPatch)
 def test_eval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
 
-    def evaluate(run: Path, overrides: tuple[str, ...], note: Callable[[str], None]) -> dict[str, Any]:
+    def evaluate(
+        run: Path, overrides: tuple[str, ...], note: Callable[[str], None], progress: Any
+    ) -> dict[str, Any]:
         given.append((run, overrides))
         note("written elsewhere")
         return {"brier_lm": 1.23456789, "units": 12}
@@ -386,7 +394,7 @@ def test_eval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         == "measure\tvalue\nbrier_lm\t1.23457\nunits\t12\n"
     )
     assert given == [(run_folder, ("evaluation.draws=8",))]
-    assert run("eval", str(run_folder)).stderr == "written elsewhere\n"
+    assert run("eval", str(run_folder)).stderr.splitlines()[1:] == ["written elsewhere"]
     assert json.loads(run("eval", str(run_folder), "--json").stdout) == {"brier_lm": 1.23456789, "units": 12}
     refused = run("eval", str(run_folder), "head=narrow")
     assert refused.exit_code == 2

@@ -45,7 +45,7 @@ def test_text_comes_back(list_corpus, tmp_path):
     file = TokenFile.build(corpus, "train", tokenizer, tmp_path, lambda *step: steps.append(step))
     assert [tokenizer.decode(file.document(i)) for i in range(len(texts))] == texts
     assert (file.tokens[file.offsets[1:] - 1] == tokenizer.eos_id).all()
-    assert [documents for documents, _ in steps] == [1024, 2048, 3000]
+    assert [documents for documents, _ in steps] == [0, 1024, 2048, 3000]
     assert steps[-1][1] == file.header.num_bytes == sum(len(text.encode()) for text in texts)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from small_jobs import ENDLESS, locked, log, python, wait_for, wait_for_lock
 
-from calmkit.studies.launchers.children import Children, note, run_command, terminable
+from calmkit.studies.launchers.children import Children, Guard, note, run_command, terminable
 
 PARENT = """
 import sys
@@ -44,6 +44,15 @@ def test_jobs_end_with_their_launcher(number: signal.Signals, code: int, tmp_pat
         finally:
             parent.kill()
     wait_for(lambda: not locked(lock))
+
+
+def test_a_guard_runs_what_it_was_told_and_not_untold(tmp_path: Path) -> None:
+    kept, untold = ["touch", str(tmp_path / "kept")], ["touch", str(tmp_path / "untold")]
+    guard = Guard()
+    for told in (kept, untold, ["no-such-program"], untold):
+        guard.tell(told)
+    guard.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_a_child_that_heeds_no_signal_is_killed_when_the_context_is_left(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_jobs import log, python, run
+from small_jobs import log, python, run, wait_for
 
 from calmkit.interfaces import Job
 from calmkit.recipe.convert import convert, to_node
 from calmkit.recipe.errors import Mark
 from calmkit.registry import settings
-from calmkit.studies.launchers import slurm
+from calmkit.studies.launchers import slurm, slurm_left
 from calmkit.studies.launchers.slurm import SlurmLauncher
+from calmkit.studies.launchers.slurm_left import note_job, noted_job
 from calmkit.testing.launchers import check_launcher
 
 pytest.importorskip("submitit", reason="submitit is not installed")
@@ -47,6 +51,7 @@ exec "$@"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(slurm, "POLL", 0.05)
+    monkeypatch.setattr(slurm_left, "POLL", 0.05)
     monkeypatch.setattr(slurm, "REQUEUE", 0.3)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -154,6 +159,73 @@ def test_an_interrupt_cancels_what_still_runs(cluster: Path, tmp_path: Path) -> 
         SlurmLauncher().run([python(tmp_path, "", name=str(i)) for i in range(3)], interrupt)
     cancelled = [line for line in (cluster / "states").read_text().splitlines() if "CANCELLED" in line]
     assert cancelled == numbered({1: "CANCELLED by 0", 2: "CANCELLED by 0"}).splitlines()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from calmkit.interfaces import Job
+from calmkit.studies.launchers.slurm import SlurmLauncher
+jobs = [Job(str(i), ("true",), Path(sys.argv[1]) / str(i) / "job.log") for i in range(2)]
+SlurmLauncher().run(jobs, lambda job, code: None)
+"""
+
+
+def test_an_array_is_cancelled_when_its_launcher_is_killed_outright(cluster: Path, tmp_path: Path) -> None:
+    states, number = cluster / "states", os.environ["SLURM_NUMBER"]
+    states.write_text(numbered({0: "RUNNING", 1: "PENDING"}), encoding="utf-8")
+    launcher = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: noted_job(tmp_path / "1" / "job.log"), seconds=60)
+    finally:
+        launcher.kill()
+        launcher.wait()
+    wait_for(lambda: f"{number}|CANCELLED" in states.read_text(encoding="utf-8"))
+
+
+def test_what_an_earlier_launcher_left_is_cancelled_before_it_is_begun_again(
+    cluster: Path, tmp_path: Path
+) -> None:
+    """Of three notes one tells of a job that still runs, one of a job that has ended; one log has none."""
+    states = cluster / "states"
+    states.write_text("70_0|RUNNING|a\n70_1|COMPLETED|a\n", encoding="utf-8")
+    logs = [tmp_path / str(i) / "job.log" for i in range(3)]
+    note_job(logs[0], "70_0")
+    note_job(logs[1], "70_1")
+    launcher = SlurmLauncher()
+    assert launcher.stop_left(logs) == [logs[0]]
+    assert "70_0|CANCELLED" in states.read_text(encoding="utf-8")
+    assert "70_1|CANCELLED" not in states.read_text(encoding="utf-8")
+    assert launcher.stop_left(logs) == []
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_no_note_is_left_of_a_job_that_has_ended(interrupted: bool, cluster: Path, tmp_path: Path) -> None:
+    (cluster / "states").write_text(numbered({0: "NODE_FAIL", 1: "TIMEOUT"}), encoding="utf-8")
+    jobs, noted = [python(tmp_path, "", name=str(i)) for i in range(2)], list[bool]()
+
+    def ended(job: Job, code: int) -> None:
+        noted.extend(noted_job(one.log) is not None for one in jobs)
+        if interrupted:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) if interrupted else nullcontext():
+        SlurmLauncher().run(jobs, ended)
+    assert noted[:2] == [False, True]
+    assert [noted_job(job.log) for job in jobs] == [None, None]
+    assert "CANCELLED" not in (cluster / "states").read_text(encoding="utf-8") or interrupted
+
+
+def test_a_damaged_note_is_none(tmp_path: Path) -> None:
+    (tmp_path / "job.log.slurm.json").write_text("[1", encoding="utf-8")
+    assert noted_job(tmp_path / "job.log") is None
+    assert SlurmLauncher(cluster="local").stop_left([tmp_path / "job.log"]) == []
+
+
+def test_at_once_is_what_the_array_lets_run() -> None:
+    jobs = [Job("any", ("any",), Path("any"))] * 5
+    assert [SlurmLauncher(workers=n).at_once(jobs) for n in (2, 16)] == [2, 5]
+    assert SlurmLauncher(workers=2, cluster="local").at_once(jobs) == 5
 
 
 def test_what_slurm_refuses_has_127_and_its_words_in_the_log(cluster: Path, tmp_path: Path) -> None:

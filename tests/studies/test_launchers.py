@@ -12,7 +12,7 @@ from small_jobs import ENDLESS, beside, locked, log, python, relay, run, seen, w
 
 from calmkit.interfaces import Job
 from calmkit.studies.launchers import guard, local
-from calmkit.studies.launchers.local import LocalLauncher, Room
+from calmkit.studies.launchers.local import LocalLauncher, Room, share_of_cores
 from calmkit.testing.launchers import check_launcher
 
 visible_accelerators = local.visible_accelerators
@@ -123,21 +123,50 @@ def test_accelerators_are_those_that_the_launcher_sees(
 
 
 @pytest.mark.parametrize(
-    ("settings", "jobs", "threads"),
+    ("settings", "peers", "threads"),
     [
-        ({}, 3, "1"),  # two at once on two cores
-        ({}, 1, "2"),  # a lone job has them all
+        ({}, None, "1"),  # two at once on two cores
+        ({}, 3, "1"),
+        ({}, 1, "2"),  # the only one that its study has
         ({"workers": 1}, 3, "2"),
         ({"threads": 5}, 3, "5"),
     ],
 )
-def test_threads_are_a_share_of_the_cores(
-    settings: dict[str, Any], jobs: int, threads: str, tmp_path: Path
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_threads_are_a_share_of_the_cores_the_same_alone_and_beside_others(
+    settings: dict[str, Any], peers: int | None, threads: str, jobs: int, tmp_path: Path
 ) -> None:
-    run(LocalLauncher(**settings), relay(tmp_path, *[{}] * jobs, waits=False))
+    run(LocalLauncher(**settings), relay(tmp_path, *[{"peers": peers}] * jobs, waits=False))
     for number in range(jobs):
         there = seen(tmp_path, number)
         assert (there["OMP_NUM_THREADS"], there["MKL_NUM_THREADS"]) == (threads, threads)
+
+
+@pytest.mark.parametrize(
+    ("devices", "accelerator", "workers", "peers", "threads"),
+    [
+        (1, None, None, None, 8),  # two accelerators, so two at once
+        (1, None, None, 1, 16),
+        (2, None, None, None, 8),  # one at once, of two processes
+        (1, False, None, None, 1),  # it does without: sixteen at once
+        (1, False, 4, None, 4),
+        (1, False, 4, 3, 5),
+        (3, False, None, None, 1),  # five at once, of three processes: 15 of the 16 cores
+        (99, False, None, 7, 1),
+    ],
+)
+def test_shares_by_hand(
+    devices: int, accelerator: bool | None, workers: int | None, peers: int | None, threads: int
+) -> None:
+    """16 cores and 2 accelerators."""
+    one = Job("any", ("any",), Path("any"), devices, accelerator, peers)
+    assert share_of_cores(one, 16, 2, workers) == threads
+
+
+def test_at_once_is_told_without_a_start() -> None:
+    jobs = [job(1)] * 3
+    assert [LocalLauncher(workers=n).at_once(jobs) for n in (1, None)] == [1, 2]
+    assert LocalLauncher().at_once([]) == 1
 
 
 def test_threads_of_the_user_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

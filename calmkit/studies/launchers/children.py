@@ -8,6 +8,7 @@ Source: setsid(2), and Python's subprocess. https://docs.python.org/3/library/su
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +25,32 @@ CANNOT_START = 127
 """Exit code of a command that can't be started, as shells give it."""
 
 
+class Guard:
+    """A process that outlives this one, however it ends, and then does what it was told and not untold."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            bufsize=0,
+        )
+
+    def tell(self, what: int | Sequence[str]) -> None:
+        """Told once, a process group will be stopped, or a command be run; told again, it will not."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # somebody killed the guard: no reason to end the study
+            self._process.stdin.write(json.dumps(what).encode() + b"\n")
+
+    def close(self) -> None:
+        """Let it do what is left, and end."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
 class Children:
     """Processes that end with this one: to leave the context, in whatever way, stops those that still run.
 
@@ -36,14 +63,7 @@ class Children:
         self.running: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Children:
-        self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            bufsize=0,
-        )
+        self._guard = Guard()
         return self
 
     def __exit__(
@@ -53,9 +73,7 @@ class Children:
         try:
             guard.stop(list(self.running), self._reap)
         finally:  # a second signal may cut the stopping short: the guard has the rest
-            assert self._guard.stdin is not None
-            self._guard.stdin.close()
-            self._guard.wait()
+            self._guard.close()
 
     def start(self, command: Sequence[str], log: Path, variables: Mapping[str, str]) -> int | None:
         """Start one; what it writes is appended to a log.
@@ -83,7 +101,7 @@ class Children:
                 note(log, f"{command[0]} can't be started: {error}")
                 return None
         self.running[child.pid] = child
-        self._tell(child.pid)
+        self._guard.tell(child.pid)
         return child.pid
 
     def wait(self) -> dict[int, int]:
@@ -99,13 +117,8 @@ class Children:
         for pid in codes:
             guard.send(pid, signal.SIGKILL)
             del self.running[pid]
-            self._tell(pid)
+            self._guard.tell(pid)
         return codes
-
-    def _tell(self, group: int) -> None:
-        assert self._guard.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # somebody killed the guard: no reason to end the study
-            self._guard.stdin.write(b"%d\n" % group)
 
 
 @contextlib.contextmanager

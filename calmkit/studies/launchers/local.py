@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import final
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Ended, Job, Launcher
+from calmkit.interfaces import Ended, Job, Launcher, StatesRoom
 from calmkit.nn.settings import require_at_least
 from calmkit.studies.launchers.children import CANNOT_START, Children, terminable, thread_variables
 
 
 @final
-class LocalLauncher(Launcher):
+class LocalLauncher(StatesRoom):
     """Processes of this machine, started in order, each as soon as there is room for it.
 
     A job takes its devices, accelerators where there are any and it does not do without, else cores. Two
@@ -32,8 +32,9 @@ class LocalLauncher(Launcher):
 
     Args:
         workers: Jobs at once; None: as many as there is room for.
-        threads: CPU threads of each process; None: its share of the cores. OMP_NUM_THREADS, where it is set,
-            wins over both.
+        threads: CPU threads of each process; None: its share of the cores, the same whether it runs alone or
+            beside others: the last trial of a study takes no more than the first did, so that both round
+            alike. OMP_NUM_THREADS, where it is set, wins over both.
 
     Raises:
         ValueError: No workers, or no threads.
@@ -49,17 +50,20 @@ class LocalLauncher(Launcher):
         self.workers = workers
         self.threads = threads
 
+    def at_once(self, jobs: Sequence[Job]) -> int:
+        """As many as there is room for."""
+        return Room(usable_cores(), visible_accelerators(), self.workers).count(jobs)
+
     def run(self, jobs: Sequence[Job], ended: Ended) -> None:
         """Run all jobs; tell of each as it ends."""
         cores, accelerators = usable_cores(), visible_accelerators()
         room = Room(cores, accelerators, self.workers)
-        at_once = Room(cores, accelerators, self.workers).count(jobs)
         waiting, running = deque(jobs), dict[int, tuple[Job, Place]]()
         with terminable(), Children() as children:
             while waiting or running:
                 while waiting and (place := room.take(waiting[0])):
                     job = waiting.popleft()
-                    threads = self.threads or max(1, cores // (at_once * max(1, job.devices)))
+                    threads = self.threads or share_of_cores(job, cores, len(accelerators), self.workers)
                     variables = {**thread_variables(threads), **place.variables}
                     child = children.start(job.command, job.log, variables)
                     if child is None:
@@ -123,6 +127,27 @@ class Room:
     def count(self, jobs: Sequence[Job]) -> int:
         """The most of these jobs that there is room for at once, at least 1. Takes their places."""
         return sum(self.take(job) is not None for job in sorted(jobs, key=lambda job: job.devices)) or 1
+
+
+def share_of_cores(job: Job, cores: int, accelerators: int, workers: int | None) -> int:
+    """CPU threads of each process of a job: what is left to it where as many run as ever will.
+
+    It depends on the machine and on the job, not on what else runs at the time.
+
+    Args:
+        job: With `devices` processes.
+        cores: That may be used.
+        accelerators: How many there are; 0: jobs are counted by cores.
+        workers: Jobs at once; None: no bound.
+
+    Returns:
+        At least 1.
+    """
+    there = accelerators if accelerators and job.accelerator is not False else cores
+    devices = max(1, job.devices)
+    room = max(1, there // devices)
+    at_once = min(room, workers or room, job.peers or room)
+    return max(1, cores // (at_once * devices))
 
 
 def usable_cores() -> int:

@@ -9,12 +9,21 @@ import importlib.util
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Ended, Job, Launcher
+from calmkit.interfaces import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.nn.settings import require_at_least
-from calmkit.studies.launchers.children import CANNOT_START, note, run_command, terminable, thread_variables
+from calmkit.studies.launchers.children import (
+    CANNOT_START,
+    Guard,
+    note,
+    run_command,
+    terminable,
+    thread_variables,
+)
+from calmkit.studies.launchers.slurm_left import cancel, cancel_noted, forget_job, note_job, stop_command
 
 if TYPE_CHECKING:
     import submitit
@@ -43,15 +52,17 @@ LOST = {
 
 
 @final
-class SlurmLauncher(Launcher):
+class SlurmLauncher(StatesRoom, LastingLauncher):
     """One SLURM array; every job gets the same share of the cluster.
 
     The study waits for it on a machine from which jobs are submitted. All goes through the file system: the
     current folder, those of the jobs and Python must be where every machine sees them. submitit pickles what
     it submits, and reads pickles back, in `folder`: let nobody else write there.
 
-    Ctrl-C cancels the jobs. Where the launcher dies otherwise they go on, for they are SLURM's. A job that is
-    lost is noticed by its record in `sacct`, up to ten minutes later; without accounting, never.
+    Ctrl-C and SIGTERM cancel the jobs, and where the launcher is killed outright a small process that guards
+    it does. What is left all the same, as when the machine itself goes down, is cancelled when the study goes
+    on: the number of each job stands beside its log while it runs. A job that is lost is noticed by its
+    record in `sacct`, up to ten minutes later; without accounting, never.
 
     Args:
         workers: Jobs at once, the `%` of the array. On cluster `local` all run at once.
@@ -91,6 +102,7 @@ class SlurmLauncher(Launcher):
         require_at_least("slurm", 0, gpus_per_node=gpus_per_node)
         if importlib.util.find_spec("submitit") is None:
             raise ValueError('slurm: submitit is not installed; pip install "calmkit[slurm]" would do.')
+        self.workers = workers
         self.gpus_per_node = gpus_per_node
         self.threads = cpus_per_task
         self.folder = folder
@@ -128,18 +140,43 @@ class SlurmLauncher(Launcher):
                 note(job.log, f"could not be submitted: {error}")
                 ended(job, CANNOT_START)
             return
-        running, preempted = dict(enumerate(handles)), dict[str, float]()
+        running, guard, stop = dict(enumerate(handles)), Guard(), stop_command(handles, self.cluster)
+        guard.tell(stop)
         try:
             with terminable():
-                while running:
-                    for number, handle in list(running.items()):
-                        if over(handle, preempted):
-                            del running[number]
-                            ended(jobs[number], exit_code(jobs[number], handle))
-                    time.sleep(POLL if running else 0)
+                self._wait(jobs, running, ended)
         except BaseException:  # also where this process is told to end: nobody would wait for them
-            cancel(list(running.values()))
+            left = cancel(list(running.values()), GRACE)
+            for number in (number for number, handle in running.items() if handle not in left):
+                forget_job(jobs[number].log)
+            guard.tell(stop)
             raise
+        else:
+            guard.tell(stop)
+        finally:
+            guard.close()
+
+    def at_once(self, jobs: Sequence[Job]) -> int:
+        """As many as the array lets run, if the cluster has room."""
+        return max(1, len(jobs) if self.cluster == "local" else min(self.workers, len(jobs)))
+
+    def stop_left(self, logs: Sequence[Path]) -> list[Path]:
+        """By the notes that an earlier launcher left."""
+        return cancel_noted(self.folder, logs) if self.cluster == "slurm" else []
+
+    def _wait(self, jobs: Sequence[Job], running: dict[int, submitit.Job[int]], ended: Ended) -> None:
+        """Until all have ended."""
+        preempted = dict[str, float]()
+        if self.cluster == "slurm":
+            for number, handle in running.items():
+                note_job(jobs[number].log, handle.job_id)
+        while running:
+            for number, handle in list(running.items()):
+                if over(handle, preempted):
+                    del running[number]
+                    forget_job(jobs[number].log)
+                    ended(jobs[number], exit_code(jobs[number], handle))
+            time.sleep(POLL if running else 0)
 
     def _submit(self, jobs: Sequence[Job]) -> list[submitit.Job[int]]:
         import submitit
@@ -182,17 +219,6 @@ def exit_code(job: Job, handle: submitit.Job[int]) -> int:
         return handle.result()
     note(job.log, f"job {handle.job_id} was lost: {error}")
     return LOST.get(state, 1)
-
-
-def cancel(handles: Sequence[submitit.Job[int]]) -> None:
-    """Cancel jobs, and give them some time to end."""
-    for handle in handles:
-        handle.cancel(check=False)
-    end, left = time.monotonic() + GRACE, list(handles)
-    while left and time.monotonic() < end:
-        left[0].get_info(mode="force")  # asks SLURM once, for all
-        left = [handle for handle in left if not handle.done()]
-        time.sleep(POLL if left else 0)
 
 
 @hookimpl
