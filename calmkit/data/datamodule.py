@@ -69,7 +69,13 @@ class TextDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Equally many batches in every process; rows that even them out have no valid unit."""
-        rank, world_size = self._place()
+        return self._valid_loader(*self._place())
+
+    def all_val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """The rows of all processes' `val_dataloader` together, in order: for a process that measures alone."""
+        return self._valid_loader(0, 1)
+
+    def _valid_loader(self, rank: int, world_size: int) -> DataLoader[dict[str, Tensor]]:
         order = SeededOrder(
             len(self.valid_rows), rank=rank, world_size=world_size, train=False, max_rows=self.max_eval_rows
         )

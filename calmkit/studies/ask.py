@@ -105,7 +105,7 @@ def _samplers(
             if not why:
                 units = study.sampling.units
                 scores = measure_sampling(
-                    model, sampler, data.val_dataloader(), max_units=units, seed=recipe.seed
+                    model, sampler, data.all_val_dataloader(), max_units=units, seed=recipe.seed
                 )
                 rows.append(sampler_row(spec, scores))
         except Exception as error:  # a guest's sampler may raise anything; the other numbers stay

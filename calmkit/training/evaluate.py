@@ -179,9 +179,8 @@ def measure(
 
 def _context(recipe: Recipe, model: CalmModel, data: TextDataModule) -> dict[str, float]:
     """How much text a scored position had before it: BrierLM grows with it, whatever the model."""
-    data.trainer = None  # all rows, not the share of one process
     before, positions = 0, 0
-    for batch in data.val_dataloader():
+    for batch in data.all_val_dataloader():
         unit = eligible_units(model.predict(batch["valid"]), model.chunk_size).nonzero()[:, 1]
         before, positions = before + int(unit.sum()) * model.chunk_size, positions + len(unit)
     return {"block_tokens": float(recipe.data.sequence_length), "context_tokens": before / max(1, positions)}
