@@ -72,7 +72,7 @@ class TextDataModule(LightningDataModule):
         return self._valid_loader(*self._place())
 
     def all_val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """The rows of all processes' `val_dataloader` together, in order: for a process that measures alone."""
+        """The rows of all processes' `val_dataloader`, in order: for one that measures alone."""
         return self._valid_loader(0, 1)
 
     def _valid_loader(self, rank: int, world_size: int) -> DataLoader[dict[str, Tensor]]:

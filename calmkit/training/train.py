@@ -30,13 +30,14 @@ from calmkit.training.checkpoints import (
 )
 from calmkit.training.documents import write_documents
 from calmkit.training.errors import RunFailed
-from calmkit.training.evaluate import datamodule, measure, reconstruction_scores, speed
+from calmkit.training.evaluate import datamodule, measure, reconstruction, speed
 from calmkit.training.fit import Session, fit_stage
 from calmkit.training.latents import write_latents
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import make_loggers
 from calmkit.training.ngrams import ngram_scores
 from calmkit.training.progress import Say, quiet_libraries, said_once
+from calmkit.training.protocol import EVALUATION, KEY, protocol_of
 from calmkit.training.run import Run, is_rank_zero, new_run, wait_for_all, write_lock
 from calmkit.training.stages import AutoencoderModule, LanguageModule
 from calmkit.training.trainer import interrupts, make_trainer
@@ -232,17 +233,19 @@ def _evaluate_and_show(
     recipe = session.recipe
     measured = measure(recipe, model, data, "final")
     scores: dict[str, Any] = measured.scores
+    known = reconstruction(recipe, facts, model, data)
     if not is_rank_zero():
         return
+    device = make_trainer(recipe).strategy.root_device
     sampler = build_sampler(recipe, session.manager)
     kept = ("brier_lm", "nll_")
     scores |= {f"untrained_{name}": value for name, value in untrained.items() if name.startswith(kept)}
     scores |= ngram_scores(session.prepared, data, model)
     scores |= ceiling_scores(recipe, session.manager, session.prepared, data, model)
-    scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
-    scores |= reconstruction_scores(facts)
-    write_json(session.run.folder / "evaluation.json", scores)
-    write_documents(session.run.folder / "evaluation.json", measured.per_document)
+    scores |= speed(model.to(device), sampler, session.manager) | known
+    scores[KEY] = protocol_of(recipe, session.prepared.fingerprint, device.type).as_dict()
+    write_json(session.run.folder / EVALUATION, scores)
+    write_documents(session.run.folder / EVALUATION, measured.per_document)
     text = TextModel(model.eval(), session.prepared.tokenizer, sampler)
     prompt, length = recipe.evaluation.sample_prompt, recipe.evaluation.sample_tokens
     sample = text.generate(prompt, max_tokens=length, seed=recipe.seed)
