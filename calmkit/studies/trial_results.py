@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.studies.failures import failure
+from calmkit.studies.protocols import protocol_in
 from calmkit.studies.relation import CURVE_SCORES
+from calmkit.studies.report.recipes import flat
 from calmkit.studies.store import is_trained
-from calmkit.training.run import Run
+from calmkit.training.protocol import EVALUATION
+from calmkit.training.run import RESOLVED, Run, read_json
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class TrialRun:
         folder: Its run folder, which need not hold a finished run.
         asked: What the study asked of it, as `ask` found it.
         steps: Those of its budget; None where it had none.
+        evaluation: Name of the file that its scores are taken from.
     """
 
     cell: str
@@ -31,6 +35,7 @@ class TrialRun:
     folder: Path
     asked: Mapping[str, Any]
     steps: int | None = None
+    evaluation: str = EVALUATION
 
 
 def trial_results(run: TrialRun) -> dict[str, Any]:
@@ -42,7 +47,8 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
         return known | {"state": "failed" if why else "open", "why": why or "it has not been run"}
     folder = Run(run.folder)
     lock = folder.lock
-    facts, evaluation = folder.facts, folder.evaluation
+    facts, evaluation = folder.facts, read_json(run.folder / run.evaluation)
+    resolved = (run.folder / RESOLVED).read_text(encoding="utf-8")
     missed = run.steps is not None and facts["lm_steps"] != run.steps
     why = f"it took {facts['lm_steps']} of {run.steps} steps" if missed else ""
     return known | {
@@ -51,8 +57,10 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
         "chunk_size": facts["chunk_size"],
         "facts": facts,
         "evaluation": evaluation,
+        "evaluation_file": run.evaluation,
+        "protocol": protocol_in(folder, evaluation, flat(resolved)).as_dict(),
         "curve": curve(folder, facts, evaluation),
-        "resolved": (run.folder / "resolved.yaml").read_text(encoding="utf-8"),
+        "resolved": resolved,
         "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
         "git": str(lock.get("git", "none")),
         "threads": lock.get("threads"),

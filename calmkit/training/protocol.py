@@ -81,6 +81,14 @@ class Protocol:
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in names or _FIELDS}
         return [name for name, (a, b) in pairs.items() if a is not None and b is not None and a != b]
 
+    def known(self, names: tuple[str, ...]) -> bool:
+        """Whether all fields of these names are."""
+        return all(getattr(self, name) is not None for name in names)
+
+    def filled(self, other: Protocol) -> Protocol:
+        """The same, with what is not known of it taken from another."""
+        return Protocol(**{n: v if v is not None else getattr(other, n) for n, v in vars(self).items()})
+
     def as_dict(self) -> dict[str, Any]:
         """As it stands in a file: the name, then every field."""
         return {"name": self.name, **vars(self)}
@@ -158,14 +166,14 @@ def written(path: Path, now: Protocol, own: Protocol) -> str:
     return f"written to {path}: protocol {now.name}, not the run's own ({'; '.join(told)})"
 
 
-def evaluation_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name of a file -> an evaluation of a run by another protocol than its own that says which.
+def other_evaluations(folder: Path) -> dict[str, Protocol]:
+    """Name of a file -> its protocol, of the evaluations of a run by other protocols than its own.
 
     Raises:
         RunFailed: One is damaged.
     """
-    found = {path.name: read_json(path) for path in sorted(folder.glob("evaluation-*.json"))}
-    return {name: one for name, one in found.items() if recorded(one) is not None}
+    found = {path.name: recorded(read_json(path)) for path in sorted(folder.glob("evaluation-*.json"))}
+    return {name: protocol for name, protocol in found.items() if protocol is not None}
 
 
 def _part(spec: PartSpec) -> str:
