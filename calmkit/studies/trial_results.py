@@ -46,9 +46,9 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
         why = failure(run.folder)
         return known | {"state": "failed" if why else "open", "why": why or "it has not been run"}
     folder = Run(run.folder)
-    lock = folder.lock
-    facts, evaluation = folder.facts, read_json(run.folder / run.evaluation)
+    lock, facts, evaluation = folder.lock, folder.facts, read_json(run.folder / run.evaluation)
     resolved = (run.folder / RESOLVED).read_text(encoding="utf-8")
+    recipe = flat(resolved)
     missed = run.steps is not None and facts["lm_steps"] != run.steps
     why = f"it took {facts['lm_steps']} of {run.steps} steps" if missed else ""
     return known | {
@@ -58,7 +58,8 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
         "facts": facts,
         "evaluation": evaluation,
         "evaluation_file": run.evaluation,
-        "protocol": protocol_in(folder, evaluation, flat(resolved)).as_dict(),
+        "eval_rows": int(recipe["stages.lm.eval_rows"]) if "stages.lm.eval_rows" in recipe else None,
+        "protocol": protocol_in(folder, evaluation, recipe).as_dict(),
         "curve": curve(folder, facts, evaluation),
         "resolved": resolved,
         "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
@@ -72,7 +73,9 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
 
 def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, int | float]]:
     """The scores on the way: step, training FLOPs and seconds of the second stage, BrierLM, nats per token
-    where they are known; the untrained model first.
+    where they are known; the untrained model first, and last the trained one, as the evaluation scored them.
+
+    Only the points between these two were measured on `stages.lm.eval_rows` of the evaluation's rows.
     """
     per_step = facts["lm_train_flops"] / facts["lm_steps"]
     pace = facts["lm_seconds"] / facts["lm_steps"]
@@ -83,13 +86,17 @@ def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> 
         points.append({"step": 0, "flops": 0.0, "seconds": 0.0, **known})
     if not (run.folder / "metrics.csv").exists():  # a run without the csv logger has no curve
         return points
+    last = int(facts["lm_steps"])
     with (run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row.get("lm/val/brier_lm"):
                 step = int(row["step"]) + 1
+                if step >= last:
+                    continue
                 known = {name: float(v) for name in CURVE_SCORES if (v := row.get(f"lm/val/{name}"))}
                 points.append({"step": step, "flops": step * per_step, "seconds": step * pace, **known})
-    return points
+    known = {name: float(evaluation[name]) for name in CURVE_SCORES if name in evaluation}
+    return [*points, {"step": last, "flops": last * per_step, "seconds": last * pace, **known}]
 
 
 def latents_of(run: Run, facts: Mapping[str, Any]) -> dict[str, Any] | None:

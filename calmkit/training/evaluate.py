@@ -119,9 +119,14 @@ def reconstruction(
 
 
 def datamodule(
-    recipe: Recipe, prepared: PreparedData, chunk_size: int, batch_size: int, max_eval_rows: int
+    recipe: Recipe,
+    prepared: PreparedData,
+    chunk_size: int,
+    batch_size: int,
+    max_eval_rows: int,
+    among: int | None = None,
 ) -> TextDataModule:
-    """Batches of a recipe's data."""
+    """Batches of a recipe's data; see `TextDataModule`."""
     return TextDataModule(
         prepared.train,
         prepared.valid,
@@ -132,6 +137,7 @@ def datamodule(
         eval_batch_size=recipe.evaluation.batch_size,
         seed=recipe.seed,
         max_eval_rows=max_eval_rows,
+        among=among,
     )
 
 

@@ -184,8 +184,9 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         _continue_from(Path(stage.init_from), model, session)
     units = recipe.data.sequence_length // model.chunk_size
     cost = count_flops(model, units)
-    data = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, stage.eval_rows)
-    final = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, recipe.evaluation.max_rows)
+    all_rows = recipe.evaluation.max_rows
+    data = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, stage.eval_rows, all_rows)
+    final = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, all_rows)
     untrained = measure(recipe, model, final, "untrained").scores if recipe.evaluation.untrained else {}
     module = LanguageModule(
         model, stage.optimizer, stage.max_steps, draws=recipe.evaluation.draws, seed=recipe.seed
