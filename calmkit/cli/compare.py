@@ -13,6 +13,8 @@ FORMATS = ("text", "md", "latex", "csv")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--baseline", help="Label of a model, or a run of it; default the first run's.")
 @click.option("--primary", help="The measure that they are ranked by; default brier_lm.")
+@click.option("--protocol", help="Of the evaluations that are compared: its name; default what all have.")
+@click.option("--any-protocol", is_flag=True, help="Also runs that were not measured alike, marked.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Of the table.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write one HTML page of it all here.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document with everything.")
@@ -20,17 +22,22 @@ def compare(
     runs: tuple[Path, ...],
     baseline: str | None,
     primary: str | None,
+    protocol: str | None,
+    any_protocol: bool,
     form: str,
     report: Path | None,
     as_json: bool,
 ) -> None:
     """Set trained runs side by side: run folders, or one folder of a study.
 
-    Runs that differ in nothing but their seed are one model.
+    Runs that differ in nothing but their seed are one model. All are compared by one protocol, the way in
+    which they were measured: their own, or one that all were measured by with `calmkit eval`.
     """
     from calmkit.studies.compare import compare as compare_runs
 
-    found = compare_runs(runs, primary=primary, baseline=baseline)
+    found = compare_runs(
+        runs, primary=primary, baseline=baseline, protocol=protocol, any_protocol=any_protocol
+    )
     if report is not None:
         found.report(report)
         click.echo(f"report: {report}", err=True)

@@ -18,8 +18,9 @@ from calmkit.cli.table import show_table
 def evaluate(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Measure a run on held-out text.
 
-    OVERRIDES such as evaluation.draws=8 are laid over the run's recipe. With data=text data.train=FILE or
-    other data than the run's, the numbers go to a file of their own in the run folder.
+    OVERRIDES such as evaluation.draws=8 are laid over the run's recipe. What is measured in another way than
+    the run measures itself, or on other data, goes to a file of its own in the run folder, named by its
+    protocol; evaluation.json stays as it was.
     """
     only(["evaluation", "sampler", "data", "trainer"], overrides)
     if os.environ.get("LOCAL_RANK", "0") == "0":
@@ -41,4 +42,6 @@ def evaluate(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):  # the protocol
+        return str(value["name"])
     return f"{value:.6g}" if isinstance(value, float) else str(value)

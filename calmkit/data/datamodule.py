@@ -29,6 +29,7 @@ class TextDataModule(LightningDataModule):
         eval_batch_size: The same in evaluation; None: as in training.
         seed: Of the order.
         max_eval_rows: Over all processes.
+        among: These are taken of the rows that a `max_eval_rows` of so many would give.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class TextDataModule(LightningDataModule):
         eval_batch_size: int | None = None,
         seed: int,
         max_eval_rows: int | None = None,
+        among: int | None = None,
     ) -> None:
         super().__init__()
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -51,7 +53,7 @@ class TextDataModule(LightningDataModule):
         self.train_rows = PackedRows(train, chunk_size, sequence_length, eos_id, keep_remainder=False)
         self.valid_rows = PackedRows(valid, chunk_size, sequence_length, eos_id, keep_remainder=True)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.seed, self.max_eval_rows = seed, max_eval_rows
+        self.seed, self.max_eval_rows, self.among = seed, max_eval_rows, among
         self._check_one_batch(1)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
@@ -69,9 +71,20 @@ class TextDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Equally many batches in every process; rows that even them out have no valid unit."""
-        rank, world_size = self._place()
+        return self._valid_loader(*self._place())
+
+    def all_val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """The rows of all processes' `val_dataloader`, in order: for one that measures alone."""
+        return self._valid_loader(0, 1)
+
+    def _valid_loader(self, rank: int, world_size: int) -> DataLoader[dict[str, Tensor]]:
         order = SeededOrder(
-            len(self.valid_rows), rank=rank, world_size=world_size, train=False, max_rows=self.max_eval_rows
+            len(self.valid_rows),
+            rank=rank,
+            world_size=world_size,
+            train=False,
+            max_rows=self.max_eval_rows,
+            among=self.among,
         )
         return _loader(self.valid_rows, order, self.eval_batch_size, drop_last=False)
 

@@ -21,15 +21,25 @@ def training_order(
 
 
 def evaluation_order(
-    num_rows: int, rank: int = 0, world_size: int = 1, max_rows: int | None = None
+    num_rows: int,
+    rank: int = 0,
+    world_size: int = 1,
+    max_rows: int | None = None,
+    among: int | None = None,
 ) -> Int[np.ndarray, " rows"]:
     """The rows in order, dealt out in turn; `NO_ROW` where the last round has none: all have equally many.
 
-    With `max_rows`, so many of them, evenly spaced: the middle row of each of `max_rows` equal parts.
+    With `max_rows`, so many of them, evenly spaced: the middle row of each of `max_rows` equal parts. With
+    `among`, they are taken of the rows that `max_rows=among` gives.
     """
+    wider = _spread(num_rows, among)
+    rows = wider[_spread(len(wider), max_rows)]
+    return np.concatenate([rows, np.full(-len(rows) % world_size, NO_ROW)])[rank::world_size]
+
+
+def _spread(num_rows: int, max_rows: int | None) -> Int[np.ndarray, " rows"]:
     count = num_rows if max_rows is None else min(max_rows, num_rows)
-    rows = (2 * np.arange(count) + 1) * num_rows // (2 * count)
-    return np.concatenate([rows, np.full(-count % world_size, NO_ROW)])[rank::world_size]
+    return (2 * np.arange(count) + 1) * num_rows // (2 * count)
 
 
 @final
@@ -46,6 +56,7 @@ class SeededOrder(DistributedSampler[int]):
         world_size: Number of processes.
         train: `training_order`, else `evaluation_order`.
         max_rows: In evaluation: at most so many rows over all processes.
+        among: In evaluation: taken of at most so many.
     """
 
     def __init__(
@@ -57,6 +68,7 @@ class SeededOrder(DistributedSampler[int]):
         world_size: int = 1,
         train: bool,
         max_rows: int | None = None,
+        among: int | None = None,
     ) -> None:
         if seed < 0:
             raise ValueError(f"the seed of the data's order must be 0 or more, got {seed}")
@@ -64,7 +76,7 @@ class SeededOrder(DistributedSampler[int]):
             raise ValueError(f"max_eval_rows must be at least 1, got {max_rows}; None takes all")
         super().__init__(range(num_rows), world_size, rank, shuffle=train, seed=seed, drop_last=train)  # type: ignore[arg-type]
         self.num_rows, self.world_size = num_rows, world_size
-        self.train, self.max_rows = train, max_rows
+        self.train, self.max_rows, self.among = train, max_rows, among
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices().tolist())
@@ -72,11 +84,10 @@ class SeededOrder(DistributedSampler[int]):
     def __len__(self) -> int:
         if self.train:
             return self.num_rows // self.world_size
-        count = self.num_rows if self.max_rows is None else min(self.max_rows, self.num_rows)
-        return -(-count // self.world_size)
+        return len(self.indices())
 
     def indices(self) -> Int[np.ndarray, " rows"]:
         """The rows of this epoch, in order."""
         if self.train:
             return training_order(self.num_rows, self.seed, self.epoch, self.rank, self.world_size)
-        return evaluation_order(self.num_rows, self.rank, self.world_size, self.max_rows)
+        return evaluation_order(self.num_rows, self.rank, self.world_size, self.max_rows, self.among)

@@ -129,7 +129,7 @@ class LmStage:
     """Stage 2: embedder, backbone and head; the autoencoder is frozen.
 
     Attributes:
-        eval_rows: Rows of held-out text that are measured on the way.
+        eval_rows: Rows that are measured on the way, evenly spread over those of the evaluation.
         init_from: A run folder whose weights are the first ones of this stage.
     """
 

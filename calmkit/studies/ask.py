@@ -137,7 +137,7 @@ def _samplers(
                 scores = measure_sampling(
                     model,
                     sampler,
-                    data.val_dataloader(),
+                    data.all_val_dataloader(),
                     max_units=units,
                     seed=recipe.seed,
                     progress=phase.at,

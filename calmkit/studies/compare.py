@@ -5,12 +5,14 @@ one model, and what sets the models apart is their name.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from calmkit.studies.compared_runs import Model, grouped, read_runs
+from calmkit.studies.compared_runs import ComparedRun, Model, grouped, read_runs, told_apart
 from calmkit.studies.comparison import Comparison
 from calmkit.studies.match import Match
+from calmkit.studies.protocol_choice import chosen, protocol_words
+from calmkit.studies.protocols import Measured, warnings_of_protocols
 from calmkit.studies.report.reading import Summary
 from calmkit.studies.results import VERSION, results
 from calmkit.studies.run_labels import labelled, remarks_of, warnings_of
@@ -18,6 +20,7 @@ from calmkit.studies.store import is_trained
 from calmkit.studies.study_keys import PRIMARY
 from calmkit.studies.trial_results import TrialRun
 from calmkit.training.errors import RunFailed
+from calmkit.training.protocol import EVALUATION
 from calmkit.training.run import Run, read_json
 
 __all__ = ["Comparison", "compare"]
@@ -31,6 +34,8 @@ def compare(
     *,
     primary: str | None = None,
     baseline: str | Path | None = None,
+    protocol: str | None = None,
+    any_protocol: bool = False,
 ) -> Comparison:
     """Set trained runs side by side.
 
@@ -38,10 +43,13 @@ def compare(
         runs: Run folders; or one folder of a study.
         primary: The measure that they are ranked by; None: BrierLM, or that of the study.
         baseline: Label of a model, or a run of it; default the first run's, or that of the study.
+        protocol: Name, or how it begins, of the protocol by which all runs were measured that is wished;
+            default the runs' own, or where these are unequal one that all were measured by too.
+        any_protocol: Compare runs that have no protocol in common, each ranked among its like.
 
     Raises:
         RunFailed: There is no run, one is missing, not finished or named twice, nothing is called like the
-            baseline, or runs can't be ranked by the measure.
+            baseline, runs can't be ranked by the measure, or they were not measured alike.
     """
     listed = [runs] if isinstance(runs, Path | str | Run) else runs
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in listed]
@@ -55,9 +63,16 @@ def compare(
             f"{studies[0]} is the folder of a study, which is compared alone. To set runs of it beside "
             "others, name their folders; its report lists them."
         )
+    if studies and (protocol is not None or any_protocol):
+        raise RunFailed(
+            f"{studies[0]} is the folder of a study, which is compared by its own protocol. To compare its "
+            "runs by another, name their folders."
+        )
     if studies:
         return Comparison(_of_study(studies[0], primary, baseline))
-    return Comparison(_of_runs(folders, primary or "brier_lm", baseline))
+    read = read_runs(folders)
+    measured = chosen([one.candidate for one in read], protocol, any_protocol)
+    return Comparison(_of_runs(read, measured, primary or "brier_lm", baseline))
 
 
 def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) -> Summary:
@@ -79,6 +94,7 @@ def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) ->
             Path(trial["run"]),
             {k: trial[k] for k in ASKED if k in trial},
             trial.get("steps"),
+            trial.get("evaluation_file", EVALUATION),
         )
         for cell in found["cells"]
         for trial in cell["trials"]
@@ -102,11 +118,14 @@ def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) ->
     return again | {key: found[key] for key in ("relation",) if key in found}
 
 
-def _of_runs(folders: Sequence[Path], primary: str, baseline: str | Path | None) -> Summary:
-    read = read_runs(folders)
-    models = labelled(grouped(read))
-    words = [*map(str, folders), *([f"--baseline={baseline}"] if baseline else [])]
+def _of_runs(
+    read: Sequence[ComparedRun], measured: Mapping[Path, Measured], primary: str, baseline: str | Path | None
+) -> Summary:
+    protocols = {folder: one.protocol for folder, one in measured.items()}
+    models = labelled(grouped(told_apart(read, protocols)))
+    words = [*(str(one.folder) for one in read), *([f"--baseline={baseline}"] if baseline else [])]
     words += [f"--primary={primary}"] if primary != "brier_lm" else []
+    words += protocol_words(list(measured.values()))
     head = {
         "study": "comparison",
         "path": "",
@@ -115,23 +134,17 @@ def _of_runs(folders: Sequence[Path], primary: str, baseline: str | Path | None)
         "overrides": [],
         "machine_train_flops": sum(one.train_flops for one in read),
         "command": f"calmkit compare {shlex.join(words)}",
-        "warnings": warnings_of(models),
+        "warnings": [*warnings_of(models, protocols), *warnings_of_protocols(measured)],
         "remarks": remarks_of(models),
         "versions": read[0].versions if all(one.versions == read[0].versions for one in read) else {},
     }
-    runs = [TrialRun(model.label, one.seed, one.folder, {}) for model in models for one in model.runs]
+    runs = [
+        TrialRun(model.label, one.seed, one.folder, {}, evaluation=measured[one.folder].file)
+        for model in models
+        for one in model.runs
+    ]
     settings = {model.label: model.settings for model in models}
-    found = results(head, runs, settings, _baseline(models, baseline), primary, None, None)
-    return found if len({one.text for one in read}) == 1 else _without_pairs(found)
-
-
-def _without_pairs(found: Summary) -> Summary:
-    """Of runs on different text: their documents are no pairs, so nothing is taken off from or ranked."""
-    for cell in found["cells"]:
-        cell["difference"] = cell["rank"] = None
-        for one in cell["summary"].values():
-            one["text_low"] = one["text_high"] = None
-    return found
+    return results(head, runs, settings, _baseline(models, baseline), primary, None, None)
 
 
 def _baseline(models: Sequence[Model], wished: str | Path | None) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from calmkit.studies.protocol_choice import Candidate
+from calmkit.studies.protocols import evaluations_of
 from calmkit.studies.report.measures import quantity
 from calmkit.studies.report.recipes import flat
 from calmkit.studies.store import is_trained
 from calmkit.training.errors import RunFailed
+from calmkit.training.protocol import SCORED, Protocol
 from calmkit.training.run import RESOLVED, Run
 
-ASIDE = ("name", "description", "seed", "loggers", "trainer.log_every", "evaluation.sample_prompt",
-         "evaluation.sample_tokens")  # fmt: skip
-"""Keys that change neither what was trained nor what was measured."""
+ASIDE = ("name", "description", "seed", "loggers", "trainer.log_every")
+"""Keys that don't change what was trained."""
+MEASURING = "evaluation."  # keys that say how it was measured, which the protocol of its evaluation tells
 BUILT_ON = "stages.autoencoder.init_from"
 
 
@@ -23,8 +26,9 @@ class ComparedRun:
     """A finished run.
 
     Attributes:
-        recipe: Dotted key -> value as text, without `ASIDE`; what it was built on is told by its cost.
-        text: Fingerprint of the data.
+        recipe: Dotted key -> value as text, of what was trained; what it was built on is told by its cost.
+        text: Fingerprint of the data that it was trained on.
+        candidate: Its evaluations, of which one is compared.
     """
 
     folder: Path
@@ -34,6 +38,7 @@ class ComparedRun:
     train_flops: float
     text: str
     versions: Mapping[str, str]
+    candidate: Candidate
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def _read(folder: Path) -> ComparedRun:
         )
     recipe = flat((folder / RESOLVED).read_text(encoding="utf-8"))
     facts = run.facts
+    candidate = Candidate(folder, str(facts.get("tokenizer", "")), dict(recipe), evaluations_of(run, recipe))
     if recipe.get(BUILT_ON, "null") != "null":  # each seed has one of its own, under another name
         recipe[BUILT_ON] = f"an autoencoder of {quantity(facts.get('autoencoder_train_flops', 0))}FLOPs"
     lock = run.lock
@@ -79,11 +85,23 @@ def _read(folder: Path) -> ComparedRun:
         folder=folder,
         name=recipe["name"],
         seed=int(recipe["seed"]),
-        recipe={key: value for key, value in recipe.items() if key not in ASIDE},
+        recipe={k: v for k, v in recipe.items() if k not in ASIDE and not k.startswith(MEASURING)},
         train_flops=facts["lm_train_flops"] + facts.get("autoencoder_train_flops", 0),
         text=str(lock.get("data", "")),
         versions={name: str(version) for name, version in (lock.get("versions") or {}).items()},
+        candidate=candidate,
     )
+
+
+def told_apart(runs: Sequence[ComparedRun], protocols: Mapping[Path, Protocol]) -> list[ComparedRun]:
+    """The same where all were measured alike; else with the protocol among what tells models apart."""
+    names = [protocols[run.folder] for run in runs]
+    if all(one.agrees(other, SCORED) for one in names for other in names):
+        return list(runs)
+    return [
+        replace(run, recipe={**run.recipe, "protocol": one.scores})
+        for run, one in zip(runs, names, strict=True)
+    ]
 
 
 def grouped(runs: Sequence[ComparedRun]) -> list[Model]:

@@ -9,6 +9,7 @@ from calmkit.recipe.load import shipped_files
 from calmkit.studies.blocks import block_curve
 from calmkit.studies.match import UNITS, Match
 from calmkit.studies.plan import StudyPlan
+from calmkit.studies.protocols import measured_alike, told_protocols
 from calmkit.studies.relation import Relate, relation
 from calmkit.studies.sampling_rows import over_seeds
 from calmkit.studies.statistics import Table, difference, interval, ranks, read_table, replicates
@@ -68,7 +69,7 @@ def results(
     """Everything that tables, figures and reports show, as plain values.
 
     A trial is `done`, `short` (it stopped before or after its budget), `failed` or `open`; only those that
-    are done count in means.
+    are done count in means. Cells are ranked, and differences taken, among those that were measured alike.
     """
     by_cell: dict[str, list[dict[str, Any]]] = {}
     tables: dict[str, dict[int, Table]] = {}
@@ -76,13 +77,15 @@ def results(
         trial = trial_results(run)
         by_cell.setdefault(run.cell, []).append(trial)
         if trial["state"] == "done":
-            table = read_table(documents_file(run.folder / "evaluation.json"))
+            table = read_table(documents_file(run.folder / run.evaluation))
             tables.setdefault(run.cell, {})[run.seed] = table
     cells: list[dict[str, Any]] = [
         {"label": label, "settings": dict(settings.get(label, {})), "trials": trials}
         for label, trials in by_cell.items()
     ]
-    _compare(cells, tables, baseline, primary)
+    groups = measured_alike(cells)
+    for _, alike in groups:
+        _compare(alike, tables, baseline, primary)
     done = [trial for cell in cells for trial in cell["trials"] if trial["state"] == "done"]
     summary: dict[str, Any] = {
         "calmkit_results": VERSION,
@@ -96,6 +99,7 @@ def results(
         "versions": _versions(runs, done),
         "hardware": _machines(done),
         "train_seconds": sum(t["facts"]["lm_seconds"] for t in done),
+        "protocols": told_protocols(groups),
         "cells": cells,
     }
     if relate is not None and done:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from calmkit.studies.compared_runs import Model
+from calmkit.training.protocol import Protocol
 
 PARTS = tuple(
     f"{part}.name" for part in ("head", "autoencoder", "backbone", "embedder", "sampler", "tokenizer", "data")
@@ -68,19 +70,20 @@ def _value(recipe: Mapping[str, str], key: str) -> str:
     return recipe.get(key, "none")
 
 
-def warnings_of(models: Sequence[Model]) -> list[str]:
-    """What a reader must know before any number is compared."""
-    found = []
-    keys = list(models[0].settings)
-    texts = {run.text for model in models for run in model.runs}
-    of_text = [key for key in keys if key.startswith(("data.", "tokenizer."))]
-    if of_text or len(texts) > 1:
-        why = f" ({_some(of_text)})" if of_text else ""
-        found.append(f"Not on the same text{why}: no difference between these scores means anything.")
-    of_measure = [key for key in keys if key.startswith("evaluation.")]
-    if of_measure:
-        found.append(f"Not measured alike ({_some(of_measure)}): `calmkit eval` measures a run anew.")
-    return found
+def warnings_of(models: Sequence[Model], protocols: Mapping[Path, Protocol]) -> list[str]:
+    """What a reader must know of the text before any number is compared: that the runs were measured or
+    trained on.
+    """
+    keys = [key for key in models[0].settings if key.startswith(("data.", "tokenizer."))]
+    of_text = [key for key in keys if key != "data.sequence_length"]
+    why = f" ({_some(of_text)})" if of_text else ""
+    measured = {one.data for one in protocols.values()}
+    trained = {run.text for model in models for run in model.runs}
+    if len(measured - {None}) > 1 or (None in measured and of_text):
+        return [f"Not on the same text{why}: no difference between these scores means anything."]
+    if len(trained) > 1:
+        return [f"Measured on the same text, but not trained on the same{why}."]
+    return []
 
 
 def remarks_of(models: Sequence[Model]) -> list[str]:

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.studies.failures import failure
+from calmkit.studies.protocols import protocol_in
 from calmkit.studies.relation import CURVE_SCORES
+from calmkit.studies.report.recipes import flat
 from calmkit.studies.store import is_trained
-from calmkit.training.run import Run
+from calmkit.training.protocol import EVALUATION
+from calmkit.training.run import RESOLVED, Run, read_json
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class TrialRun:
         folder: Its run folder, which need not hold a finished run.
         asked: What the study asked of it, as `ask` found it.
         steps: Those of its budget; None where it had none.
+        evaluation: Name of the file that its scores are taken from.
     """
 
     cell: str
@@ -31,6 +35,7 @@ class TrialRun:
     folder: Path
     asked: Mapping[str, Any]
     steps: int | None = None
+    evaluation: str = EVALUATION
 
 
 def trial_results(run: TrialRun) -> dict[str, Any]:
@@ -41,8 +46,9 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
         why = failure(run.folder)
         return known | {"state": "failed" if why else "open", "why": why or "it has not been run"}
     folder = Run(run.folder)
-    lock = folder.lock
-    facts, evaluation = folder.facts, folder.evaluation
+    lock, facts, evaluation = folder.lock, folder.facts, read_json(run.folder / run.evaluation)
+    resolved = (run.folder / RESOLVED).read_text(encoding="utf-8")
+    recipe = flat(resolved)
     missed = run.steps is not None and facts["lm_steps"] != run.steps
     why = f"it took {facts['lm_steps']} of {run.steps} steps" if missed else ""
     return known | {
@@ -51,8 +57,11 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
         "chunk_size": facts["chunk_size"],
         "facts": facts,
         "evaluation": evaluation,
+        "evaluation_file": run.evaluation,
+        "eval_rows": int(recipe["stages.lm.eval_rows"]) if "stages.lm.eval_rows" in recipe else None,
+        "protocol": protocol_in(folder, evaluation, recipe).as_dict(),
         "curve": curve(folder, facts, evaluation),
-        "resolved": (run.folder / "resolved.yaml").read_text(encoding="utf-8"),
+        "resolved": resolved,
         "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
         "git": str(lock.get("git", "none")),
         "threads": lock.get("threads"),
@@ -64,7 +73,9 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
 
 def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, int | float]]:
     """The scores on the way: step, training FLOPs and seconds of the second stage, BrierLM, nats per token
-    where they are known; the untrained model first.
+    where they are known; the untrained model first, and last the trained one, as the evaluation scored them.
+
+    Only the points between these two were measured on `stages.lm.eval_rows` of the evaluation's rows.
     """
     per_step = facts["lm_train_flops"] / facts["lm_steps"]
     pace = facts["lm_seconds"] / facts["lm_steps"]
@@ -75,13 +86,17 @@ def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> 
         points.append({"step": 0, "flops": 0.0, "seconds": 0.0, **known})
     if not (run.folder / "metrics.csv").exists():  # a run without the csv logger has no curve
         return points
+    last = int(facts["lm_steps"])
     with (run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row.get("lm/val/brier_lm"):
                 step = int(row["step"]) + 1
+                if step >= last:
+                    continue
                 known = {name: float(v) for name in CURVE_SCORES if (v := row.get(f"lm/val/{name}"))}
                 points.append({"step": step, "flops": step * per_step, "seconds": step * pace, **known})
-    return points
+    known = {name: float(evaluation[name]) for name in CURVE_SCORES if name in evaluation}
+    return [*points, {"step": last, "flops": last * per_step, "seconds": last * pace, **known}]
 
 
 def latents_of(run: Run, facts: Mapping[str, Any]) -> dict[str, Any] | None:

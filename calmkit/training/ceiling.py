@@ -45,8 +45,7 @@ def ceiling_scores(
     corpus = build_corpus(recipe, manager)
     if not isinstance(corpus, KnownSource) or _joins_characters(prepared):
         return {}
-    data.trainer = None  # all rows, not the share of one process
-    batches = ((batch["chunks"], model.predict(batch["valid"])) for batch in data.val_dataloader())
+    batches = ((batch["chunks"], model.predict(batch["valid"])) for batch in data.all_val_dataloader())
     return ceiling(corpus, batches, prepared.tokenizer.eos_id)
 
 

@@ -6,7 +6,7 @@ BrierLM of n-gram models counted from the same training text at the same positio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import lightning.pytorch as pl
 import torch
 
 from calmkit.data.datamodule import TextDataModule
-from calmkit.data.digest import digest
 from calmkit.data.prepare import PreparedData, default_cache, prepare_data
 from calmkit.interfaces import Sampler
 from calmkit.metrics.rollout import eligible_units
@@ -34,6 +33,7 @@ from calmkit.training.leaks import leaks_of_run
 from calmkit.training.ngrams import ngram_scores
 from calmkit.training.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
+from calmkit.training.protocol import KEY, evaluation_file, own_protocol, protocol_of, written
 from calmkit.training.run import Run, is_rank_zero, load_run, read_json, wait_for_all
 from calmkit.training.stages import AutoencoderModule, LanguageModule
 from calmkit.training.trainer import interrupts, make_trainer
@@ -54,19 +54,19 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the model of a run folder anew and write `evaluation.json`.
 
-    On other data than the run's, the numbers go to a file of their own, `evaluation-<data>.json`, and leave
-    those of the run as they are.
+    By another protocol than the run's own, the numbers go to a file of their own,
+    `evaluation-<name of the protocol>.json`, and leave those of the run as they are.
 
     Args:
         folder: A run folder.
         overrides: Of the recipe's `evaluation`, `sampler`, `trainer` and `data` sections, such as
             `evaluation.draws=8` or `data=text`, `data.train=letters.jsonl`.
         manager: Parts; default all that are installed.
-        note: Takes warnings about the text, and the line that names the file of other data's numbers.
+        note: Takes warnings about the text, and the line that names the file and the protocol.
         progress: Told how far it is; None: nobody looks.
 
     Returns:
-        Name -> number: see `measure`.
+        Name -> number: see `measure`; and `protocol`, by which they were measured.
 
     Raises:
         RecipeError: An override is wrong, or this machine lacks the devices of the section `trainer`.
@@ -84,47 +84,46 @@ def evaluate(
         prepared = prepare_data(corpus, text_model.tokenizer, default_cache(), reading)
     data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)
     leaks = leaks_of_run(prepared, run, manager, said_once(note))
-    own_data = recipe.data == trained.data
-    path = run.folder / evaluation_file(recipe, trained, prepared.fingerprint)
+    device = make_trainer(recipe).strategy.root_device
+    protocol = protocol_of(recipe, prepared.fingerprint, device.type)
+    own = own_protocol(run, trained, asked=recipe)
+    path = run.folder / evaluation_file(protocol, own)
     measured = measure(recipe, text_model.model, data, "eval", progress=progress)
     scores: dict[str, Any] = measured.scores
-    known = reconstruction_scores(run.facts) if own_data else {}
-    known = known or _reconstruct(recipe, text_model.model, data, progress)
+    facts = run.facts if protocol.agrees(own) else {}
+    known = reconstruction(recipe, facts, text_model.model, data, progress)
     if not is_rank_zero():
         wait_for_all()
         return read_json(path)
-    if own_data and recipe.evaluation == trained.evaluation:  # else they were measured in another way
+    if protocol.agrees(own):  # else they were measured in another way
         scores |= untrained_scores(run)
     with progress.phase("counting n-grams"):
         scores |= ngram_scores(prepared, data, text_model.model)
     scores |= ceiling_scores(recipe, manager, prepared, data, text_model.model)
-    device = make_trainer(recipe).strategy.root_device
     with progress.phase("timing the sampler"):
         scores |= speed(text_model.model.to(device), text_model.sampler, manager)
-    scores |= known | leaks
+    scores |= known | leaks | {KEY: protocol.as_dict()}
     write_json(path, scores)
     write_documents(path, measured.per_document)
-    if own_data:
+    if protocol.agrees(own):
         write_latents(run.folder, text_model.model.autoencoder, data, prepared.tokenizer, recipe.seed)
-    else:
-        note(f"other data than the run's; written to {path}")
+    note(written(path, protocol, own))
     wait_for_all()
     return scores
 
 
-def evaluation_file(recipe: Recipe, trained: Recipe, fingerprint: str) -> str:
-    """`evaluation.json`, or on other data than a run was trained with a name that tells the data apart."""
-    if recipe.data == trained.data:
-        return "evaluation.json"
-    return f"evaluation-{digest(fingerprint, str(recipe.data.sequence_length))[:12]}.json"
-
-
-def _reconstruct(
-    recipe: Recipe, model: CalmModel, data: TextDataModule, progress: Progress
+def reconstruction(
+    recipe: Recipe, facts: Mapping[str, Any], model: CalmModel, data: TextDataModule, progress: Progress
 ) -> dict[str, Any]:
+    """How well the autoencoder gives back these rows, under names of their own: as its own stage 1 measured
+    it, if the facts tell, else measured now. An autoencoder that came from another run was measured there,
+    maybe on other rows.
+    """
     stage = recipe.stages.autoencoder
     if stage is None:
         return {}
+    if facts.get("reconstruction") and "autoencoder_from" not in facts:
+        return {f"reconstruction_{name}": value for name, value in facts["reconstruction"].items()}
     module = AutoencoderModule(model.autoencoder, stage.optimizer, stage.max_steps, recipe.seed)
     trainer = make_trainer(recipe, callbacks=[RowsProgress(progress, "reconstruction")])
     with torch.random.fork_rng(devices=[]), interrupts():
@@ -134,9 +133,14 @@ def _reconstruct(
 
 
 def datamodule(
-    recipe: Recipe, prepared: PreparedData, chunk_size: int, batch_size: int, max_eval_rows: int
+    recipe: Recipe,
+    prepared: PreparedData,
+    chunk_size: int,
+    batch_size: int,
+    max_eval_rows: int,
+    among: int | None = None,
 ) -> TextDataModule:
-    """Batches of a recipe's data."""
+    """Batches of a recipe's data; see `TextDataModule`."""
     return TextDataModule(
         prepared.train,
         prepared.valid,
@@ -147,6 +151,7 @@ def datamodule(
         eval_batch_size=recipe.evaluation.batch_size,
         seed=recipe.seed,
         max_eval_rows=max_eval_rows,
+        among=among,
     )
 
 
@@ -202,9 +207,8 @@ def measure(
 
 def _context(recipe: Recipe, model: CalmModel, data: TextDataModule) -> dict[str, float]:
     """How much text a scored position had before it: BrierLM grows with it, whatever the model."""
-    data.trainer = None  # all rows, not the share of one process
     before, positions = 0, 0
-    for batch in data.val_dataloader():
+    for batch in data.all_val_dataloader():
         unit = eligible_units(model.predict(batch["valid"]), model.chunk_size).nonzero()[:, 1]
         before, positions = before + int(unit.sum()) * model.chunk_size, positions + len(unit)
     return {"block_tokens": float(recipe.data.sequence_length), "context_tokens": before / max(1, positions)}
@@ -234,8 +238,3 @@ def untrained_scores(run: Run) -> dict[str, float]:
     """What the run measured before its first step, if it did."""
     before = run.evaluation if (run.folder / "evaluation.json").exists() else {}
     return {name: value for name, value in before.items() if name.startswith("untrained_")}
-
-
-def reconstruction_scores(facts: dict[str, Any]) -> dict[str, float]:
-    """What stage 1 measured, under names of their own."""
-    return {f"reconstruction_{name}": value for name, value in facts.get("reconstruction", {}).items()}

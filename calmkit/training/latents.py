@@ -15,8 +15,7 @@ def write_latents(
     folder: Path, autoencoder: Autoencoder, data: TextDataModule, tokenizer: Tokenizer, seed: int
 ) -> None:
     """Write `latents.json` into a run folder, its examples as text; nothing for an autoencoder over ids."""
-    data.trainer = None  # all rows, not the share of one process
-    found = latent_diagnostics(autoencoder, data.val_dataloader(), seed=seed)
+    found = latent_diagnostics(autoencoder, data.all_val_dataloader(), seed=seed)
     if found:
         write_json(folder / "latents.json", _as_text(found, tokenizer))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -40,26 +41,27 @@ def ngram_scores(
 
     Args:
         prepared: Its training split is counted.
-        data: Its validation rows are scored, all of them, not the share of one process.
+        data: All its validation rows are scored.
         model: Says which units it predicts.
         cache: Default `default_cache()`.
     """
-    data.trainer = None
     path = (cache or default_cache()) / "ngrams" / f"{_key(prepared, data, model)}.json"
     known = _read(path)
     if known is None:
         known = _score(prepared, data, model)
         with suppress(DataError), replacing(path) as temporary:  # one that can't be written costs time only
             temporary.write_text(json.dumps(known), encoding="utf-8")
-    return known
+    return {name: score for name, score in known.items() if score is not None}
 
 
-def _score(prepared: PreparedData, data: TextDataModule, model: CalmModel) -> dict[str, float]:
-    scores: dict[str, float] = {}
+def _score(prepared: PreparedData, data: TextDataModule, model: CalmModel) -> dict[str, float | None]:
+    """By name; None for an order that was too large to count, so that a file tells it from one cut short."""
+    scores: dict[str, float | None] = {}
     for order, name in ORDERS.items():
         try:
             counted = NGramModel.count(prepared.train.tokens, prepared.tokenizer.vocab_size, order)
         except NotCounted:
+            scores[f"{name}_brier_lm"] = None
             continue
         metric = BrierLM()
         metric.distributed_available_fn = lambda: False  # only rank 0 is here, so nobody to wait for
@@ -71,7 +73,7 @@ def _score(prepared: PreparedData, data: TextDataModule, model: CalmModel) -> di
 
 def _rows(data: TextDataModule, model: CalmModel) -> Iterator[Rows]:
     """Chunks, which units are real, and at which a model is scored."""
-    for batch in data.val_dataloader():
+    for batch in data.all_val_dataloader():
         eligible = eligible_units(model.predict(batch["valid"]), model.chunk_size)
         yield batch["chunks"], batch["valid"], eligible
 
@@ -89,15 +91,18 @@ def _key(prepared: PreparedData, data: TextDataModule, model: CalmModel) -> str:
     )
 
 
-def _read(path: Path) -> dict[str, float] | None:
-    """What an earlier run wrote; None where there is nothing, or nothing that can be read."""
+def _read(path: Path) -> dict[str, float | None] | None:
+    """What an earlier run wrote; None where there is nothing, or nothing that can be read and is whole."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    names = {f"{name}_brier_lm" for name in ORDERS.values()}
-    if not isinstance(found, dict) or not set(found) <= names:
+    if not isinstance(found, dict) or set(found) != {f"{name}_brier_lm" for name in ORDERS.values()}:
         return None
-    if not all(isinstance(score, float) for score in found.values()):
+    if not all(score is None or _is_score(score) for score in found.values()):
         return None
     return found
+
+
+def _is_score(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)

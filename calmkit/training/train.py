@@ -32,7 +32,7 @@ from calmkit.training.checkpoints import (
 from calmkit.training.documents import write_documents
 from calmkit.training.environment import check_environment
 from calmkit.training.errors import RunFailed
-from calmkit.training.evaluate import datamodule, measure, reconstruction_scores, speed
+from calmkit.training.evaluate import datamodule, measure, reconstruction, speed
 from calmkit.training.fit import Session, fit_stage
 from calmkit.training.latents import write_latents
 from calmkit.training.leaks import leak_scores
@@ -41,6 +41,7 @@ from calmkit.training.loggers import make_loggers
 from calmkit.training.ngrams import ngram_scores
 from calmkit.training.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
+from calmkit.training.protocol import EVALUATION, KEY, protocol_of
 from calmkit.training.run import (
     Run,
     is_rank_zero,
@@ -225,8 +226,9 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         _continue_from(Path(stage.init_from), model, session)
     units = recipe.data.sequence_length // model.chunk_size
     cost = count_flops(model, units)
-    data = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, stage.eval_rows)
-    final = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, recipe.evaluation.max_rows)
+    all_rows = recipe.evaluation.max_rows
+    data = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, stage.eval_rows, all_rows)
+    final = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, all_rows)
     untrained = (
         measure(recipe, model, final, "untrained", progress=session.progress).scores
         if recipe.evaluation.untrained
@@ -278,8 +280,10 @@ def _evaluate_and_show(
     recipe = session.recipe
     measured = measure(recipe, model, data, "final", progress=session.progress)
     scores: dict[str, Any] = measured.scores
+    known = reconstruction(recipe, facts, model, data, session.progress)
     if not is_rank_zero():
         return
+    device = make_trainer(recipe).strategy.root_device
     sampler = build_sampler(recipe, session.manager)
     kept = ("brier_lm", "nll_")
     scores |= {f"untrained_{name}": value for name, value in untrained.items() if name.startswith(kept)}
@@ -287,10 +291,11 @@ def _evaluate_and_show(
         scores |= ngram_scores(session.prepared, data, model)
     scores |= ceiling_scores(recipe, session.manager, session.prepared, data, model)
     with session.progress.phase("timing the sampler"):
-        scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
-    scores |= reconstruction_scores(facts) | leak_scores(session.prepared)
-    write_json(session.run.folder / "evaluation.json", scores)
-    write_documents(session.run.folder / "evaluation.json", measured.per_document)
+        scores |= speed(model.to(device), sampler, session.manager)
+    scores |= known | leak_scores(session.prepared)
+    scores[KEY] = protocol_of(recipe, session.prepared.fingerprint, device.type).as_dict()
+    write_json(session.run.folder / EVALUATION, scores)
+    write_documents(session.run.folder / EVALUATION, measured.per_document)
     text = TextModel(model.eval(), session.prepared.tokenizer, sampler)
     prompt, length = recipe.evaluation.sample_prompt, recipe.evaluation.sample_tokens
     with session.progress.phase("writing a sample"):

@@ -120,6 +120,8 @@ def test_each_process_asks_its_trainer_where_it_is(module):
     assert data.train_dataloader().sampler.rank == 1
     assert len(data.train_dataloader().sampler) == len(data.train_rows) // 2
     assert len(data.val_dataloader().sampler) == -(-len(data.valid_rows) // 2)
+    assert data.all_val_dataloader().sampler.indices().tolist() == list(range(len(data.valid_rows)))
+    assert data.trainer.world_size == 2  # its place stays its own
 
 
 def test_too_few_rows_for_a_step_are_refused_at_once(module):

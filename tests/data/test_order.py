@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from torch.utils.data import DistributedSampler
 
@@ -40,6 +42,8 @@ def test_evenly_spaced_rows_by_hand():
     assert evaluation_order(12, max_rows=3).tolist() == [2, 6, 10]  # middles of 0-3, 4-7, 8-11
     assert evaluation_order(10, max_rows=4).tolist() == [1, 3, 6, 8]
     assert evaluation_order(5, max_rows=9).tolist() == evaluation_order(5).tolist() == [0, 1, 2, 3, 4]
+    assert evaluation_order(12, max_rows=2, among=6).tolist() == [3, 9]  # of 1, 3, 5, 7, 9, 11
+    assert evaluation_order(12, max_rows=9, among=3).tolist() == [2, 6, 10]  # no more than there are
     assert [evaluation_order(12, rank, 2, max_rows=3).tolist() for rank in (0, 1)] == [[2, 10], [6, NO_ROW]]
 
 
@@ -66,3 +70,16 @@ def test_impossible_settings_are_refused():
         SeededOrder(3, seed=-1, train=True)
     with pytest.raises(ValueError, match="max_eval_rows must be at least 1, got 0"):
         SeededOrder(3, train=False, max_rows=0)
+
+
+@pytest.mark.parametrize("num_rows", [5, 100, 256, 1017])
+@pytest.mark.parametrize(("few", "many"), [(16, 256), (3, 64), (64, 64), (300, 16)])
+def test_the_rows_on_the_way_are_rows_of_the_table(num_rows: int, few: int, many: int) -> None:
+    """So that a curve and its end speak of the same text; and they are spread evenly, not its beginning."""
+    table = evaluation_order(num_rows, max_rows=many).tolist()
+    way = evaluation_order(num_rows, max_rows=few, among=many).tolist()
+    assert set(way) <= set(table)
+    assert len(set(way)) == len(way) == min(few, len(table))
+    places = [table.index(row) for row in way]
+    gaps = {b - a for a, b in itertools.pairwise(places)}
+    assert not gaps or max(gaps) - min(gaps) <= 1

@@ -70,6 +70,7 @@ def made_trial(
     return {
         "seed": seed, "key": f"{label}{seed}", "run": f"runs/cells/{label}{seed}", "state": "done", "why": "",
         "chunk_size": chunk_size, "facts": facts, "evaluation": numbers | evaluation, "curve": points,
+        "eval_rows": 16,
         "resolved": RESOLVED.format(label="made", seed=seed, chunk_size=chunk_size, head="flow", steps=steps),
         "sample": f"text by {label}\nseed {seed}\n", "git": "abc", "latents": latents,
     }  # fmt: skip

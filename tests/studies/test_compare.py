@@ -15,8 +15,12 @@ from made_results import made_trial
 from calmkit.cli.main import cli
 from calmkit.studies.compare import Comparison, compare
 from calmkit.studies.compared_runs import grouped, read_runs
+from calmkit.studies.results import results
 from calmkit.studies.run_labels import labelled
+from calmkit.studies.trial_results import TrialRun
+from calmkit.training.documents import documents_file
 from calmkit.training.errors import RunFailed
+from calmkit.training.protocol import SCORED, Protocol
 from calmkit.training.run import Run
 
 RECIPE = """\
@@ -28,7 +32,7 @@ data: {{name: text, train: {data}, sequence_length: 256}}
 autoencoder: {{name: vae, chunk_size: 2}}
 head: {{name: {head}, depth: {depth}}}
 stages: {{autoencoder: {{init_from: {built_on}}}, lm: {{max_steps: {steps}, optimizer: {{lr: {lr}}}}}}}
-evaluation: {{draws: {draws}}}
+evaluation: {{draws: {draws}, max_rows: {rows}}}
 loggers: [{loggers}]
 """
 COLUMNS = "document,a1,a2,a3,a4,c1,c2,c3,c4,positions"
@@ -37,7 +41,8 @@ COLUMNS = "document,a1,a2,a3,a4,c1,c2,c3,c4,positions"
 def made_run(folder: Path, score: float = 5.0, seed: int = 1, **recipe: Any) -> Path:
     """A finished run's files, without a model; twelve documents that all score the same."""
     said = {"name": "mine", "head": "energy", "depth": 3, "steps": 400, "lr": 0.001, "data": "a.txt",
-            "draws": 2, "loggers": "csv", "built_on": "null", "text": "f00d", "flops": 8e12}  # fmt: skip
+            "draws": 2, "rows": 128, "loggers": "csv", "built_on": "null", "text": "f00d",
+            "flops": 8e12}  # fmt: skip
     said |= recipe
     trial = made_trial("r", seed, score, flops=said["flops"])
     (folder / "model").mkdir(parents=True)
@@ -46,13 +51,20 @@ def made_run(folder: Path, score: float = 5.0, seed: int = 1, **recipe: Any) -> 
         f'data: {json.dumps(said["text"])}\ngit: "abc"\nversions:\n  torch: 2.14.1\n'
     )
     (folder / "model" / "config.json").write_text(json.dumps(trial["facts"]))
-    (folder / "evaluation.json").write_text(json.dumps(trial["evaluation"]))
+    protocol = Protocol(said["text"], 256, said["rows"], said["draws"], "direct()", "32-true", "cpu")
+    made_evaluation(folder, "evaluation.json", score, protocol)
+    (folder / "samples.txt").write_text("text\n")
+    return folder
+
+
+def made_evaluation(folder: Path, name: str, score: float, protocol: Protocol) -> None:
+    """Scores of a run by a protocol, and its table by document."""
+    numbers = made_trial("r", 1, score)["evaluation"] | {"protocol": protocol.as_dict()}
+    (folder / name).write_text(json.dumps(numbers))
     share = score / 100
     line = [2 * share] * 4 + [3 * share] * 4 + [1.0]  # 2 accuracy - collision = share, of every length
     rows = [",".join(map(str, [number, *line])) for number in range(12)]
-    (folder / "evaluation-documents.csv").write_text("\n".join([COLUMNS, *rows]) + "\n")
-    (folder / "samples.txt").write_text("text\n")
-    return folder
+    documents_file(folder / name).write_text("\n".join([COLUMNS, *rows]) + "\n")
 
 
 @pytest.fixture
@@ -130,14 +142,159 @@ def test_unequal_cost_and_differing_keys_are_said(tmp_path: Path) -> None:
 def test_other_text_is_warned_of_first(tmp_path: Path) -> None:
     here = made_run(tmp_path / "a")
     there = made_run(tmp_path / "b", data="b.txt", text="beef")
-    assert compare([here, there]).results["warnings"] == [
-        "Not on the same text (data.train): no difference between these scores means anything."
-    ]
+    told = compare([here, there], any_protocol=True).results["warnings"][0]
+    assert told == "Not on the same text (data.train): no difference between these scores means anything."
     unseen = made_run(tmp_path / "c", head="flow", text="beef")  # the same file name, another content
-    assert "Not on the same text:" in compare([here, unseen]).results["warnings"][0]
-    other = made_run(tmp_path / "d", draws=8)
-    assert "Not measured alike (evaluation.draws)" in compare([here, other]).results["warnings"][0]
+    told = compare([here, unseen], any_protocol=True).results["warnings"][0]
+    assert "Not on the same text:" in told
     assert compare([here]).results["warnings"] == []
+    for folder in (here, there):
+        made_evaluation(folder, "evaluation-x.json", 4.0, Protocol("cafe", 256, 128, 2))
+    told = compare([here, there]).results["warnings"]
+    assert told == ["Measured on the same text, but not trained on the same (data.train)."]
+
+
+SHARED = Protocol("f00d", 256, 8, 2, "direct()", "32-true", "cpu")
+
+
+def test_unequal_protocols_are_refused_with_the_cure(tmp_path: Path) -> None:
+    """An 8-row score never stands beside 128-row scores by itself."""
+    many = [made_run(tmp_path / name, 5.0, head=name) for name in ("energy", "flow")]
+    few = made_run(tmp_path / "few", 9.0, head="mixture", rows=8, draws=4)
+    with pytest.raises(RunFailed) as refused:
+        compare([few, *many])
+    first, *lines, last = str(refused.value).split("\n")
+    assert first == "These runs were not measured alike, so their scores can't be ranked together:"
+    assert lines == [f"  max_rows 8, draws 4: {few}", f"  max_rows 128, draws 2: {many[0]}, {many[1]}"]
+    cure = f"calmkit eval {few} evaluation.max_rows=128 evaluation.draws=2."
+    assert last.startswith(f"Measure them alike first: {cure} Or compare them all the same with --any-")
+
+
+def test_other_data_are_refused_with_the_cure_where_there_is_one(tmp_path: Path) -> None:
+    here = made_run(tmp_path / "a")
+    there = made_run(tmp_path / "b", data="b.txt", text="beef")
+    with pytest.raises(RunFailed, match=rf"calmkit eval {there} data=text data.train=a.txt\. Or"):
+        compare([here, there])
+    facts = json.loads((there / "model" / "config.json").read_text())
+    (there / "model" / "config.json").write_text(json.dumps(facts | {"tokenizer": "another"}))
+    with pytest.raises(RunFailed, match="Their tokenizers are not the same, so no evaluation makes"):
+        compare([here, there])
+
+
+def test_a_protocol_that_all_were_measured_by_is_taken(tmp_path: Path) -> None:
+    """Own scores 5 on 128 rows and 9 on 8; the first was measured on 8 rows too, and scored 6 there."""
+    many = made_run(tmp_path / "many", 5.0, head="energy")
+    few = made_run(tmp_path / "few", 9.0, head="flow", rows=8)
+    made_evaluation(many, f"evaluation-{SHARED.name}.json", 6.0, SHARED)
+    found = compare([many, few]).results
+    cells = {cell["label"]: cell for cell in found["cells"]}
+    assert list(cells) == ["head=energy", "head=flow"]
+    assert cells["head=flow"]["difference"]["mean"] == pytest.approx(9.0 - 6.0)
+    assert cells["head=flow"]["difference"]["text_low"] == pytest.approx(9.0 - 6.0)  # of its own documents
+    assert [one["name"] for one in found["protocols"]] == [SHARED.scores]
+    assert f"Protocol {SHARED.scores}: at most 8 rows of 256 tokens, 2 draws" in compare([many, few]).text()
+    assert f"--protocol={SHARED.scores}" in found["command"]
+    assert found["warnings"] == []
+
+
+def test_a_protocol_by_name(tmp_path: Path) -> None:
+    made = [made_run(tmp_path / head, 5.0, head=head) for head in ("energy", "flow")]
+    for folder in made:
+        made_evaluation(folder, f"evaluation-{SHARED.name}.json", 6.0, SHARED)
+    assert compare(made).results["cells"][0]["summary"]["brier_lm"]["mean"] == 5.0  # their own is the first
+    for name in (SHARED.name, SHARED.scores, "rows8"):
+        found = compare(made, protocol=name).results
+        assert found["cells"][0]["summary"]["brier_lm"]["mean"] == 6.0
+    with pytest.raises(RunFailed, match="was not measured by a protocol 'rows9', but by rows128-tokens256-"):
+        compare(made, protocol="rows9")
+
+
+def test_unequal_protocols_all_the_same_are_marked_and_not_ranked_together(tmp_path: Path) -> None:
+    many = [made_run(tmp_path / f"{h}{s}", score + s / 10, s, head=h)
+            for h, score in (("energy", 3.0), ("flow", 7.0)) for s in (1, 2)]  # fmt: skip
+    few = [made_run(tmp_path / f"few{s}", 9.0, s, head="mixture", rows=8) for s in (1, 2)]
+    found = compare([*few, *many], any_protocol=True, baseline=many[0])
+    cells = {cell["settings"]["head.name"]: cell for cell in found.results["cells"]}
+    assert {name: cell["rank"] for name, cell in cells.items()} == {
+        "mixture": None, "energy": [2, 2], "flow": [1, 1],
+    }  # fmt: skip
+    assert cells["mixture"]["difference"] is None
+    assert cells["flow"]["difference"]["mean"] == pytest.approx(4.0)
+    lines = found.text().splitlines()
+    assert [line.split("]")[0] for line in lines[2:5]] == [
+        "head=mixture [a",
+        "head=flow [b",
+        "head=energy [b",
+    ]
+    assert any(line.startswith("[a] rows8-tokens256-draws2-") for line in lines)
+    assert "no model leads" in found.text().replace("\n  ", " ")
+    assert found.results["command"].endswith("--any-protocol")
+    told = found.csv().splitlines()
+    assert told[0].endswith(",protocol")
+    assert told[1].rpartition(",")[2].startswith("rows8-tokens256-draws2-")
+
+
+def test_the_same_model_measured_in_two_ways_is_told_apart_or_refused(tmp_path: Path) -> None:
+    first, second = made_run(tmp_path / "a", seed=1), made_run(tmp_path / "b", seed=2, rows=8)
+    labels = [cell["label"] for cell in compare([first, second], any_protocol=True).results["cells"]]
+    assert [label.partition("-")[0] for label in labels] == ["protocol=rows128", "protocol=rows8"]
+    made_evaluation(first, f"evaluation-{SHARED.name}.json", 6.0, SHARED)
+    (cell,) = compare([first, second]).results["cells"]  # two seeds of one model, measured alike
+    assert [trial["seed"] for trial in cell["trials"]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "numbers", "expected"),
+    [
+        ({}, {}, Protocol("f00d", 256, 128, 2)),  # measured in another way, it would have no untrained score
+        ({}, {"untrained_brier_lm": None}, Protocol("f00d", 256, 128, None)),  # so many rows, whatever draws
+        ({"rows": 256}, {"untrained_brier_lm": None}, Protocol("f00d", 256, None, None)),
+        ({"text": "none: imported"}, {"block_tokens": 64.0}, Protocol(None, 64, 128, 2)),
+    ],
+)
+def test_of_an_older_evaluation_is_known_what_its_numbers_leave_no_doubt_of(
+    tmp_path: Path, recipe: dict[str, Any], numbers: dict[str, Any], expected: Protocol
+) -> None:
+    run = made_run(tmp_path / "a", **recipe)
+    evaluation = json.loads((run / "evaluation.json").read_text()) | numbers
+    del evaluation["protocol"]
+    evaluation = {name: value for name, value in evaluation.items() if value is not None}
+    (run / "evaluation.json").write_text(json.dumps(evaluation))
+    (read,) = read_runs([run])
+    assert read.candidate.own == expected
+    newer = made_run(tmp_path / "b", head="flow", **recipe)
+    told = compare([run, newer], any_protocol=True).results["warnings"]
+    assert any(f"How {run} was measured is known in part" in one for one in told) == (
+        not expected.known(SCORED)
+    )
+
+
+def test_cells_of_a_study_that_vary_the_protocol_are_marked_and_not_ranked_together(tmp_path: Path) -> None:
+    """A grid over evaluation.max_rows does it on purpose; a longer row alone would win."""
+    runs = [
+        TrialRun(label, seed, made_run(tmp_path / f"{label}{seed}", score + seed / 10, seed, rows=rows), {})
+        for label, score, rows in (("short", 3.0, 8), ("long", 5.0, 128), ("longer", 7.0, 128))
+        for seed in (1, 2)
+    ]
+    head = {"study": "rows", "path": "", "description": "", "base": "", "overrides": [],
+            "machine_train_flops": 0}  # fmt: skip
+    found = results(head, runs, {}, "long", "brier_lm", None, None)
+    assert [one["cells"] for one in found["protocols"]] == [["short"], ["long", "longer"]]
+    short, long, longer = found["cells"]
+    assert (short["rank"], long["rank"], longer["rank"]) == (None, [2, 2], [1, 1])
+    assert (short["difference"], longer["difference"]["mean"]) == (None, pytest.approx(2.0))
+    lines = Comparison(found).text().splitlines()
+    assert [line.split()[:2] for line in lines[2:5]] == [["short", "[a]"], ["longer", "[b]"], ["long", "[b]"]]
+
+
+def test_what_may_move_numbers_a_little_is_said(tmp_path: Path) -> None:
+    here, there = made_run(tmp_path / "a"), made_run(tmp_path / "b", head="flow")
+    protocol = Protocol("f00d", 256, 128, 2, "vote()", "bf16-mixed", "cuda")
+    made_evaluation(there, "evaluation.json", 5.0, protocol)
+    assert compare([here, there]).results["warnings"] == [
+        "Scores were computed in different precisions (32-true, bf16-mixed), which may move them a little.",
+        "Speeds were measured on different kinds of device (cpu, cuda) and don't compare.",
+    ]
 
 
 def test_another_baseline_by_label_or_by_run(runs: list[Path]) -> None:
@@ -234,6 +391,8 @@ def test_a_study_by_another_measure_or_against_another_cell(study: Path) -> None
 def test_what_is_refused_of_a_study(study: Path, runs: list[Path]) -> None:
     with pytest.raises(RunFailed, match="the folder of a study, which is compared alone"):
         compare([study, runs[0]])
+    with pytest.raises(RunFailed, match="which is compared by its own protocol"):
+        compare([study], any_protocol=True)
     with pytest.raises(RunFailed, match="No model here is called 'x'"):
         compare([study], baseline="x")
     shutil.rmtree(runs[0])
@@ -255,6 +414,8 @@ def test_what_is_refused_of_a_study(study: Path, runs: list[Path]) -> None:
         (["--format", "csv"], "cell,chunk_size,seeds_done"),
         (["--format", "md"], "# comparison"),
         (["--format", "latex"], "% \\usepackage{booktabs} in the preamble"),
+        (["--protocol", "rows128"], "comparison: BrierLM as the runs were set up"),
+        (["--any-protocol"], "comparison: BrierLM as the runs were set up"),
         (["--primary", "tokens_per_second"], "comparison: tokens/s as the runs were set up"),
     ],
 )

@@ -72,6 +72,35 @@ def test_a_step_that_one_seed_did_not_measure_is_left_out() -> None:
     assert len(curve_points(cell, "flops", "brier_lm")) == 8
 
 
+@pytest.mark.parametrize("text", [0.3, None])
+def test_a_curve_ends_at_the_number_of_the_table_with_its_interval(text: float | None) -> None:
+    """Whatever was measured on fewer rows on the way: seven on 16 rows, four in the table."""
+    summary = made_results([made_cell("a", [4.0]), made_cell("b", [5.0])], text=text)
+    for kind in ("curves", "curves_by_time"):
+        drawn = draw(kind, summary)
+        assert drawn is not None
+        lines = [line for line in drawn.figure.axes[0].lines if len(line.get_xdata()) > 1]
+        curves = [line for line in lines if len(line.get_xdata()) == 9]
+        ends = [line for line in lines if line.get_marker() == "_"]
+        half = text or 1.0  # without a text interval of the study that of the run itself
+        for curve, end, score in zip(curves, ends, (5.0, 4.0), strict=True):
+            assert curve.get_ydata()[-1] == score
+            assert list(end.get_ydata()) == pytest.approx([score - half, score + half])
+            assert list(end.get_xdata()) == [curve.get_xdata()[-1]] * 2
+        told = (
+            "on 16 rows spread evenly over the held-out text; each ends with the table's number and its 95 %"
+        )
+        assert told in drawn.caption
+        assert "on 128 rows" in drawn.caption
+
+
+def test_a_curve_on_the_rows_of_the_table_says_so() -> None:
+    summary = made_results([made_cell("a", [4.0], rows=16.0)])
+    drawn = draw("curves", summary)
+    assert drawn is not None
+    assert "on the way, on the table's rows; each ends" in drawn.caption
+
+
 def test_geometric_mean_in_percent() -> None:
     assert geometric([0.2, 0.05]) == pytest.approx(10.0)
     assert geometric([0.5, 0.0]) == 0.0

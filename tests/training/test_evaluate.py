@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from small_runs import SHORT, small_run, workshop
+from small_runs import SHORT, corpus, small_run, workshop
 
 from calmkit.data.prepare import default_cache, prepare_data
 from calmkit.recipe.errors import RecipeError
@@ -53,12 +54,70 @@ def test_a_second_measurement_is_the_first(run: Run) -> None:
 
 
 def test_another_way_of_measuring_leaves_out_what_it_did_not_measure(run: Run) -> None:
-    kept = (run.folder / "evaluation.json").read_text()
     more = evaluate(run.folder, ["evaluation.max_rows=9", "sampler=vote", "sampler.candidates=3"])
     assert (more["rows"], more["units"]) == (9, 9 * 8)
     assert more["draws_per_unit"] == 3
     assert not any(name.startswith("untrained_") for name in more)
-    (run.folder / "evaluation.json").write_text(kept)
+    assert more["reconstruction_token_accuracy"] != run.evaluation["reconstruction_token_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("evaluation.max_rows=2", "max_rows 2, not 6"),
+        ("evaluation.draws=3", "draws 3, not 2"),
+        ("data.sequence_length=16", "sequence_length 16, not 32"),
+        ("sampler=vote", r"sampler vote\(.*\), not direct\(.*\)"),
+        ("trainer.precision=bf16-mixed", "precision bf16-mixed, not 32-true"),
+    ],
+)
+def test_every_protocol_has_a_file_of_its_own(run: Run, words: str, told: str) -> None:
+    """One name, one protocol: all that the run measured of itself stays, whatever it is measured by later."""
+    own = {path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()}
+    notes: list[str] = []
+    scores = evaluate(run.folder, [words], note=notes.append)
+    now = {path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()}
+    assert {name: now[name] for name in own} == own  # evaluation.json, its documents, latents.json, ...
+    name = scores["protocol"]["name"]
+    assert json.loads(now[f"evaluation-{name}.json"]) == scores
+    assert f"evaluation-{name}-documents.csv" in now
+    path = run.folder / f"evaluation-{name}.json"
+    assert re.fullmatch(f"written to {path}: protocol {name}, not the run's own \\({told}\\)", notes[0])
+
+
+def test_what_changes_no_number_s_meaning_is_the_same_protocol(run: Run) -> None:
+    before = run.evaluation["protocol"]
+    notes: list[str] = []
+    evaluate(run.folder, ["evaluation.batch_size=2", "evaluation.sample_tokens=9"], note=notes.append)
+    assert run.evaluation["protocol"] == before
+    path = run.folder / "evaluation.json"
+    assert notes == [f"written to {path}: protocol {before['name']}, the run's own"]
+    evaluate(run.folder)
+
+
+def test_a_text_that_has_changed_since_is_another_protocol(folder: Path) -> None:
+    """The recipe names the same file, and the lock knows that it held something else."""
+    (folder / "changing.jsonl").write_text((folder / "corpus.jsonl").read_text())
+    run = small_run(folder, "changed", *SHORT, f"data.train={folder / 'changing.jsonl'}")
+    kept = (run.folder / "evaluation.json").read_bytes()
+    (folder / "changing.jsonl").write_text(corpus(90))
+    notes: list[str] = []
+    evaluate(run.folder, note=notes.append)
+    assert (run.folder / "evaluation.json").read_bytes() == kept
+    assert notes[0].endswith("not the run's own (another text)")
+
+
+def test_what_an_autoencoder_gives_back_is_measured_on_the_rows_of_the_evaluation(
+    run: Run, folder: Path
+) -> None:
+    """Not taken over from the run that it came from, which measured it on other rows."""
+    taken = small_run(
+        folder, "taken", *SHORT, f"stages.autoencoder.init_from={run.folder}", "evaluation.max_rows=2"
+    )
+    theirs, found = run.facts["reconstruction"], taken.evaluation
+    assert found["reconstruction_token_accuracy"] != theirs["token_accuracy"]
+    alone = evaluate(run.folder, ["evaluation.max_rows=2"])
+    assert found["reconstruction_token_accuracy"] == alone["reconstruction_token_accuracy"]
 
 
 def test_other_data_gets_a_file_of_its_own(run: Run, folder: Path) -> None:
@@ -67,18 +126,20 @@ def test_other_data_gets_a_file_of_its_own(run: Run, folder: Path) -> None:
     lines = [json.dumps({"text": f"zyx wvu tsr {number} " * 20}) + "\n" for number in range(40)]
     (folder / "other.jsonl").write_text("".join(lines))
     other = ["data=text", f"data.train={folder / 'other.jsonl'}", "data.valid_fraction=0.5"]
+    before = set(run.folder.glob("evaluation-*.json"))
     notes: list[str] = []
     scores = evaluate(run.folder, other, note=notes.append)
     assert (run.folder / "evaluation.json").read_bytes() == kept
-    (path,) = run.folder.glob("evaluation-*.json")
-    assert notes == [f"other data than the run's; written to {path}"]
+    (path,) = set(run.folder.glob("evaluation-*.json")) - before
+    name = scores["protocol"]["name"]
+    assert notes == [f"written to {path}: protocol {name}, not the run's own (another text)"]
     assert json.loads(path.read_text()) == scores
     assert not any(name.startswith("untrained_") for name in scores)
     assert scores["loss"] != run.evaluation["loss"]
     own = run.evaluation["reconstruction_token_accuracy"]
     assert own == run.facts["reconstruction"]["token_accuracy"] != scores["reconstruction_token_accuracy"]
     evaluate(run.folder, [*other, "data.sequence_length=16"])
-    assert len(list(run.folder.glob("evaluation-*.json"))) == 2
+    assert len(set(run.folder.glob("evaluation-*.json")) - before) == 2
 
 
 def test_the_table_by_document_adds_up_to_the_scores(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from small_runs import SHORT, small_run, workshop
 from calmkit.data.datamodule import TextDataModule
 from calmkit.data.prepare import PreparedData, default_cache, prepare_data
 from calmkit.metrics.brier import BrierLM
-from calmkit.metrics.ngram import NGramModel
+from calmkit.metrics.ngram import NGramModel, NotCounted
 from calmkit.registry import make_manager
 from calmkit.training.evaluate import datamodule
 from calmkit.training.ngrams import ngram_scores
@@ -36,7 +37,9 @@ def test_they_see_all_rows_whatever_the_process_sees(run: Run, tmp_path: Path) -
     alone = ngram_scores(_prepared(run), _data(run), model, tmp_path / "one")
     shared = _data(run)
     shared.trainer = type("Trainer", (), {"global_rank": 0, "world_size": 2})()  # type: ignore[assignment]
+    place = shared.trainer
     assert ngram_scores(_prepared(run), shared, model, tmp_path / "two") == alone
+    assert shared.trainer is place  # nobody reached into it
     assert alone["trigram_brier_lm"] > alone["unigram_brier_lm"]  # the text has words
 
 
@@ -70,7 +73,14 @@ def test_the_same_text_and_positions_are_counted_once(
     assert other != first
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"other": 1.0}', '{"unigram_brier_lm": "much"}'])
+SHORT_OF_ORDERS = '{"unigram_brier_lm": 1.0, "bigram_brier_lm": 2.0}'
+NO_NUMBER = '{"unigram_brier_lm": 1.0, "bigram_brier_lm": NaN, "trigram_brier_lm": 3.0}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[1]", "{}", '{"other": 1.0}', '{"unigram_brier_lm": "much"}', SHORT_OF_ORDERS, NO_NUMBER],
+)
 def test_a_damaged_file_is_counted_anew(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
@@ -80,6 +90,26 @@ def test_a_damaged_file_is_counted_anew(
     counts = _watch_counting(monkeypatch)
     assert ngram_scores(_prepared(run), _data(run), run.load().model, tmp_path) == first
     assert counts == [1, 2, 3]
+
+
+def test_an_order_too_large_to_count_is_told_from_a_file_cut_short(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = NGramModel.count
+
+    def not_the_third(ids: torch.Tensor, vocab_size: int, order: int) -> NGramModel:
+        if order == 3:
+            raise NotCounted("too many kinds")
+        return count(ids, vocab_size, order)
+
+    monkeypatch.setattr(NGramModel, "count", not_the_third)
+    first = ngram_scores(_prepared(run), _data(run), run.load().model, tmp_path)
+    assert set(first) == {"unigram_brier_lm", "bigram_brier_lm"}
+    (path,) = (tmp_path / "ngrams").glob("*.json")
+    assert json.loads(path.read_text()) == {**first, "trigram_brier_lm": None}
+    counts = _watch_counting(monkeypatch)
+    assert ngram_scores(_prepared(run), _data(run), run.load().model, tmp_path) == first
+    assert counts == []  # it is known, and known to be no more
 
 
 def test_a_cache_that_cannot_be_written_loses_no_score(run: Run, tmp_path: Path) -> None:

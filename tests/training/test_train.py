@@ -191,3 +191,12 @@ def test_stage_two_can_continue_another_run(folder: Path, autoencoder: Run) -> N
     assert any("continues the weights of" in line for line in said)
     with pytest.raises(RunFailed, match=re.escape(f"stages.autoencoder.init_from={first.folder}")):
         small_run(folder, "third", goes_on, *SHORT)
+
+
+def test_the_rows_on_the_way_are_those_of_the_evaluation(folder: Path) -> None:
+    """As many as it has, where more are asked for: then the last score on the way is that of the table."""
+    run = small_run(
+        folder, "rows", *SHORT, "stages.lm.eval_rows=99", "evaluation.draws=2", "stages.lm.eval_every=2"
+    )
+    for name in ("loss", "brier_2"):
+        assert column(run, f"lm/val/{name}")[-1] == pytest.approx(run.evaluation[name], rel=1e-5)

@@ -6,12 +6,24 @@ from typing import Any
 
 from calmkit.studies.report.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure, shown
 from calmkit.studies.report.measures import measure
-from calmkit.studies.report.reading import Cell, Summary, ceiling, done, ranked, references
+from calmkit.studies.report.reading import (
+    Cell,
+    Summary,
+    ceiling,
+    done,
+    evaluated,
+    mean,
+    ranked,
+    references,
+    score,
+    span,
+)
 
 BEFORE = {"flops": "autoencoder_train_flops", "seconds": "autoencoder_seconds"}
 AXES = {"flops": "training TFLOPs, autoencoder included", "seconds": "training seconds, autoencoder included"}
 FACTOR = {"flops": 1e-12, "seconds": 1.0}
 REACH = 1.5  # a line this many times as high as the best curve is still drawn
+ASIDE = 4  # points between the intervals at the ends of two curves
 MARKED = 8  # points of a curve that carry a marker, at most
 
 
@@ -34,8 +46,8 @@ def _figure(summary: Summary, by: str, title: str) -> Drawn | None:
     band = " Line: mean over seeds; band: from the lowest to the highest seed." if several else ""
     clock = " Seconds are those of this machine, with whatever else it did." if by == "seconds" else ""
     caption = (
-        f"{measure(curve_measure(summary)).name} on the way, on fewer rows of held-out text than the table. "
-        f"A curve starts where its autoencoder's cost ends.{band}{clock}"
+        f"{measure(curve_measure(summary)).name} on the way, {_rows_told(summary)}. A curve starts where its "
+        f"autoencoder's cost ends.{band}{clock}"
     )
     return Drawn(title, caption, figure)
 
@@ -56,6 +68,7 @@ def draw_curves(axes: Any, summary: Summary, by: str = "flops") -> tuple[list[An
         labels.append(cell["label"])
         if len(done(cell)) > 1:
             axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        _draw_end(axes, cell, name, x[-1], len(labels), colour)
     if name == "brier_lm":
         axes.set_ylim(bottom=0)
         _draw_lines(axes, summary)
@@ -64,6 +77,38 @@ def draw_curves(axes: Any, summary: Summary, by: str = "flops") -> tuple[list[An
     axes.set_xlim(left=0)
     axes.set_ylabel(shown(measure(name).name))
     return handles, labels
+
+
+def end_interval(cell: Cell, name: str) -> tuple[float, float] | None:
+    """The interval over the text of the table's number, at which a curve ends; of a lone run its own."""
+    found = score(cell, name)
+    if found is not None and found.text_low is not None and found.text_high is not None:
+        return found.text_low, found.text_high
+    low, high = (mean(cell, evaluated(f"{name}_{end}")) for end in ("low", "high"))
+    return None if low is None or high is None else (low, high)
+
+
+def _draw_end(axes: Any, cell: Cell, name: str, x: float, place: int, colour: str) -> None:
+    """The interval at the end of a curve, beside those of the other curves."""
+    from matplotlib.transforms import offset_copy
+
+    found = end_interval(cell, name)
+    if found is not None:
+        beside = offset_copy(axes.transData, axes.figure, x=ASIDE * place, units="points")
+        axes.plot([x, x], found, color=colour, marker="_", markersize=4, linewidth=1, transform=beside)
+
+
+def _rows_told(summary: Summary) -> str:
+    """On how many rows the points of the curves were measured, and their ends."""
+    trials = [trial for cell in summary["cells"] for trial in done(cell) if trial["curve"]]
+    way = [trial.get("eval_rows") for trial in trials]
+    table = [trial["evaluation"].get("rows") for trial in trials]
+    end = "each ends with the table's number and its 95 % interval over the text"
+    if all(w is not None and t is not None and w >= t for w, t in zip(way, table, strict=True)):
+        return f"on the table's rows; {end}"
+    known = [float(rows) for rows in way if rows is not None]
+    rows = "fewer rows" if len(known) < len(way) else f"{span(known)} rows"
+    return f"on {rows} spread evenly over the held-out text; {end}, on {span(table)} rows"
 
 
 def curve_measure(summary: Summary) -> str:

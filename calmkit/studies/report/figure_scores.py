@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from calmkit.studies.report.figures import Drawn, colour_and_marker, make_figure, shown
+from calmkit.studies.report.marks import mark
 from calmkit.studies.report.measures import measure
 from calmkit.studies.report.reading import Summary, ceiling, done, ranked, references, scale, score
 from calmkit.studies.statistics import Interval
@@ -54,7 +55,7 @@ def draw_scores(axes: Any, summary: Summary) -> None:
             shown_as.text(found.mean), (1, height), (4, 0), xycoords=("axes fraction", "data"),
             textcoords="offset points", va="center",
         )  # fmt: skip
-    axes.set_yticks(range(len(cells)), [shown(cell["label"]) for cell in cells])
+    axes.set_yticks(range(len(cells)), [shown(cell["label"] + mark(summary, cell)) for cell in cells])
     axes.set_ylim(-0.6, len(cells) - 0.4)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from calmkit.studies.report.marks import mark
 from calmkit.studies.statistics import Interval
 
 Summary = dict[str, Any]
@@ -73,12 +74,14 @@ def difference(cell: Cell) -> Interval | None:
 
 
 def ranked(summary: Summary) -> list[Cell]:
-    """Cells, the best mean of the primary measure first, those without one last."""
+    """Cells, the best mean of the primary measure first, those without one last; cells that were not measured
+    alike stand apart.
+    """
     sign = -1 if summary["higher_is_better"] else 1
 
-    def place(cell: Cell) -> tuple[bool, float]:
+    def place(cell: Cell) -> tuple[bool, str, float]:
         found = score(cell, summary["primary"])
-        return found is None, 0.0 if found is None else sign * found.mean
+        return found is None, mark(summary, cell), 0.0 if found is None else sign * found.mean
 
     return sorted(summary["cells"], key=place)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from calmkit.studies.report.marks import mark, protocol_notes
 from calmkit.studies.report.measures import MATCHED, measure, quantity
 from calmkit.studies.report.reading import (
     Cell,
@@ -84,7 +85,7 @@ def main_grid(summary: Summary) -> Grid:
     rows = []
     for cell in ranked(summary):
         own, apart = score(cell, summary["primary"]), difference(cell)
-        row = [cell["label"], _chunk_size(cell), f"{len(done(cell))}/{len(cell['trials'])}"]
+        row = [_label(summary, cell), _chunk_size(cell), f"{len(done(cell))}/{len(cell['trials'])}"]
         row += ["-"] * 3 if own is None else [
             shown.text(own.mean),
             shown.interval(own.seed_low, own.seed_high),
@@ -108,7 +109,7 @@ def title(summary: Summary) -> str:
 
 def main_notes(summary: Summary) -> list[str]:
     """What must stand under the table for its numbers to mean something."""
-    notes = [f"{measure(summary['primary']).name}: {scale(summary)}."]
+    notes = [f"{measure(summary['primary']).name}: {scale(summary)}.", *protocol_notes(summary)]
     better = "more" if summary["higher_is_better"] else "less"
     notes.append(
         f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn. Text 95 %: had other "
@@ -127,8 +128,8 @@ def scores_grid(summary: Summary) -> Grid:
     """What else was scored, and over how much text."""
     cells, other = ranked(summary), summary["primary"] != "brier_lm"
     rows = [
-        [cell["label"], *([_brier_lm(cell)] if other else []), *(nats(cell) if c.head == "nats/token" else
-         c.text(cell) for c in SCORES)]
+        [_label(summary, cell), *([_brier_lm(cell)] if other else []),
+         *(nats(cell) if c.head == "nats/token" else c.text(cell) for c in SCORES)]
         for cell in cells
     ]  # fmt: skip
     heads = ["model", *(["BrierLM"] if other else []), *(column.head for column in SCORES)]
@@ -168,6 +169,10 @@ def calls(cell: Cell) -> str:
 def _chunk_size(cell: Cell) -> str:
     value = mean(cell, chunk_size)
     return "-" if value is None else f"{value:g}"
+
+
+def _label(summary: Summary, cell: Cell) -> str:
+    return cell["label"] + mark(summary, cell)
 
 
 def _brier_lm(cell: Cell) -> str:

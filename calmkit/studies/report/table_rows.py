@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from calmkit.studies.report.reading import (
+    Cell,
     Pick,
     Summary,
     chunk_size,
@@ -18,6 +19,7 @@ from calmkit.studies.report.reading import (
     train_flops,
 )
 from calmkit.studies.report.table import BOUND, EXACT
+from calmkit.training.protocol import KEY
 
 ENDS = ("seed_low", "seed_high", "text_low", "text_high")
 
@@ -28,14 +30,20 @@ def cell_rows(summary: Summary) -> tuple[list[str], list[list[Any]]]:
     picks = _number_columns(summary)
     heads = ["cell", "chunk_size", "seeds_done", "seeds_asked", name, *(f"{name}_{end}" for end in ENDS)]
     heads += ["difference", *(f"difference_{end}" for end in ENDS), "rank_best", "rank_worst", *picks]
+    heads += ["protocol"]
     rows = []
     for cell in summary["cells"]:
         row: list[Any] = [cell["label"], mean(cell, chunk_size), len(done(cell)), len(cell["trials"])]
         for found in (score(cell, name), difference(cell)):
             row += [None] * 5 if found is None else [found.mean, *(getattr(found, end) for end in ENDS)]
         row += cell["rank"] or [None, None]
-        rows.append(row + [mean(cell, pick) for pick in picks.values()])
+        rows.append(row + [mean(cell, pick) for pick in picks.values()] + [_protocol(summary, cell)])
     return heads, rows
+
+
+def _protocol(summary: Summary, cell: Cell) -> str | None:
+    """The name of the one that a cell was measured by."""
+    return next((one["name"] for one in summary.get("protocols", []) if cell["label"] in one["cells"]), None)
 
 
 def _number_columns(summary: Summary) -> dict[str, Pick]:
@@ -57,9 +65,10 @@ def trial_rows(summary: Summary) -> tuple[list[str], list[list[Any]]]:
     """Heads and one row per trial, whatever became of it, with every number of its evaluation."""
     trials = [(cell["label"], trial) for cell in summary["cells"] for trial in cell["trials"]]
     measured = list(dict.fromkeys(name for _, trial in trials for name in trial.get("evaluation", ())))
+    measured = [name for name in measured if name != KEY]  # its own column tells its name
     facts = ["lm_steps", "lm_seconds", "lm_train_tokens", "lm_train_flops", "autoencoder_train_flops"]
     facts += ["autoencoder_seconds", "inference_flops_per_token"]
-    heads = ["cell", "seed", "state", "why", "run", "chunk_size", "parameters", *facts, *measured]
+    heads = ["cell", "seed", "state", "why", "run", "chunk_size", "parameters", *facts, *measured, KEY]
     rows = []
     for label, trial in trials:
         known = "facts" in trial
@@ -68,5 +77,6 @@ def trial_rows(summary: Summary) -> tuple[list[str], list[list[Any]]]:
             parameters(trial) if known else None,
             *(trial["facts"].get(n) if known else None for n in facts),
         ]
-        rows.append(row + [trial.get("evaluation", {}).get(name) for name in measured])
+        row += [trial.get("evaluation", {}).get(name) for name in measured]
+        rows.append([*row, trial.get(KEY, {}).get("name")])
     return heads, rows

@@ -72,6 +72,8 @@ def _leader(summary: Summary) -> str:
     cells = [cell for cell in ranked(summary) if score(cell, summary["primary"]) is not None]
     if not cells:
         return "No trial is done yet."
+    if len(summary.get("protocols", [])) > 1:
+        return "They were not measured alike, so no model leads: a rank counts among those of one protocol."
     shown, first = measure(summary["primary"]), cells[0]
     own = score(first, summary["primary"])
     assert own is not None
