@@ -15,6 +15,7 @@ from calmkit.interfaces.flops import (
 )
 from calmkit.interfaces.head import DensityHead, GenerativeHead, HeadInfo, IterativeHead, SampleOptions
 from calmkit.interfaces.launcher import Ended, Job, Launcher
+from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Sampler
 from calmkit.interfaces.tokenizer import Tokenizer
@@ -34,12 +35,17 @@ __all__ = [
     "EventSpec",
     "GenerativeHead",
     "HeadInfo",
+    "HeldOut",
+    "HeldOutMeasure",
     "IterativeHead",
     "Job",
     "KnownSource",
     "Launcher",
     "LossOutput",
+    "Measure",
+    "MeasureInfo",
     "NotTrainable",
+    "Number",
     "Posterior",
     "SampleOptions",
     "Sampler",
@@ -52,4 +58,5 @@ __all__ = [
     "StatesStepFlops",
     "StatesTrainingFlops",
     "Tokenizer",
+    "stored_name",
 ]

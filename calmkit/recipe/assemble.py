@@ -12,7 +12,7 @@ from calmkit.interfaces import Autoencoder, Backbone, Embedder, GenerativeHead, 
 from calmkit.model import CalmModel
 from calmkit.recipe.errors import Problem, RecipeError
 from calmkit.recipe.fit import embedder_fits, head_fits, length_fits, runs_are_there, sampler_fits, stages_fit
-from calmkit.recipe.parts import build_corpus, build_part, build_tokenizer, refusals
+from calmkit.recipe.parts import build_corpus, build_metrics, build_part, build_tokenizer, refusals
 from calmkit.recipe.schema import Recipe
 from calmkit.recipe.shapes_only import shapes_only
 from calmkit.registry import Manager
@@ -97,6 +97,7 @@ def validate(recipe: Recipe, manager: Manager) -> CalmModel:
     gathered(lambda: build_corpus(recipe, manager))
     model: CalmModel | None = gathered(lambda: _model_of_shapes(recipe, manager))
     gathered(lambda: build_sampler(recipe, manager, None if model is None else model.head))
+    gathered(lambda: build_metrics(recipe, manager))
     problems += runs_are_there(recipe)
     if model is not None:
         problems += stages_fit(recipe, model.autoencoder)

@@ -7,7 +7,7 @@ BrierLM of n-gram models counted from the same training text at the same positio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from calmkit.training.ceiling import ceiling_scores
 from calmkit.training.checkpoints import write_json
 from calmkit.training.documents import write_documents
 from calmkit.training.latents import write_latents
+from calmkit.training.measures import asked_measures
 from calmkit.training.ngrams import ngram_scores
 from calmkit.training.progress import Say, quiet_libraries
 from calmkit.training.run import Run, is_rank_zero, load_run, read_json, wait_for_all
@@ -57,7 +58,7 @@ def evaluate(
         overrides: Of the recipe's `evaluation`, `sampler`, `trainer` and `data` sections, such as
             `evaluation.draws=8` or `data=text`, `data.train=letters.jsonl`.
         manager: Parts; default all that are installed.
-        note: Takes the line that names the file of other data's numbers.
+        note: Takes a line for each metric that is left out, and the name of the file of other data's numbers.
 
     Returns:
         Name -> number: see `measure`.
@@ -76,26 +77,33 @@ def evaluate(
     own_data = recipe.data == trained.data
     path = run.folder / evaluation_file(recipe, trained, prepared.fingerprint)
     measured = measure(recipe, text_model.model, data, "eval")
+    asked = asked_measures(recipe, manager, text_model.model, data)
     scores: dict[str, Any] = measured.scores
     known = reconstruction_scores(run.facts) if own_data else {}
     known = known or _reconstruct(recipe, text_model.model, data)
     if not is_rank_zero():
         wait_for_all()
         return read_json(path)
-    if own_data and recipe.evaluation == trained.evaluation:  # else they were measured in another way
+    if (
+        own_data and replace(recipe.evaluation, metrics=trained.evaluation.metrics) == trained.evaluation
+    ):  # else they were measured in another way
         scores |= untrained_scores(run)
     scores |= ngram_scores(prepared, data, text_model.model)
     scores |= ceiling_scores(recipe, manager, prepared, data, text_model.model)
     device = make_trainer(recipe).strategy.root_device
     scores |= speed(text_model.model.to(device), text_model.sampler, manager)
-    write_json(path, scores | known)
+    scores = asked.beside(scores | known)
+    for line in asked.notes:
+        note(line)
+    write_json(path, scores)
     write_documents(path, measured.per_document)
+    asked.write_documents(path)
     if own_data:
         write_latents(run.folder, text_model.model.autoencoder, data, prepared.tokenizer, recipe.seed)
     else:
         note(f"other data than the run's; written to {path}")
     wait_for_all()
-    return scores | known
+    return scores
 
 
 def evaluation_file(recipe: Recipe, trained: Recipe, fingerprint: str) -> str:

@@ -35,6 +35,7 @@ from calmkit.training.fit import Session, fit_stage
 from calmkit.training.latents import write_latents
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import make_loggers
+from calmkit.training.measures import asked_measures
 from calmkit.training.ngrams import ngram_scores
 from calmkit.training.progress import Say, quiet_libraries, said_once
 from calmkit.training.run import Run, is_rank_zero, new_run, wait_for_all, write_lock
@@ -231,6 +232,7 @@ def _evaluate_and_show(
 ) -> None:
     recipe = session.recipe
     measured = measure(recipe, model, data, "final")
+    asked = asked_measures(recipe, session.manager, model, data)
     scores: dict[str, Any] = measured.scores
     if not is_rank_zero():
         return
@@ -241,8 +243,12 @@ def _evaluate_and_show(
     scores |= ceiling_scores(recipe, session.manager, session.prepared, data, model)
     scores |= speed(model.to(make_trainer(recipe).strategy.root_device), sampler, session.manager)
     scores |= reconstruction_scores(facts)
+    scores = asked.beside(scores)
+    for line in asked.notes:
+        session.say(line)
     write_json(session.run.folder / "evaluation.json", scores)
     write_documents(session.run.folder / "evaluation.json", measured.per_document)
+    asked.write_documents(session.run.folder / "evaluation.json")
     text = TextModel(model.eval(), session.prepared.tokenizer, sampler)
     prompt, length = recipe.evaluation.sample_prompt, recipe.evaluation.sample_tokens
     sample = text.generate(prompt, max_tokens=length, seed=recipe.seed)
