@@ -112,6 +112,7 @@ def test_builtins_come_through_the_door() -> None:
         "corpora": {"stdlib", "text", "hub", "markov"},
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
         "launchers": {"local", "slurm"},
+        "metrics": {"brier", "nll", "latent_nll", "tokens_per_second", "reconstruction"},
     }
     assert {kind: set(parts) for kind, parts in manager.parts.items()} == wanted
     assert set(wanted) == set(KINDS)

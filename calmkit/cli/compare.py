@@ -12,7 +12,7 @@ FORMATS = ("text", "md", "latex", "csv")
 
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--baseline", help="Label of a model, or a run of it; default the first run's.")
-@click.option("--primary", help="The measure that they are ranked by; default brier_lm.")
+@click.option("--primary", help="The number that they are ranked by, of `ls metrics`; default brier_lm.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Of the table.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write one HTML page of it all here.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document with everything.")

@@ -18,6 +18,7 @@ PART_KINDS = (
     "tokenizers",
     "corpora",
     "launchers",
+    "metrics",
 )
 KINDS = ("recipes", *PART_KINDS, "plugins", "runs")
 
@@ -28,7 +29,7 @@ def ls(kind: str | None, as_json: bool) -> None:
     """List recipes, parts, plugins and runs.
 
     KIND is recipes, heads, autoencoders, embedders, backbones, samplers, tokenizers, corpora, launchers,
-    plugins or runs; without it all are listed, a line each.
+    metrics, plugins or runs; without it all are listed, a line each.
     """
     from calmkit.registry import make_manager
 

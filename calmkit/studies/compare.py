@@ -5,17 +5,19 @@ one model, and what sets the models apart is their name.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from calmkit.recipe.errors import suggest
+from calmkit.registry import Manager, make_manager
 from calmkit.studies.compared_runs import Model, grouped, read_runs
 from calmkit.studies.comparison import Comparison
 from calmkit.studies.match import Match
+from calmkit.studies.rankable import Rankable, rankable
 from calmkit.studies.report.reading import Summary
 from calmkit.studies.results import VERSION, results
 from calmkit.studies.run_labels import labelled, remarks_of, warnings_of
 from calmkit.studies.store import is_trained
-from calmkit.studies.study_keys import PRIMARY
 from calmkit.studies.trial_results import TrialRun
 from calmkit.training.errors import RunFailed
 from calmkit.training.run import Run, read_json
@@ -31,6 +33,7 @@ def compare(
     *,
     primary: str | None = None,
     baseline: str | Path | None = None,
+    manager: Manager | None = None,
 ) -> Comparison:
     """Set trained runs side by side.
 
@@ -38,6 +41,7 @@ def compare(
         runs: Run folders; or one folder of a study.
         primary: The measure that they are ranked by; None: BrierLM, or that of the study.
         baseline: Label of a model, or a run of it; default the first run's, or that of the study.
+        manager: Whose measures are known; default all that are installed.
 
     Raises:
         RunFailed: There is no run, one is missing, not finished or named twice, nothing is called like the
@@ -45,8 +49,8 @@ def compare(
     """
     listed = [runs] if isinstance(runs, Path | str | Run) else runs
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in listed]
-    if primary is not None and primary not in PRIMARY:
-        raise RunFailed(f"Runs can't be ranked by '{primary}'; they can by {', '.join(PRIMARY)}.")
+    known = rankable(manager or make_manager())
+    _refuse_unrankable(primary or "brier_lm", known)
     if not folders:
         raise RunFailed("There is nothing to compare: name one or more run folders.")
     studies = [folder for folder in folders if (folder / "results.json").is_file()]
@@ -56,11 +60,13 @@ def compare(
             "others, name their folders; its report lists them."
         )
     if studies:
-        return Comparison(_of_study(studies[0], primary, baseline))
-    return Comparison(_of_runs(folders, primary or "brier_lm", baseline))
+        return Comparison(_of_study(studies[0], primary, baseline, known))
+    return Comparison(_of_runs(folders, primary or "brier_lm", baseline, known))
 
 
-def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) -> Summary:
+def _of_study(
+    folder: Path, primary: str | None, baseline: str | Path | None, known: Mapping[str, Rankable]
+) -> Summary:
     """A study's results as they are, or the same runs by another measure or against another cell."""
     found = read_json(folder / "results.json")
     if found.get("calmkit_results") != VERSION:
@@ -71,6 +77,7 @@ def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) ->
     primary, against = primary or found["primary"], str(baseline or found["baseline"])
     if (primary, against) == (found["primary"], found["baseline"]):
         return found
+    _refuse_unrankable(primary, known)
     _refuse_unknown(against, [cell["label"] for cell in found["cells"]])
     runs = [
         TrialRun(
@@ -98,11 +105,15 @@ def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) ->
         primary,
         None if match is None else Match(match["by"]),
         None if match is None else match["value"],
+        known=known,
     )
+    _refuse_unmeasured(again, known)
     return again | {key: found[key] for key in ("relation",) if key in found}
 
 
-def _of_runs(folders: Sequence[Path], primary: str, baseline: str | Path | None) -> Summary:
+def _of_runs(
+    folders: Sequence[Path], primary: str, baseline: str | Path | None, known: Mapping[str, Rankable]
+) -> Summary:
     read = read_runs(folders)
     models = labelled(grouped(read))
     words = [*map(str, folders), *([f"--baseline={baseline}"] if baseline else [])]
@@ -121,7 +132,8 @@ def _of_runs(folders: Sequence[Path], primary: str, baseline: str | Path | None)
     }
     runs = [TrialRun(model.label, one.seed, one.folder, {}) for model in models for one in model.runs]
     settings = {model.label: model.settings for model in models}
-    found = results(head, runs, settings, _baseline(models, baseline), primary, None, None)
+    found = results(head, runs, settings, _baseline(models, baseline), primary, None, None, known=known)
+    _refuse_unmeasured(found, known)
     return found if len({one.text for one in read}) == 1 else _without_pairs(found)
 
 
@@ -132,6 +144,21 @@ def _without_pairs(found: Summary) -> Summary:
         for one in cell["summary"].values():
             one["text_low"] = one["text_high"] = None
     return found
+
+
+def _refuse_unrankable(primary: str, known: Mapping[str, Rankable]) -> None:
+    if primary not in known:
+        raise RunFailed(f"Runs can't be ranked by '{primary}'; {suggest(primary, known, 'they can by')}.")
+
+
+def _refuse_unmeasured(found: Summary, known: Mapping[str, Rankable]) -> None:
+    """Where no run has the number that they are to be ranked by, and asking for it would give it."""
+    one = known[found["primary"]]
+    if one.asked and not any(found["primary"] in cell["summary"] for cell in found["cells"]):
+        raise RunFailed(
+            f"No run here was measured by '{one.measure}', which yields {found['primary']}. "
+            f"`calmkit eval RUN evaluation.metrics=[{one.measure}]` measures a run, where its head allows."
+        )
 
 
 def _baseline(models: Sequence[Model], wished: str | Path | None) -> str:

@@ -13,8 +13,8 @@ from calmkit.training.errors import RunFailed
 from calmkit.training.run import RESOLVED, Run
 
 ASIDE = ("name", "description", "seed", "loggers", "trainer.log_every", "evaluation.sample_prompt",
-         "evaluation.sample_tokens")  # fmt: skip
-"""Keys that change neither what was trained nor what was measured."""
+         "evaluation.sample_tokens", "evaluation.metrics")  # fmt: skip
+"""Keys that change neither what was trained nor any number that all runs hold."""
 BUILT_ON = "stages.autoencoder.init_from"
 
 

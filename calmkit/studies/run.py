@@ -23,6 +23,7 @@ from calmkit.studies.ask import ask_trials
 from calmkit.studies.failures import forget, note_failure, work_folder
 from calmkit.studies.jobs import job_of, launch
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study, with_autoencoder
+from calmkit.studies.rankable import rankable
 from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
 from calmkit.studies.schema import load_study
@@ -105,7 +106,7 @@ def report_study(folder: Path, *, say: Say = print, manager: Manager | None = No
     """
     manager = manager or make_manager()
     planned = planned_in(folder, manager)
-    _finish(planned, None, say, complete=False)
+    _finish(planned, manager, None, say, complete=False)
     return folder
 
 
@@ -134,18 +135,20 @@ def _run(planned: StudyPlan, manager: Manager, say: Say, launcher: Launcher | No
             f"{study.path} was edited while it ran: these are the results of the study as it was begun. "
             f"calmkit study run {study.path} adds what is new."
         )
-    _finish(planned, launcher, say)
+    _finish(planned, manager, launcher, say)
     return where.study
 
 
-def _finish(planned: StudyPlan, launcher: Launcher | None, say: Say, complete: bool = True) -> None:
+def _finish(
+    planned: StudyPlan, manager: Manager, launcher: Launcher | None, say: Say, complete: bool = True
+) -> None:
     """Ask what the study asks of its trials, and write everything down.
 
     Raises:
         RunFailed: With `complete`, where a trial is not done; always where none is.
     """
     asked, unmeasured = ask_trials(planned, launcher, say)
-    results = study_results(planned, asked)
+    results = study_results(planned, asked, rankable(manager))
     write_results(results, planned.places.study, say)
     failed = [
         f"{cell['label']}, seed {trial['seed']} ({trial['why']})"

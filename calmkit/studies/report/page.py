@@ -146,7 +146,7 @@ def _lines_between(summary: Summary) -> list[tuple[str, list[list[str]]]]:
 def _samples(summary: Summary, cell: Cell) -> Iterable[Sample]:
     own = score(cell, summary["primary"])
     for trial in done(cell)[:1]:
-        shown = measure(summary["primary"])
+        shown = measure(summary["primary"], summary)
         told = f"seed {trial['seed']}, K={trial['chunk_size']}"
         told += (
             "" if own is None else f", {shown.name} {shown.text(trial['evaluation'].get(summary['primary']))}"

@@ -72,7 +72,7 @@ def _leader(summary: Summary) -> str:
     cells = [cell for cell in ranked(summary) if score(cell, summary["primary"]) is not None]
     if not cells:
         return "No trial is done yet."
-    shown, first = measure(summary["primary"]), cells[0]
+    shown, first = measure(summary["primary"], summary), cells[0]
     own = score(first, summary["primary"])
     assert own is not None
     value = f"{shown.name} {shown.text(own.mean)}"
@@ -125,11 +125,9 @@ def _one_seed(summary: Summary) -> str:
 def _without_text(summary: Summary) -> str:
     if not done_cells(summary) or knows_text(summary):
         return ""
-    why = (
-        "too few documents are common to all"
-        if summary["primary"] == "brier_lm"
-        else "it is not kept by document"
-    )
+    low = f"{summary['primary']}_low"
+    kept = any(low in trial["evaluation"] for cell in done_cells(summary) for trial in done(cell))
+    why = "too few documents are common to all" if kept else "it is not kept by document"
     return (
         f"There is no interval over the text ({why}): other text might say otherwise, whatever the seeds say."
     )
@@ -154,7 +152,7 @@ def _measured(summary: Summary) -> str:
 
 
 def _told(summary: Summary, cell: Cell) -> str:
-    apart, shown = difference(cell), measure(summary["primary"])
+    apart, shown = difference(cell), measure(summary["primary"], summary)
     assert apart is not None
     return f"{cell['label']} ({shown.text(apart.mean, '+')})"
 
