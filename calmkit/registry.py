@@ -227,14 +227,14 @@ def _admit(manager: Manager, module: object, plugin: str) -> None:
             reason = refusal(kind, name, cls)
             if name in manager.parts[kind]:
                 reason = f"{kind}: the name '{name}' is taken by {manager.parts[kind][name].plugin}"
-            reason = reason or _number_refusal(manager, kind, name, cls)
+            reason = reason or number_refusal(manager, kind, name, cls)
             if reason:
                 manager.rejected.append(Rejected(plugin, reason))
             else:
                 manager.parts[kind][cast(str, name)] = Part(kind, cast(str, name), cast(type, cls), plugin)
 
 
-def _number_refusal(manager: Manager, kind: str, name: object, cls: object) -> str | None:
+def number_refusal(manager: Manager, kind: str, name: object, cls: object) -> str | None:
     """Why the numbers of a measure can't stand beside those there are; None where they can."""
     if kind != "metrics":
         return None

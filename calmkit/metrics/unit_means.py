@@ -87,7 +87,7 @@ class UnitMeans(torchmetrics.Metric):
         Raises:
             ValueError: Before any unit came in.
         """
-        if sum(len(line) for line in self.lines) == 0:
+        if len(self.lines) == 0:  # a list of one process, or the vector of several
             raise ValueError("UnitMeans saw no unit: the evaluation data has none that is predicted.")
         lines = dim_zero_cat(self.lines).cpu().double().view(-1, 3 + len(self.keys) + 1)
         by_row = grouped(lines[:, :2], lines[:, 3:])
