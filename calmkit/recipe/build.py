@@ -151,11 +151,9 @@ class _Builder:
 
     def listed_parts(self, section: str, node: Node) -> Any:
         """A list of parts, each a name, or a mapping of a name and settings; one name alone is a list too."""
+        if isinstance(node, Keys) or (isinstance(node, Scalar) and node.is_null):
+            return self.misfit(Misfit("a list such as [a, {name: b, setting: 1}]", node), section)
         items = node.nodes if isinstance(node, Items) else (node,)
-        if not isinstance(node, Items) and (not isinstance(node, Scalar) or node.is_null):
-            return self.misfit(
-                Misfit("a list of names, or of mappings of a name and settings", node), section
-            )
         found: list[PartSpec] = []
         for item in items:
             keys = Keys({"name": item}, item.mark) if isinstance(item, Scalar) else item

@@ -19,12 +19,22 @@ class Shown:
         digits: Behind the point.
         factor: Of what is stored; 100 for shares that are shown in percent.
         meaning: Its sentences, of what it says; empty where nobody here knows it.
+        label: Its name without the unit; empty: the name says it.
+        unit: Behind a value in a sentence.
     """
 
     name: str
     digits: int = 3
     factor: float = 1.0
     meaning: str = ""
+    label: str = ""
+    unit: str = ""
+
+    def told(self, value: float | None) -> str:
+        """A value in a sentence: `BrierLM 5.25`, `energy score 2.113 latent units`."""
+        if not self.unit or self.unit == "%":
+            return f"{self.name} {self.text(value)}"
+        return f"{self.label} {self.text(value)} {self.unit}"
 
     def text(self, value: float | None, sign: str = "") -> str:
         """A value, `-` where it is unknown. `sign='+'` shows the sign of a difference."""
@@ -71,7 +81,7 @@ def measure(name: str, summary: Mapping[str, Any] | None = None) -> Shown:
     if number is None:
         return Shown(name.replace("_", " "))
     meaning = f"{number.meaning} {PROPER}" if number.proper else number.meaning
-    return Shown(number.name, number.digits, number.factor, meaning)
+    return Shown(number.name, number.digits, number.factor, meaning, number.label, number.unit)
 
 
 def asked_measures(summary: Mapping[str, Any]) -> list[str]:

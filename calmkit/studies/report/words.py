@@ -75,7 +75,7 @@ def _leader(summary: Summary) -> str:
     shown, first = measure(summary["primary"], summary), cells[0]
     own = score(first, summary["primary"])
     assert own is not None
-    value = f"{shown.name} {shown.text(own.mean)}"
+    value = shown.told(own.mean)
     if len(cells) == 1:
         known = "is done" if len(done_cells(summary)) == 1 else "has that measure"
         return f"{first['label']} is the only model that {known}: {value}."

@@ -57,7 +57,7 @@ def test_one_unit_by_hand() -> None:
 
 
 def test_the_exponent_by_hand() -> None:
-    # roots: (2 + 0) / 2 - 2 / 2 = 0; of three draws 0, 0, 4 against 4: (2 + 2 + 0) / 3 - (0 + 2 + 2) / 6 = 2 / 3
+    # roots: (2 + 0) / 2 - 2 / 2 = 0; of draws 0, 0, 4 against 4: (2 + 2 + 0) / 3 - (0 + 2 + 2) / 6 = 2 / 3
     assert score([[0.0], [4.0]], [4.0], exponent=0.5)["energy"] == pytest.approx(0.0, abs=1e-6)
     found = score([[0.0], [0.0], [4.0]], [4.0], exponent=0.5)
     assert found["energy"] == pytest.approx(2 / 3)
@@ -132,7 +132,7 @@ def test_from_a_recipe_to_a_ranking(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     text = found.text()
     assert "energy score, latent units as the runs were set up" in text
     assert "less is better" in text
-    assert f"head={best} has the lowest mean, energy score, latent units {scores[best]:.3f}" in text
+    assert f"head={best} has the lowest mean, energy score {scores[best]:.3f} latent units" in text
     assert "proper score" in text
     assert found.results["cells"][0]["summary"]["energy_score"]["text_low"] is not None
     for form in (found.latex(), found.markdown(), found.csv().split("\n", 1)[0]):
