@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 from calmkit.interfaces import EventSpec, HeldOut, HeldOutMeasure, Measure, Number, Posterior, stored_name
@@ -108,7 +107,7 @@ def _numbers(measure: HeldOutMeasure, helds: Sequence[HeldOut], seed: int = 0) -
     return _computed(metric)
 
 
-def _computed(metric: torchmetrics.Metric) -> Numbers:
+def _computed(metric: Any) -> Numbers:
     found = metric.compute()
     return {key: float(value) for key, value in (found if isinstance(found, dict) else {"": found}).items()}
 
@@ -119,7 +118,9 @@ def _declared(part: Subject, found: Numbers) -> Numbers:
 
 
 def _check_numbers(part: Subject, measure: HeldOutMeasure, world: HeldOutWorld) -> None:
-    made = measure.metric()
+    import torchmetrics
+
+    made: object = measure.metric()
     kind = isinstance(made, torchmetrics.Metric)
     part.require(kind, "metric() is a torchmetrics.Metric", f"{type(made).__name__}")
     for held in (world.held(), replace(world, documents=False).held(), world.held([2, 5])):

@@ -29,7 +29,7 @@ class Warmth(HeldOutMeasure):
     info = MeasureInfo(
         {
             "": Number(
-                "warmth", better="lower", meaning="How warm draws are.", unit="K", digits=1, proper=True
+                "warmth", better="lower", meaning="How warm draws are.", unit="K", digits=2, proper=True
             ),
             "light": Number("light", better="higher", meaning="How bright.", unit="%", factor=100.0),
         }
