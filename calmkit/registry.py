@@ -182,7 +182,7 @@ class Manager:
         return {
             stored: (number, part)
             for name, part in self.parts["metrics"].items()
-            for stored, number in part.cls.info.named(name).items()
+            for stored, number in cast(type[Measure], part.cls).info.named(name).items()
         }
 
     def build(self, kind: str, name: str, options: Mapping[str, Any], **sizes: Any) -> Any:

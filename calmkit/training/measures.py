@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -112,7 +113,7 @@ class _Measuring(pl.LightningModule):
         self.numbers: dict[str, dict[str, float]] = {}
         self._metrics = torch.nn.ModuleDict()
         for name, measure in measures.items():
-            self._guarded(name, lambda n=name, m=measure: self._metrics.update({f"of_{n}": m.metric()}))
+            self._guarded(name, partial(self._make, name, measure))
 
     def metric_of(self, name: str) -> torchmetrics.Metric:
         """The accumulator of a measure."""
@@ -136,7 +137,7 @@ class _Measuring(pl.LightningModule):
         for name, measure in self.measures.items():
             if name not in self.failed:
                 with SeededRandomness(seed + OWN_APART, self.device).borrowed():
-                    self._guarded(name, lambda n=name, m=measure: m.update(self.metric_of(n), held))
+                    self._guarded(name, partial(measure.update, self.metric_of(name), held))
 
     def on_validation_epoch_end(self) -> None:
         """Compute, over all processes; none waits for another in which the measure failed."""
@@ -145,7 +146,10 @@ class _Measuring(pl.LightningModule):
             if float(self.trainer.strategy.reduce(here, reduce_op="sum")):
                 self.failed.setdefault(name, "it failed in another process")
             else:
-                self._guarded(name, lambda n=name, m=measure: self._compute(n, m.info))
+                self._guarded(name, partial(self._compute, name, measure.info))
+
+    def _make(self, name: str, measure: HeldOutMeasure) -> None:
+        self._metrics[f"of_{name}"] = measure.metric()
 
     def _compute(self, name: str, info: MeasureInfo) -> None:
         found = self.metric_of(name).compute()
