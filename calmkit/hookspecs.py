@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Embedder,
         GenerativeHead,
         Launcher,
+        Measure,
         Sampler,
         Tokenizer,
     )
@@ -67,3 +68,8 @@ def calmkit_tokenizers() -> dict[str, type[Tokenizer]]:  # type: ignore[empty-bo
 @hookspec
 def calmkit_launchers() -> dict[str, type[Launcher]]:  # type: ignore[empty-body]
     """Launchers: how the processes of a study are started."""
+
+
+@hookspec
+def calmkit_metrics() -> dict[str, type[Measure]]:  # type: ignore[empty-body]
+    """Metrics: numbers about a model on held-out text, with their words and their direction."""

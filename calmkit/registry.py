@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,12 +26,18 @@ from calmkit.interfaces import (
     Corpus,
     Embedder,
     GenerativeHead,
+    HeldOutMeasure,
     Launcher,
+    Measure,
+    MeasureInfo,
+    Number,
     Sampler,
     Tokenizer,
 )
+from calmkit.interfaces.measure import EVENTS
 
 ENTRY_POINT_GROUP = "calmkit"
+NUMBER_NAME = r"[A-Za-z]\w*"  # a key of JSON, a head of CSV, a word on the command line
 
 BUILTINS = (
     "calmkit.autoencoders.vae",
@@ -63,6 +70,7 @@ BUILTINS = (
     "calmkit.data.tokenizers.ids",
     "calmkit.studies.launchers.local",
     "calmkit.studies.launchers.slurm",
+    "calmkit.metrics.described",
 )
 
 
@@ -83,6 +91,7 @@ KINDS: Mapping[str, Kind] = {
     "corpora": Kind(Corpus),
     "tokenizers": Kind(Tokenizer),
     "launchers": Kind(Launcher),
+    "metrics": Kind(Measure),
 }
 
 
@@ -168,6 +177,14 @@ class Manager:
             f"No part '{name}' among the {kind}.{hint} There are: {', '.join(names) or 'none'}.{left_out}"
         )
 
+    def numbers(self) -> dict[str, tuple[Number, Part]]:
+        """Every number that a measure describes, by the name it is stored under, and the measure it is of."""
+        return {
+            stored: (number, part)
+            for name, part in self.parts["metrics"].items()
+            for stored, number in cast(type[Measure], part.cls).info.named(name).items()
+        }
+
     def build(self, kind: str, name: str, options: Mapping[str, Any], **sizes: Any) -> Any:
         """Construct a part: the sizes of its kind first, then the options of the recipe."""
         part = self.find(kind, name)
@@ -210,10 +227,31 @@ def _admit(manager: Manager, module: object, plugin: str) -> None:
             reason = refusal(kind, name, cls)
             if name in manager.parts[kind]:
                 reason = f"{kind}: the name '{name}' is taken by {manager.parts[kind][name].plugin}"
+            reason = reason or number_refusal(manager, kind, name, cls)
             if reason:
                 manager.rejected.append(Rejected(plugin, reason))
             else:
                 manager.parts[kind][cast(str, name)] = Part(kind, cast(str, name), cast(type, cls), plugin)
+
+
+def number_refusal(manager: Manager, kind: str, name: object, cls: object) -> str | None:
+    """Why the numbers of a measure can't stand beside those there are; None where they can."""
+    if kind != "metrics":
+        return None
+    info = getattr(cls, "info", None)
+    if not isinstance(info, MeasureInfo):
+        return f"{kind}: '{name}' has no info, or one that is no MeasureInfo: {info!r}"
+    if not issubclass(cast(type, cls), HeldOutMeasure) and (info.needs or info.events != EVENTS):
+        return (
+            f"{kind}: '{name}' is only described, so its needs and events would say nothing; leave them out"
+        )
+    there = manager.numbers()
+    for stored in info.named(str(name)):
+        if stored in there:
+            return f"{kind}: '{name}' yields '{stored}', a number of '{there[stored][1].name}' already"
+        if not re.fullmatch(NUMBER_NAME, stored):
+            return f"{kind}: '{name}' yields '{stored}', which is no column: letters, digits and _ would do"
+    return None
 
 
 def _offers(module: object, plugin: str) -> dict[str, dict[object, object]]:

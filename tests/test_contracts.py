@@ -15,6 +15,7 @@ from calmkit.testing import (
     check_embedder,
     check_head,
     check_launcher,
+    check_measure,
     check_sampler,
 )
 
@@ -24,6 +25,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "embedders": check_embedder,
     "heads": check_head,
     "launchers": check_launcher,
+    "metrics": check_measure,
     "samplers": check_sampler,
 }
 

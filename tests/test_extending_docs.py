@@ -28,10 +28,12 @@ def page() -> str:
     return (ROOT / "docs" / "extending" / "head.md").read_text(encoding="utf-8")
 
 
-def test_quoted_blocks_are_those_of_the_files() -> None:
-    for path, text in quotes(page()):
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "docs" / "extending").glob("*.md")))
+def test_every_page_quotes_files_as_they_are(name: str) -> None:
+    page()
+    for path, text in quotes((ROOT / "docs" / "extending" / name).read_text(encoding="utf-8")):
         file = (ROOT / path).read_text(encoding="utf-8")
-        assert stands_in(text, file), f"docs/extending/head.md quotes {path} otherwise than it is:\n{text}"
+        assert stands_in(text, file), f"docs/extending/{name} quotes {path} otherwise than it is:\n{text}"
 
 
 def test_the_page_quotes_the_whole_module_and_names_every_mark() -> None:

@@ -13,7 +13,18 @@ from torch import Tensor
 
 from calmkit import registry
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Choice, Corpus, Draw, GenerativeHead, SampleOptions, Sampler, Split
+from calmkit.interfaces import (
+    Choice,
+    Corpus,
+    Draw,
+    GenerativeHead,
+    Measure,
+    MeasureInfo,
+    Number,
+    SampleOptions,
+    Sampler,
+    Split,
+)
 from calmkit.registry import BUILTINS, KINDS, Rejected, UnknownPart, make_manager
 
 
@@ -112,6 +123,7 @@ def test_builtins_come_through_the_door() -> None:
         "corpora": {"stdlib", "text", "hub", "markov"},
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
         "launchers": {"local", "slurm"},
+        "metrics": {"brier", "nll", "latent_nll", "tokens_per_second", "reconstruction"},
     }
     assert {kind: set(parts) for kind, parts in manager.parts.items()} == wanted
     assert set(wanted) == set(KINDS)
@@ -196,6 +208,45 @@ def test_a_bad_guest_is_left_out_with_its_reason(case: str) -> None:
     assert set(manager.parts["heads"]) == {"regression"}
     with pytest.raises(UnknownPart, match="left out: a-bad: "):
         manager.find("heads", "odd")
+
+
+def measures(**classes: Any) -> object:
+    return plugin(calmkit_metrics=lambda: classes)
+
+
+def described(*keys: str, base: type[Measure] = Measure, **facts: Any) -> type[Measure]:
+    """A measure with these numbers."""
+    number = Number("n", better="lower", meaning="None.")
+    return type("Described", (base,), {"info": MeasureInfo(dict.fromkeys(keys, number), **facts)})
+
+
+BAD_MEASURES: dict[str, tuple[type, str]] = {
+    "no info": (type("Bare", (Measure,), {}), "'new' has no info, or one that is no MeasureInfo: None"),
+    "another info": (type("Odd", (Measure,), {"info": {"a": 1}}), "no MeasureInfo: {'a': 1}"),
+    "no column": (described("a b"), "'new' yields 'new_a b', which is no column"),
+    "ignored facts": (
+        described("", events=frozenset({"tokens"})),
+        "its needs and events would say nothing",
+    ),
+    "no direction": (dict, "not a subclass of Measure"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MEASURES)
+def test_a_measure_that_says_too_little_is_left_out(case: str) -> None:
+    cls, reason = BAD_MEASURES[case]
+    manager = make_manager([guest(measures(new=cls, good=described("")))])
+    assert [reason in rejected.reason for rejected in manager.rejected] == [True]
+    assert set(manager.parts["metrics"]) == {"good"}
+
+
+def test_two_measures_never_yield_one_number() -> None:
+    first, second = described("", "wide"), described("")
+    manager = make_manager([guest(measures(a=first, a_wide=second, b=described("")))])
+    assert set(manager.numbers()) == {"a", "a_wide", "b"}
+    assert manager.rejected == [
+        Rejected("guest", "metrics: 'a_wide' yields 'a_wide', a number of 'a' already")
+    ]
 
 
 def test_the_good_parts_of_a_guest_stay() -> None:

@@ -12,7 +12,7 @@ FORMATS = ("text", "md", "latex", "csv")
 
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--baseline", help="Label of a model, or a run of it; default the first run's.")
-@click.option("--primary", help="The measure that they are ranked by; default brier_lm.")
+@click.option("--primary", help="The number that they are ranked by, of `ls metrics`; default brier_lm.")
 @click.option("--protocol", help="Of the evaluations that are compared: its name; default what all have.")
 @click.option("--any-protocol", is_flag=True, help="Also runs that were not measured alike, marked.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Of the table.")

@@ -12,9 +12,16 @@ Rows = list[dict[str, str]]
 
 
 def part_rows(manager: Manager, kind: str) -> Rows:
-    """Name, plugin and summary of every part of a kind."""
+    """Name, plugin and summary of every part of a kind; of metrics their numbers, and which way is better."""
     parts = sorted(manager.parts[kind].items())
-    return [{"name": name, "plugin": part.plugin, "summary": part.summary} for name, part in parts]
+    rows = [{"name": name, "plugin": part.plugin, "summary": part.summary} for name, part in parts]
+    if kind != "metrics":
+        return rows
+    numbers = manager.numbers()
+    for row in rows:
+        own = [f"{stored} ({n.better})" for stored, (n, part) in numbers.items() if part.name == row["name"]]
+        row["numbers"] = ", ".join(own)
+    return rows
 
 
 def parts_called(manager: Manager, name: str) -> list[Part]:

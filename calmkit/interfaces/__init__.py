@@ -16,6 +16,7 @@ from calmkit.interfaces.flops import (
 from calmkit.interfaces.head import DensityHead, GenerativeHead, HeadInfo, IterativeHead, SampleOptions
 from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
+from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Sampler
 from calmkit.interfaces.tokenizer import Tokenizer
@@ -35,14 +36,19 @@ __all__ = [
     "EventSpec",
     "GenerativeHead",
     "HeadInfo",
+    "HeldOut",
+    "HeldOutMeasure",
     "IterativeHead",
     "Job",
     "KnownSource",
     "LastingLauncher",
     "Launcher",
     "LossOutput",
+    "Measure",
+    "MeasureInfo",
     "NeedsLibraries",
     "NotTrainable",
+    "Number",
     "Posterior",
     "SampleOptions",
     "Sampler",
@@ -56,4 +62,5 @@ __all__ = [
     "StatesStepFlops",
     "StatesTrainingFlops",
     "Tokenizer",
+    "stored_name",
 ]

@@ -108,19 +108,27 @@ def bootstrap_interval(
     Source:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
     """
-    rows = len(row_counts)
-    if rows < 2:
+    if len(row_counts) < 2:
         return row_sums.new_zeros(()), row_sums.new_full((), 100.0)
+    means = resampled_means(row_sums, row_counts)
+    low, high = brier_lm(means).quantile(row_sums.new_tensor([0.025, 0.975]))
+    return low, high
+
+
+def resampled_means(
+    row_sums: Float[Tensor, "R columns"], row_counts: Float[Tensor, " R"]
+) -> Float[Tensor, "replicates columns"]:
+    """`sum(row_sums) / sum(row_counts)` of `REPLICATES` draws of as many rows, the same on every call."""
+    rows = len(row_counts)
     generator = torch.Generator().manual_seed(BOOTSTRAP_SEED)
-    columns = torch.cat([row_sums, row_counts.unsqueeze(1)], 1)  # [R, 5]
-    scores = []
+    columns = torch.cat([row_sums, row_counts.unsqueeze(1)], 1)
+    means = []
     for block in torch.arange(REPLICATES).split(max(1, BLOCK // rows)):
         picks = torch.randint(rows, (len(block), rows), generator=generator)
         times = columns.new_zeros(len(block), rows).scatter_add_(1, picks, columns.new_ones(picks.shape))
         totals = times @ columns
-        scores.append(brier_lm(totals[:, :4] / totals[:, 4:]))
-    low, high = torch.cat(scores).quantile(row_sums.new_tensor([0.025, 0.975]))
-    return low, high
+        means.append(totals[:, :-1] / totals[:, -1:])
+    return torch.cat(means)
 
 
 @final
@@ -198,10 +206,10 @@ class BrierLM(torchmetrics.Metric):
         if len(self.lines) == 0:
             raise ValueError("BrierLM saw no position: the evaluation data has no unit that 4 tokens follow.")
         lines = dim_zero_cat(self.lines).cpu().double().view(-1, 12)
-        by_row = _grouped(lines[:, :2], lines[:, 3:])
+        by_row = grouped(lines[:, :2], lines[:, 3:])
         known = bool((lines[:, 2] != UNKNOWN).all())
         numbers = lines[:, 2].unique()
-        by_document = _grouped(lines[:, 2:3], lines[:, 3:])
+        by_document = grouped(lines[:, 2:3], lines[:, 3:])
         self.per_document = torch.cat([numbers.unsqueeze(1), by_document], 1) if known else None
         table = by_document if known and len(by_document) >= FEWEST_DOCUMENTS else by_row
         accuracy, collision, counts = table[:, :4], table[:, 4:8], table[:, 8]
@@ -231,7 +239,7 @@ class BrierLM(torchmetrics.Metric):
         )
 
 
-def _grouped(keys: Float[Tensor, "N keys"], sums: Float[Tensor, "N 9"]) -> Float[Tensor, "G 9"]:
+def grouped(keys: Float[Tensor, "N keys"], sums: Float[Tensor, "N columns"]) -> Float[Tensor, "G columns"]:
     """Sums of the lines with equal keys, in the order of the keys."""
     ids, group = keys.unique(dim=0, return_inverse=True)
     return sums.new_zeros(len(ids), sums.shape[1]).index_add_(0, group, sums)

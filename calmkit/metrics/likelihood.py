@@ -222,10 +222,11 @@ class Likelihood(torchmetrics.Metric):
         Raises:
             ValueError: Before any unit came in.
         """
-        if sum(len(sums) for sums in self.row_sums) == 0:
+        flat = dim_zero_cat(self.row_sums) if len(self.row_sums) else torch.zeros(0)
+        if len(flat) == 0:
             raise ValueError("Likelihood saw no unit: the evaluation data has none that is predicted.")
         width = 2 + (len(WIDTHS) if self.kind == "bound" else 0)
-        table = dim_zero_cat(self.row_sums).cpu().double().view(-1, width)
+        table = flat.cpu().double().view(-1, width)
         units = table[:, -1]
         means = table[:, :-1].sum(0) / units.sum()
         if self.kind == "latent":

@@ -79,7 +79,7 @@ def brier_draws(
     exact = _is_exact(model, options)
     hits = torch.zeros(chunks.shape, dtype=torch.get_default_dtype(), device=chunks.device)
     drawn = eligible if exact else predict
-    ids, z = _draw(model, context, drawn, num_draws, options)
+    ids, z = draw_units(model, context, drawn, num_draws, options)
     hits[predict] = (
         _chances(model, context[predict], chunks[predict]) if exact else prefix_hits(ids, chunks[predict])
     )
@@ -102,7 +102,7 @@ def _is_exact(model: CalmModel, options: SampleOptions | None) -> bool:
     return discrete and plain and model.chunk_size == 1 and not head.info.needs_memory
 
 
-def _draw(
+def draw_units(
     model: CalmModel, context: Context, where: Bool[Tensor, "B L"], num: int, options: SampleOptions | None
 ) -> tuple[Int[Tensor, "num P K"], Shaped[Tensor, "num P *event"]]:
     """Draws of the chosen units, in blocks of positions (a head that reads a memory takes all at once)."""

@@ -20,7 +20,7 @@ from calmkit.recipe.fit import (
     sampler_fits,
     stages_fit,
 )
-from calmkit.recipe.parts import build_corpus, build_part, build_tokenizer, refusals
+from calmkit.recipe.parts import build_corpus, build_metrics, build_part, build_tokenizer, refusals
 from calmkit.recipe.schema import Recipe
 from calmkit.recipe.shapes_only import shapes_only
 from calmkit.registry import Manager
@@ -110,6 +110,7 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
     gathered(lambda: build_corpus(recipe, manager))
     model: CalmModel | None = gathered(lambda: _model_of_shapes(recipe, manager))
     gathered(lambda: build_sampler(recipe, manager, None if model is None else model.head))
+    gathered(lambda: build_metrics(recipe, manager))
     problems += [] if elsewhere else runs_are_there(recipe)
     if model is not None:
         problems += stages_fit(recipe, model.autoencoder)

@@ -11,8 +11,17 @@ from typing import Any
 
 from calmkit.recipe.convert import Misfit, convert, to_node
 from calmkit.recipe.errors import Mark, Problem, RecipeError, suggest
-from calmkit.recipe.schema import ALONE, SECTIONS, VERSION, DataSection, PartSpec, Recipe, Source
-from calmkit.recipe.tree import Keys, Node, Scalar
+from calmkit.recipe.schema import (
+    ALONE,
+    NOUNS,
+    SECTIONS,
+    VERSION,
+    DataSection,
+    PartSpec,
+    Recipe,
+    Source,
+)
+from calmkit.recipe.tree import Items, Keys, Node, Scalar
 from calmkit.registry import Manager, Setting, UnknownPart
 
 _MISSING = object()
@@ -97,6 +106,8 @@ class _Builder:
 
     def value(self, annotation: Any, node: Node, path: str) -> Any:
         """A value of any field: a part, a section, or something that `convert` knows."""
+        if annotation == tuple[PartSpec, ...]:
+            return self.listed_parts(path, node)
         members = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
         section: Any = next((m for m in members if dataclasses.is_dataclass(m)), None)
         if section is None:
@@ -138,9 +149,30 @@ class _Builder:
         name = self.converted(str, node.nodes["name"], f"{section}.name")
         return _MISSING if name is _MISSING else self.part(section, name, node, node.nodes["name"].mark)
 
+    def listed_parts(self, section: str, node: Node) -> Any:
+        """A list of parts, each a name, or a mapping of a name and settings; one name alone is a list too."""
+        if isinstance(node, Keys) or (isinstance(node, Scalar) and node.is_null):
+            return self.misfit(Misfit("a list such as [a, {name: b, setting: 1}]", node), section)
+        items = node.nodes if isinstance(node, Items) else (node,)
+        found: list[PartSpec] = []
+        for item in items:
+            keys = Keys({"name": item}, item.mark) if isinstance(item, Scalar) else item
+            if not isinstance(keys, Keys):
+                self.misfit(Misfit("a name, or a mapping of a name and settings", item), section)
+                continue
+            spec = self.named_part(section, keys)
+            if spec is _MISSING:
+                continue
+            if spec.name in [other.name for other in found]:
+                noun = NOUNS.get(section, section)
+                message = f"the {noun} '{spec.name}' stands twice"
+                self.problems.append(Problem("CK133", message, item.mark, section))
+            found.append(spec)
+        return tuple(found)
+
     def part(self, section: str, name: str, node: Keys, mark: Mark) -> Any:
         """A part and all its settings."""
-        kind, noun = {**SECTIONS, **ALONE}[section], "corpus" if section == "data" else section
+        kind, noun = {**SECTIONS, **ALONE}[section], NOUNS.get(section, section)
         try:
             settings = self.manager.find(kind, name).settings
         except UnknownPart:

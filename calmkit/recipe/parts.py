@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from calmkit.interfaces import Corpus, DataError, Tokenizer
+from calmkit.interfaces import Corpus, DataError, HeldOutMeasure, Tokenizer
 from calmkit.recipe.errors import refuse
-from calmkit.recipe.schema import SECTIONS, PartSpec, Recipe
+from calmkit.recipe.schema import METRICS, NOUNS, SECTIONS, PartSpec, Recipe
 from calmkit.registry import Manager
 
 
@@ -42,6 +42,23 @@ def build_tokenizer(recipe: Recipe, manager: Manager) -> Tokenizer:
     return build_part(recipe, manager, "tokenizer")
 
 
+def build_metrics(recipe: Recipe, manager: Manager) -> dict[str, HeldOutMeasure]:
+    """The measures that a recipe asks for, by name.
+
+    Raises:
+        RecipeError: CK145 one refuses its settings, CK133 one is only described: every evaluation holds it.
+    """
+    found: dict[str, HeldOutMeasure] = {}
+    for spec in recipe.evaluation.metrics:
+        with refusals(recipe, METRICS, spec):
+            measure = manager.build("metrics", spec.name, spec.options)
+        if not isinstance(measure, HeldOutMeasure):
+            message = f"'{spec.name}' is in every evaluation as far as it is known; no recipe asks for it"
+            raise refuse("CK133", message, recipe.source.mark(METRICS), METRICS, "take it out of the list")
+        found[spec.name] = measure
+    return found
+
+
 def spec_of(recipe: Recipe, section: str) -> PartSpec:
     """Name and options of the part of a section."""
     spec = recipe.data.part if section == "data" else getattr(recipe, section)
@@ -50,9 +67,15 @@ def spec_of(recipe: Recipe, section: str) -> PartSpec:
 
 
 @contextmanager
-def refusals(recipe: Recipe, section: str) -> Iterator[None]:
-    """Turns a part's ValueError or DataError into a RecipeError at the first setting that it names."""
-    spec = spec_of(recipe, section)
+def refusals(recipe: Recipe, section: str, spec: PartSpec | None = None) -> Iterator[None]:
+    """Turns a part's ValueError or DataError into a RecipeError at the first setting that it names.
+
+    Args:
+        recipe: Tells where things were stated.
+        section: Of the part.
+        spec: The part, where the section holds several.
+    """
+    spec = spec_of(recipe, section) if spec is None else spec
     try:
         yield
     except (ValueError, DataError) as error:
@@ -60,7 +83,7 @@ def refusals(recipe: Recipe, section: str) -> Iterator[None]:
         key = next(
             (f"{section}.{word}" for word in re.findall(r"\w+", message) if word in spec.options), section
         )
-        noun = "corpus" if section == "data" else section
+        noun = NOUNS.get(section, section)
         code = "CK146" if isinstance(error, DataError) else "CK145"
         mark = recipe.source.mark(key if key != section else f"{section}.name")
         message = message.removeprefix(f"{spec.name}: ")

@@ -21,8 +21,12 @@ SECTIONS: Mapping[str, str] = {
 }
 """The sections that name a part, and the kind of part in `calmkit.registry.KINDS`."""
 
-ALONE: Mapping[str, str] = {"launcher": "launchers"}
-"""Parts that no recipe names, but other files do: `build_part_spec` reads them too."""
+METRICS = "evaluation.metrics"
+ALONE: Mapping[str, str] = {"launcher": "launchers", METRICS: "metrics"}
+"""Parts without a section of a recipe to themselves: a study's launcher, and the metrics of a list."""
+
+NOUNS: Mapping[str, str] = {"data": "corpus", METRICS: "metric"}
+"""What messages call the part of a section, where that is not the section's name."""
 
 
 Precision = Literal["auto", "64-true", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true"]
@@ -165,6 +169,7 @@ class Evaluation:
         untrained: Whether the model is also measured before its first step, to show what training gave.
         sample_prompt: What the text in `samples.txt` goes on from; empty begins a new document.
         sample_tokens: Length of that text.
+        metrics: Measured at the end beside all that every evaluation holds; none changes another number.
     """
 
     draws: int = bounded(4, least=2)
@@ -173,6 +178,7 @@ class Evaluation:
     untrained: bool = True
     sample_prompt: str = ""
     sample_tokens: int = bounded(240, least=1)
+    metrics: tuple[PartSpec, ...] = ()
 
 
 @dataclass(frozen=True)

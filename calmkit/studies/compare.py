@@ -8,16 +8,18 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from calmkit.recipe.errors import suggest
+from calmkit.registry import Manager, make_manager
 from calmkit.studies.compared_runs import ComparedRun, Model, grouped, read_runs, told_apart
 from calmkit.studies.comparison import Comparison
 from calmkit.studies.match import Match
 from calmkit.studies.protocol_choice import chosen, protocol_words
 from calmkit.studies.protocols import Measured, warnings_of_protocols
+from calmkit.studies.rankable import Rankable, rankable
 from calmkit.studies.report.reading import Summary
 from calmkit.studies.results import VERSION, results
 from calmkit.studies.run_labels import labelled, remarks_of, warnings_of
 from calmkit.studies.store import is_trained
-from calmkit.studies.study_keys import PRIMARY
 from calmkit.studies.trial_results import TrialRun
 from calmkit.training.errors import RunFailed
 from calmkit.training.protocol import EVALUATION
@@ -36,6 +38,7 @@ def compare(
     baseline: str | Path | None = None,
     protocol: str | None = None,
     any_protocol: bool = False,
+    manager: Manager | None = None,
 ) -> Comparison:
     """Set trained runs side by side.
 
@@ -46,6 +49,7 @@ def compare(
         protocol: Name, or how it begins, of the protocol by which all runs were measured that is wished;
             default the runs' own, or where these are unequal one that all were measured by too.
         any_protocol: Compare runs that have no protocol in common, each ranked among its like.
+        manager: Whose measures are known; default all that are installed.
 
     Raises:
         RunFailed: There is no run, one is missing, not finished or named twice, nothing is called like the
@@ -53,8 +57,8 @@ def compare(
     """
     listed = [runs] if isinstance(runs, Path | str | Run) else runs
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in listed]
-    if primary is not None and primary not in PRIMARY:
-        raise RunFailed(f"Runs can't be ranked by '{primary}'; they can by {', '.join(PRIMARY)}.")
+    known = rankable(manager or make_manager())
+    _refuse_unrankable(primary or "brier_lm", known)
     if not folders:
         raise RunFailed("There is nothing to compare: name one or more run folders.")
     studies = [folder for folder in folders if (folder / "results.json").is_file()]
@@ -69,13 +73,15 @@ def compare(
             "runs by another, name their folders."
         )
     if studies:
-        return Comparison(_of_study(studies[0], primary, baseline))
+        return Comparison(_of_study(studies[0], primary, baseline, known))
     read = read_runs(folders)
     measured = chosen([one.candidate for one in read], protocol, any_protocol)
-    return Comparison(_of_runs(read, measured, primary or "brier_lm", baseline))
+    return Comparison(_of_runs(read, measured, primary or "brier_lm", baseline, known))
 
 
-def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) -> Summary:
+def _of_study(
+    folder: Path, primary: str | None, baseline: str | Path | None, known: Mapping[str, Rankable]
+) -> Summary:
     """A study's results as they are, or the same runs by another measure or against another cell."""
     found = read_json(folder / "results.json")
     if found.get("calmkit_results") != VERSION:
@@ -86,6 +92,7 @@ def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) ->
     primary, against = primary or found["primary"], str(baseline or found["baseline"])
     if (primary, against) == (found["primary"], found["baseline"]):
         return found
+    _refuse_unrankable(primary, known)
     _refuse_unknown(against, [cell["label"] for cell in found["cells"]])
     runs = [
         TrialRun(
@@ -114,12 +121,18 @@ def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) ->
         primary,
         None if match is None else Match(match["by"]),
         None if match is None else match["value"],
+        known=known,
     )
+    _refuse_unmeasured(again, known)
     return again | {key: found[key] for key in ("relation",) if key in found}
 
 
 def _of_runs(
-    read: Sequence[ComparedRun], measured: Mapping[Path, Measured], primary: str, baseline: str | Path | None
+    read: Sequence[ComparedRun],
+    measured: Mapping[Path, Measured],
+    primary: str,
+    baseline: str | Path | None,
+    known: Mapping[str, Rankable],
 ) -> Summary:
     protocols = {folder: one.protocol for folder, one in measured.items()}
     models = labelled(grouped(told_apart(read, protocols)))
@@ -144,7 +157,24 @@ def _of_runs(
         for one in model.runs
     ]
     settings = {model.label: model.settings for model in models}
-    return results(head, runs, settings, _baseline(models, baseline), primary, None, None)
+    found = results(head, runs, settings, _baseline(models, baseline), primary, None, None, known=known)
+    _refuse_unmeasured(found, known)
+    return found
+
+
+def _refuse_unrankable(primary: str, known: Mapping[str, Rankable]) -> None:
+    if primary not in known:
+        raise RunFailed(f"Runs can't be ranked by '{primary}'; {suggest(primary, known, 'they can by')}.")
+
+
+def _refuse_unmeasured(found: Summary, known: Mapping[str, Rankable]) -> None:
+    """Where no run has the number that they are to be ranked by, and asking for it would give it."""
+    one = known[found["primary"]]
+    if one.asked and not any(found["primary"] in cell["summary"] for cell in found["cells"]):
+        raise RunFailed(
+            f"No run here was measured by '{one.measure}', which yields {found['primary']}. "
+            f"`calmkit eval RUN evaluation.metrics=[{one.measure}]` measures a run, where its head allows."
+        )
 
 
 def _baseline(models: Sequence[Model], wished: str | Path | None) -> str:

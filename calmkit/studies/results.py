@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from calmkit.recipe.load import shipped_files
@@ -10,10 +11,21 @@ from calmkit.studies.blocks import block_curve
 from calmkit.studies.match import UNITS, Match
 from calmkit.studies.plan import StudyPlan
 from calmkit.studies.protocols import measured_alike, told_protocols
+from calmkit.studies.rankable import Rankable, measured_unalike, words
 from calmkit.studies.relation import Relate, relation
 from calmkit.studies.sampling_rows import over_seeds
-from calmkit.studies.statistics import Table, difference, interval, ranks, read_table, replicates
-from calmkit.studies.study_keys import PRIMARY
+from calmkit.studies.statistics import (
+    Statistic,
+    Table,
+    brier_lm_of,
+    difference,
+    interval,
+    mean_of,
+    ranks,
+    read_means,
+    read_table,
+    replicates,
+)
 from calmkit.studies.trial_results import TrialRun, trial_results
 from calmkit.training.documents import documents_file
 from calmkit.training.run import Run, git_state
@@ -29,12 +41,15 @@ MEASURES = (
 """Beside the primary measure: those whose mean over seeds the tables show."""
 
 
-def study_results(planned: StudyPlan, asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def study_results(
+    planned: StudyPlan, asked: Mapping[str, Mapping[str, Any]], known: Mapping[str, Rankable]
+) -> dict[str, Any]:
     """The results of a study, as far as it is done.
 
     Args:
         planned: The study.
         asked: Key of a trial -> what `ask_trials` found.
+        known: What runs can be ranked by.
     """
     study, where = planned.study, planned.places
     runs = [
@@ -52,8 +67,9 @@ def study_results(planned: StudyPlan, asked: Mapping[str, Mapping[str, Any]]) ->
     }
     settings = {cell.label: dict(cell.settings) for cell in study.cells}
     return results(
-        head, runs, settings, study.baseline, study.primary, study.match, planned.value, study.relate
-    )
+        head, runs, settings, study.baseline, study.primary, study.match, planned.value, study.relate,
+        known=known,
+    )  # fmt: skip
 
 
 def results(
@@ -65,6 +81,8 @@ def results(
     match: Match | None,
     value: float | None,
     relate: Relate | None = None,
+    *,
+    known: Mapping[str, Rankable],
 ) -> dict[str, Any]:
     """Everything that tables, figures and reports show, as plain values.
 
@@ -77,22 +95,24 @@ def results(
         trial = trial_results(run)
         by_cell.setdefault(run.cell, []).append(trial)
         if trial["state"] == "done":
-            table = read_table(documents_file(run.folder / run.evaluation))
+            table = _by_document(run.folder / run.evaluation, primary, known)
             tables.setdefault(run.cell, {})[run.seed] = table
     cells: list[dict[str, Any]] = [
         {"label": label, "settings": dict(settings.get(label, {})), "trials": trials}
         for label, trials in by_cell.items()
     ]
+    better = known[primary]
     groups = measured_alike(cells)
     for _, alike in groups:
-        _compare(alike, tables, baseline, primary)
+        _compare(alike, tables, baseline, primary, better)
     done = [trial for cell in cells for trial in cell["trials"] if trial["state"] == "done"]
     summary: dict[str, Any] = {
         "calmkit_results": VERSION,
         **head,
         "match": None if match is None else {"by": match.by, "value": value, "unit": UNITS[match.by]},
         "primary": primary,
-        "higher_is_better": PRIMARY.get(primary, True),
+        "higher_is_better": better.sign > 0,
+        "measures": words(known, primary, done),
         "baseline": baseline,
         "seeds": sorted({run.seed for run in runs}),
         "commit": _told(trial["git"] for trial in done),
@@ -102,6 +122,8 @@ def results(
         "protocols": told_protocols(groups),
         "cells": cells,
     }
+    if unalike := measured_unalike(known, primary, cells):
+        summary["warnings"] = [*summary.get("warnings", []), *unalike]
     if relate is not None and done:
         series = [
             {
@@ -119,21 +141,32 @@ def results(
     return summary
 
 
+def _by_document(evaluation: Path, primary: str, known: Mapping[str, Rankable]) -> Table:
+    """What each document gave of the primary measure; empty where that is not kept."""
+    if primary == "brier_lm":
+        return read_table(documents_file(evaluation))
+    one = known[primary]
+    return read_means(documents_file(evaluation, one.measure), primary) if one.asked else {}
+
+
 def _compare(
-    cells: list[dict[str, Any]], tables: Mapping[str, Mapping[int, Table]], baseline: str, primary: str
+    cells: list[dict[str, Any]],
+    tables: Mapping[str, Mapping[int, Table]],
+    baseline: str,
+    primary: str,
+    better: Rankable,
 ) -> None:
     """Adds to each cell its `summary`, its `difference` to the baseline and its `rank`."""
     scores = {cell["label"]: _scores(cell, primary) for cell in cells}
     known = [cell for cell in cells if scores[cell["label"]]]
-    by_text = primary == "brier_lm"
+    of: Statistic = brier_lm_of if primary == "brier_lm" else mean_of
     labels = [cell["label"] for cell in known]
     seed_tables = {label: tables.get(label, {}) for label in labels}
-    drawn = replicates([list(seed_tables[label].values()) for label in labels]) if by_text and known else None
-    sign = 1 if PRIMARY.get(primary, True) else -1
+    drawn = replicates([[seed_tables[label][seed] for seed in scores[label]] for label in labels], of)
+    sign = better.sign
 
     def between(ours: str, theirs: str) -> Any:
-        pair = (seed_tables[ours], seed_tables[theirs]) if by_text else (None, None)
-        return difference(scores[ours], scores[theirs], *pair)
+        return difference(scores[ours], scores[theirs], seed_tables[ours], seed_tables[theirs], of)
 
     for number, cell in enumerate(known):
         values = scores[cell["label"]]

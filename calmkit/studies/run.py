@@ -18,6 +18,7 @@ from calmkit.studies.display import Display, LinesDisplay
 from calmkit.studies.environment import check_study
 from calmkit.studies.failures import note_failure
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study
+from calmkit.studies.rankable import rankable
 from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
 from calmkit.studies.schema import load_study
@@ -106,7 +107,7 @@ def report_study(folder: Path, *, say: Say = print, manager: Manager | None = No
     """
     manager = manager or make_manager()
     planned = planned_in(folder, manager)
-    _finish(planned, None, LinesDisplay(say), complete=False)
+    _finish(planned, manager, None, LinesDisplay(say), complete=False)
     return folder
 
 
@@ -142,10 +143,16 @@ def _train_and_report(
             f"{study.path} was edited while it ran: these are the results of the study as it was begun. "
             f"calmkit study run {study.path} adds what is new."
         )
-    _finish(planned, launcher, display)
+    _finish(planned, manager, launcher, display)
 
 
-def _finish(planned: StudyPlan, launcher: Launcher | None, display: Display, complete: bool = True) -> None:
+def _finish(
+    planned: StudyPlan,
+    manager: Manager,
+    launcher: Launcher | None,
+    display: Display,
+    complete: bool = True,
+) -> None:
     """Ask what the study asks of its trials, and write everything down.
 
     Raises:
@@ -153,7 +160,7 @@ def _finish(planned: StudyPlan, launcher: Launcher | None, display: Display, com
     """
     asked, unmeasured = ask_trials(planned, launcher, display)
     display.say("writing the tables and the report")
-    results = study_results(planned, asked)
+    results = study_results(planned, asked, rankable(manager))
     write_results(results, planned.places.study, display.say)
     failed = [
         f"{cell['label']}, seed {trial['seed']} ({trial['why']})"

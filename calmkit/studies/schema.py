@@ -15,6 +15,7 @@ from calmkit.studies.blocks import Blocks, read_blocks
 from calmkit.studies.cells import Cell, read_cells
 from calmkit.studies.launcher_choice import is_launcher, read_launcher
 from calmkit.studies.match import Match, read_match
+from calmkit.studies.rankable import rankable
 from calmkit.studies.relation import Relate, read_relate
 from calmkit.studies.sampling import SamplingWish, read_sampling, refuse_impossible
 from calmkit.studies.study_keys import (
@@ -101,7 +102,7 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
         match=match,
         cells=cells,
         seeds=tuple(recipe.seed for recipe in cells[0].recipes),
-        primary=read_primary(root),
+        primary=read_primary(root, rankable(manager), recipes),
         baseline=read_baseline(root, cells),
         text=text,
         path=path,

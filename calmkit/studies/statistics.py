@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,11 @@ T_975 = (
 """97.5 % quantile of Student's t with 1 to 30 degrees of freedom; beyond, that of the normal law."""
 
 Table = Mapping[int, np.ndarray]
-"""A document's number -> its sums of accuracy (4), collision (4) and positions: `[9]`."""
+"""A document's number -> its sums: of BrierLM those of accuracy (4), collision (4) and positions, `[9]`; of a
+mean over units that of the values and the units, `[2]`."""
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""From summed tables `[..., columns]` to scores `[...]`."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,22 @@ def read_table(path: Path) -> Table:
     return {int(row[0]): np.array([float(value) for value in row[1:]]) for row in rows}
 
 
+def read_means(path: Path, name: str) -> Table:
+    """One number of a measure's table by document: its sums and the units; empty where there is none."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    if not rows or name not in rows[0]:
+        return {}
+    return {int(row["document"]): np.array([float(row[name]), float(row["units"])]) for row in rows}
+
+
+def mean_of(sums: np.ndarray) -> np.ndarray:
+    """The mean over units of summed tables `[..., 2]` -> `[...]`."""
+    return np.asarray(sums[..., 0] / sums[..., 1])
+
+
 def brier_lm_of(sums: np.ndarray) -> np.ndarray:
     """BrierLM of summed tables `[..., 9]` -> `[...]`; 0 where a factor is not positive."""
     accuracy, collision, positions = np.split(sums, [NUM_TOKENS, 2 * NUM_TOKENS], axis=-1)
@@ -97,11 +117,12 @@ def brier_lm_of(sums: np.ndarray) -> np.ndarray:
     return np.asarray(100 * np.clip(brier, 0, None).prod(-1) ** (1 / NUM_TOKENS))
 
 
-def replicates(cells: Sequence[Sequence[Table]]) -> list[np.ndarray] | None:
-    """Bootstrap replicates of each cell's mean BrierLM over its seeds, all on the same draws of documents.
+def replicates(cells: Sequence[Sequence[Table]], of: Statistic = brier_lm_of) -> list[np.ndarray] | None:
+    """Bootstrap replicates of each cell's mean score over its seeds, all on the same draws of documents.
 
     Args:
         cells: Of each cell the tables of its seeds.
+        of: The score.
 
     Returns:
         `[REPLICATES]` per cell; None where a table is missing, or where fewer than `FEWEST_DOCUMENTS`
@@ -116,7 +137,7 @@ def replicates(cells: Sequence[Sequence[Table]]) -> list[np.ndarray] | None:
     rng = np.random.default_rng(SEED)
     times = rng.multinomial(len(common), np.full(len(common), 1 / len(common)), size=REPLICATES)
     return [
-        np.mean([brier_lm_of(times @ np.stack([table[d] for d in common])) for table in cell], axis=0)
+        np.mean([of(times @ np.stack([table[d] for d in common])) for table in cell], axis=0)
         for cell in cells
     ]
 
@@ -133,21 +154,23 @@ def difference(
     theirs: Mapping[int, float],
     our_tables: Mapping[int, Table] | None = None,
     their_tables: Mapping[int, Table] | None = None,
+    of: Statistic = brier_lm_of,
 ) -> Interval | None:
     """Ours minus theirs over the seeds that both have; None where they share none.
 
     Args:
         ours: Seed -> score.
         theirs: Seed -> score.
-        our_tables: Seed -> table by document, where the score is BrierLM.
+        our_tables: Seed -> table by document, where the score is kept by document.
         their_tables: The same.
+        of: The score.
     """
     seeds = sorted(set(ours) & set(theirs))
     if not seeds:
         return None
     drawn = None
     if our_tables is not None and their_tables is not None:
-        both = replicates([[our_tables[s] for s in seeds], [their_tables[s] for s in seeds]])
+        both = replicates([[our_tables[s] for s in seeds], [their_tables[s] for s in seeds]], of)
         drawn = None if both is None else both[0] - both[1]
     return interval([ours[s] - theirs[s] for s in seeds], drawn)
 

@@ -47,7 +47,10 @@ class Keys:
 
     def of_trial(self, recipe: Recipe) -> str:
         """Equal for recipes that would train the same models and measure them alike."""
-        return self._key(recipe, as_dict(recipe))
+        whole = as_dict(recipe)
+        if not whole["evaluation"]["metrics"]:  # as keys were made before there were any
+            del whole["evaluation"]["metrics"]
+        return self._key(recipe, whole)
 
     def of_autoencoder(self, recipe: Recipe) -> str:
         """Equal for recipes that would train the same autoencoder; a gate asks, and changes nothing."""

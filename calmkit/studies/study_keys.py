@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from calmkit.recipe.errors import refuse, suggest
-from calmkit.recipe.schema import NAME
+from calmkit.recipe.schema import NAME, Recipe
 from calmkit.recipe.tree import Items, Keys, Node, Scalar
 from calmkit.studies.axes import picks, read_axes, read_pick
 from calmkit.studies.cells import Cell
 from calmkit.studies.match import Match
+from calmkit.studies.rankable import Rankable
 
 VERSION = "1"
 KEYS = (
@@ -34,17 +35,6 @@ KEYS = (
     "launcher",
 )
 SHARED = ("autoencoder",)
-PRIMARY = {
-    "brier_lm": True,
-    **{f"brier_{n}": True for n in (1, 2, 3, 4)},
-    "nll_per_token": False,
-    "nll_bound_per_token": False,
-    "latent_nll": False,
-    "tokens_per_second": True,
-    "reconstruction_token_accuracy": True,
-    "reconstruction_chunk_accuracy": True,
-}
-"""Measures that a study may be about, and whether more is better."""
 
 
 def checked_keys(root: Node) -> Keys:
@@ -118,16 +108,27 @@ def read_seeds(root: Keys) -> list[str | None]:
     return [*seeds]
 
 
-def read_primary(root: Keys) -> str:
-    """The measure that cells are ranked by; default BrierLM."""
+def read_primary(root: Keys, known: Mapping[str, Rankable], recipes: Sequence[Recipe]) -> str:
+    """The measure that cells are ranked by; default BrierLM.
+
+    Args:
+        root: The study.
+        known: What runs can be ranked by.
+        recipes: Of all cells; one that is ranked by a metric must ask for it.
+    """
     if "primary" not in root.nodes:
         return "brier_lm"
-    name = read_text(root, "primary")
-    if name not in PRIMARY:
+    name, mark = read_text(root, "primary"), root.key_marks["primary"]
+    if name not in known:
         message = f"no study can be ranked by '{name}'"
-        raise refuse(
-            "CK133", message, root.key_marks["primary"], "primary", suggest(name, PRIMARY, "measures")
-        )
+        raise refuse("CK133", message, mark, "primary", suggest(name, known, "measures"))
+    measure = known[name].measure
+    if known[name].asked:
+        for recipe in recipes:
+            if measure not in [spec.name for spec in recipe.evaluation.metrics]:
+                message = f"the study is ranked by '{name}', and '{recipe.name}' is not measured by it"
+                help = f"write set: {{evaluation.metrics: [{measure}]}}"
+                raise refuse("CK133", message, mark, "primary", help)
     return name
 
 

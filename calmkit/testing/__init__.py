@@ -13,6 +13,7 @@ Small settings keep a check within a second or two. Checks leave torch's random 
 they were.
 
 `LatentWorld` is a truth to learn from, and `learn` trains a head on it and measures how near its draws come.
+`units_by_hand` are held-out units with given draws, for a number that a reader can redo.
 """
 
 from calmkit.testing.autoencoders import check_autoencoder
@@ -21,6 +22,7 @@ from calmkit.testing.embedders import check_embedder
 from calmkit.testing.heads import check_head
 from calmkit.testing.latent_world import LatentWorld, learn
 from calmkit.testing.launchers import check_launcher
+from calmkit.testing.measures import check_measure, units_by_hand
 from calmkit.testing.samplers import check_sampler
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "check_embedder",
     "check_head",
     "check_launcher",
+    "check_measure",
     "check_sampler",
     "learn",
+    "units_by_hand",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from calmkit.interfaces import stored_name
 from calmkit.metrics.brier import NUM_TOKENS
 from calmkit.training.checkpoints import write_text
 
@@ -30,6 +32,22 @@ def write_documents(evaluation: Path, per_document: torch.Tensor | None) -> None
     write_text(documents_file(evaluation), text + "\n")
 
 
-def documents_file(evaluation: Path) -> Path:
-    """The table by document that belongs to an evaluation's file."""
-    return evaluation.with_name(f"{evaluation.stem}-documents.csv")
+def write_sums(evaluation: Path, tables: Mapping[str, tuple[Sequence[str], torch.Tensor]]) -> None:
+    """Beside an evaluation's file, `<its name>-documents-<measure>.csv` for each measure; no others stay.
+
+    Args:
+        evaluation: The evaluation's file.
+        tables: Measure -> its keys, and `[documents, 2 + C]`: number, sum of each key, and units.
+    """
+    for older in evaluation.parent.glob(f"{evaluation.stem}-documents-*.csv"):
+        older.unlink()
+    for measure, (keys, table) in tables.items():
+        heads = ["document", *(stored_name(measure, key) for key in keys), "units"]
+        rows = [[str(int(line[0])), *(f"{value:.10g}" for value in line[1:])] for line in table.tolist()]
+        text = "\n".join(",".join(row) for row in [heads, *rows])
+        write_text(documents_file(evaluation, measure), text + "\n")
+
+
+def documents_file(evaluation: Path, measure: str = "") -> Path:
+    """The table by document of an evaluation's file: BrierLM's, or that of a measure that was asked for."""
+    return evaluation.with_name(f"{evaluation.stem}-documents{f'-{measure}' if measure else ''}.csv")

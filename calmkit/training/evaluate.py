@@ -30,6 +30,7 @@ from calmkit.training.documents import write_documents
 from calmkit.training.environment import check_devices
 from calmkit.training.latents import write_latents
 from calmkit.training.leaks import leaks_of_run
+from calmkit.training.measures import asked_measures
 from calmkit.training.ngrams import ngram_scores
 from calmkit.training.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
@@ -62,7 +63,8 @@ def evaluate(
         overrides: Of the recipe's `evaluation`, `sampler`, `trainer` and `data` sections, such as
             `evaluation.draws=8` or `data=text`, `data.train=letters.jsonl`.
         manager: Parts; default all that are installed.
-        note: Takes warnings about the text, and the line that names the file and the protocol.
+        note: Takes warnings about the text, a line for each metric that is left out, and the line that names
+            the file and the protocol.
         progress: Told how far it is; None: nobody looks.
 
     Returns:
@@ -89,6 +91,7 @@ def evaluate(
     own = own_protocol(run, trained, asked=recipe)
     path = run.folder / evaluation_file(protocol, own)
     measured = measure(recipe, text_model.model, data, "eval", progress=progress)
+    asked = asked_measures(recipe, manager, text_model.model, data)
     scores: dict[str, Any] = measured.scores
     facts = run.facts if protocol.agrees(own) else {}
     known = reconstruction(recipe, facts, text_model.model, data, progress)
@@ -102,9 +105,12 @@ def evaluate(
     scores |= ceiling_scores(recipe, manager, prepared, data, text_model.model)
     with progress.phase("timing the sampler"):
         scores |= speed(text_model.model.to(device), text_model.sampler, manager)
-    scores |= known | leaks | {KEY: protocol.as_dict()}
+    scores = asked.beside(scores | known | leaks) | {KEY: protocol.as_dict()}
+    for line in asked.notes:
+        note(line)
     write_json(path, scores)
     write_documents(path, measured.per_document)
+    asked.write_documents(path)
     if protocol.agrees(own):
         write_latents(run.folder, text_model.model.autoencoder, data, prepared.tokenizer, recipe.seed)
     note(written(path, protocol, own))

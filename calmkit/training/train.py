@@ -38,6 +38,7 @@ from calmkit.training.latents import write_latents
 from calmkit.training.leaks import leak_scores
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import make_loggers
+from calmkit.training.measures import asked_measures
 from calmkit.training.ngrams import ngram_scores
 from calmkit.training.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
@@ -279,6 +280,7 @@ def _evaluate_and_show(
 ) -> None:
     recipe = session.recipe
     measured = measure(recipe, model, data, "final", progress=session.progress)
+    asked = asked_measures(recipe, session.manager, model, data)
     scores: dict[str, Any] = measured.scores
     known = reconstruction(recipe, facts, model, data, session.progress)
     if not is_rank_zero():
@@ -292,10 +294,13 @@ def _evaluate_and_show(
     scores |= ceiling_scores(recipe, session.manager, session.prepared, data, model)
     with session.progress.phase("timing the sampler"):
         scores |= speed(model.to(device), sampler, session.manager)
-    scores |= known | leak_scores(session.prepared)
+    scores = asked.beside(scores | known | leak_scores(session.prepared))
+    for line in asked.notes:
+        session.say(line)
     scores[KEY] = protocol_of(recipe, session.prepared.fingerprint, device.type).as_dict()
     write_json(session.run.folder / EVALUATION, scores)
     write_documents(session.run.folder / EVALUATION, measured.per_document)
+    asked.write_documents(session.run.folder / EVALUATION)
     text = TextModel(model.eval(), session.prepared.tokenizer, sampler)
     prompt, length = recipe.evaluation.sample_prompt, recipe.evaluation.sample_tokens
     with session.progress.phase("writing a sample"):

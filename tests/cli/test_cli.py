@@ -291,6 +291,15 @@ def test_ls_json() -> None:
     assert list(json.loads(run("ls", "--json").stdout)) == ["recipes", *KINDS, "plugins", "runs"]
 
 
+def test_ls_metrics_says_which_way_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calmkit.registry.make_manager", lambda: make_manager([]))
+    rows = [line.split("\t") for line in run("ls", "metrics").stdout.splitlines()]
+    assert rows[0] == ["name", "plugin", "summary", "numbers"]
+    nll = next(row for row in rows if row[0] == "nll")
+    assert nll[3] == "nll_per_token (lower), nll_bound_per_token (lower)"
+    assert "brier_lm (higher), brier_1 (higher)" in rows[1][3]
+
+
 def test_ls_names_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     manager = fake_manager()
     manager.rejected.append(Rejected("guest 1.0", "ImportError: no module named 'x'"))

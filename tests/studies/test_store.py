@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from small_runs import small_recipe, workshop
 
+from calmkit.recipe.schema import PartSpec
 from calmkit.registry import make_manager
 from calmkit.studies.store import RUNNING, Keys, awaited, claimed, holder_of, set_aside, told_by_content
 from calmkit.training.errors import RunFailed
@@ -202,3 +203,12 @@ def test_what_is_set_aside_is_kept(folder: Path) -> None:
 def test_a_recipe_and_its_reading_have_one_key(folder: Path) -> None:
     recipe = small_recipe(folder, manager=MANAGER)
     assert Keys(MANAGER).of_trial(replace(recipe, description="x")) == Keys(MANAGER).of_trial(recipe)
+
+
+def test_metrics_are_part_of_a_key_and_none_at_all_leaves_it_as_it_was() -> None:
+    """What was trained before there were metrics is found: its key, as it was made then."""
+    assert key() == "00230fc6ef12"
+    recipe = small_recipe(Path.cwd(), manager=MANAGER)
+    asked = replace(recipe, evaluation=replace(recipe.evaluation, metrics=(PartSpec("m"),)))
+    assert Keys(MANAGER).of_trial(asked) != key()
+    assert Keys(MANAGER).of_autoencoder(asked) == autoencoder_key()

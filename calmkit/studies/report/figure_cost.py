@@ -56,7 +56,7 @@ def _figure(summary: Summary, pick: Pick, words: str, cheaper: str, less_is_chea
             found.append((cell, cost, own))
     if len(found) < 2 or summary["primary"] == "tokens_per_second":
         return None
-    shown_as, sign = measure(summary["primary"]), 1 if summary["higher_is_better"] else -1
+    shown_as, sign = measure(summary["primary"], summary), 1 if summary["higher_is_better"] else -1
     costs = [(cost if less_is_cheaper else -cost, sign * own.mean) for _, cost, own in found]
     front = pareto_front(costs)
     figure = make_figure(3.3)

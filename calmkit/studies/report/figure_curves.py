@@ -45,8 +45,9 @@ def _figure(summary: Summary, by: str, title: str) -> Drawn | None:
     several = any(len(done(cell)) > 1 for cell in summary["cells"])
     band = " Line: mean over seeds; band: from the lowest to the highest seed." if several else ""
     clock = " Seconds are those of this machine, with whatever else it did." if by == "seconds" else ""
+    name = measure(curve_measure(summary), summary).name
     caption = (
-        f"{measure(curve_measure(summary)).name} on the way, {_rows_told(summary)}. A curve starts where its "
+        f"{name} on the way, {_rows_told(summary)}. A curve starts where its "
         f"autoencoder's cost ends.{band}{clock}"
     )
     return Drawn(title, caption, figure)
@@ -75,7 +76,7 @@ def draw_curves(axes: Any, summary: Summary, by: str = "flops") -> tuple[list[An
     axes.grid(axis="y", **FAINT)
     axes.set_xlabel(AXES[by])
     axes.set_xlim(left=0)
-    axes.set_ylabel(shown(measure(name).name))
+    axes.set_ylabel(shown(measure(name, summary).name))
     return handles, labels
 
 

@@ -24,7 +24,7 @@ def scores_figure(summary: Summary) -> Drawn | None:
         return None
     figure = make_figure(0.44 * max(2, len(cells)) + 1.5)
     draw_scores(figure.axes[0], summary)
-    shown_name = measure(summary["primary"]).name
+    shown_name = measure(summary["primary"], summary).name
     caption = (
         f"{shown_name} at the end of training. Thick: 95 % over seeds; thin: 95 % over held-out text; small "
         f"strokes: single seeds; an arrow: it goes on. {_lines_told(summary)}Measured on {scale(summary)}."
@@ -35,7 +35,7 @@ def scores_figure(summary: Summary) -> Drawn | None:
 def draw_scores(axes: Any, summary: Summary) -> None:
     """The same on given axes."""
     name = summary["primary"]
-    shown_as = measure(name)
+    shown_as = measure(name, summary)
     cells = [cell for cell in reversed(ranked(summary)) if score(cell, name) is not None]
     scores = [score(cell, name) for cell in cells]
     seeds = [[shown_as.factor * trial["evaluation"][name] for trial in done(cell)] for cell in cells]

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from calmkit.interfaces import Number
+from calmkit.metrics.described import calmkit_metrics
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How a number is shown.
+class Shown:
+    """A number as it is shown.
 
     Attributes:
-        name: In tables and figures.
+        name: In tables and figures, with its unit.
         digits: Behind the point.
         factor: Of what is stored; 100 for shares that are shown in percent.
+        meaning: Its sentences, of what it says; empty where nobody here knows it.
+        label: Its name without the unit; empty: the name says it.
+        unit: Behind a value in a sentence.
     """
 
     name: str
-    digits: int = 2
+    digits: int = 3
     factor: float = 1.0
+    meaning: str = ""
+    label: str = ""
+    unit: str = ""
+
+    def told(self, value: float | None) -> str:
+        """A value in a sentence: `BrierLM 5.25`, `energy score 2.113 latent units`."""
+        if not self.unit or self.unit == "%":
+            return f"{self.name} {self.text(value)}"
+        return f"{self.label} {self.text(value)} {self.unit}"
 
     def text(self, value: float | None, sign: str = "") -> str:
         """A value, `-` where it is unknown. `sign='+'` shows the sign of a difference."""
@@ -30,16 +47,7 @@ class Measure:
         return f"[{self.text(low, sign)}, {self.text(high, sign)}]"
 
 
-MEASURES = {
-    "brier_lm": Measure("BrierLM"),
-    **{f"brier_{n}": Measure(f"Brier-{n} %", 2, 100.0) for n in (1, 2, 3, 4)},
-    "nll_per_token": Measure("nats/token", 3),
-    "nll_bound_per_token": Measure("nats/token, bound", 3),
-    "latent_nll": Measure("latent nats/chunk", 3),
-    "tokens_per_second": Measure("tokens/s", 0),
-    "reconstruction_token_accuracy": Measure("tokens given back %", 2, 100.0),
-    "reconstruction_chunk_accuracy": Measure("chunks given back %", 2, 100.0),
-}
+PROPER = "It is a proper score: no model scores better on average than the truth."
 
 
 MATCHED = {
@@ -61,6 +69,31 @@ def quantity(value: float) -> str:
     return f"{value:.3g} "
 
 
-def measure(name: str) -> Measure:
-    """Of a primary measure."""
-    return MEASURES.get(name, Measure(name.replace("_", " "), 3))
+def measure(name: str, summary: Mapping[str, Any] | None = None) -> Shown:
+    """How a number is shown: by the words that the results bring, else by those of the house.
+
+    Args:
+        name: As it is stored.
+        summary: Results, with the words of what a guest measured.
+    """
+    said = (summary or {}).get("measures", {}).get(name)
+    number = _house().get(name) if said is None else Number(**said)
+    if number is None:
+        return Shown(name.replace("_", " "))
+    meaning = f"{number.meaning} {PROPER}" if number.proper else number.meaning
+    return Shown(number.name, number.digits, number.factor, meaning, number.label, number.unit)
+
+
+def asked_measures(summary: Mapping[str, Any]) -> list[str]:
+    """Names of the numbers that recipes asked for and some run has, but for the primary one."""
+    words = summary.get("measures", {})
+    return [name for name in words if name != summary["primary"] and name not in _house()]
+
+
+def _house() -> dict[str, Number]:
+    """The numbers that every evaluation holds."""
+    return {
+        stored: number
+        for name, measure in calmkit_metrics().items()
+        for stored, number in measure.info.named(name).items()
+    }

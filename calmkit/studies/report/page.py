@@ -146,10 +146,8 @@ def _lines_between(summary: Summary) -> list[tuple[str, list[list[str]]]]:
 def _samples(summary: Summary, cell: Cell) -> Iterable[Sample]:
     own = score(cell, summary["primary"])
     for trial in done(cell)[:1]:
-        shown = measure(summary["primary"])
+        shown = measure(summary["primary"], summary)
         told = f"seed {trial['seed']}, K={trial['chunk_size']}"
-        told += (
-            "" if own is None else f", {shown.name} {shown.text(trial['evaluation'].get(summary['primary']))}"
-        )
+        told += "" if own is None else f", {shown.told(trial['evaluation'].get(summary['primary']))}"
         text = "".join(c if c in "\n\t" or plain(c) == c or c == " " else "\ufffd" for c in trial["sample"])
         yield Sample(cell["label"], told, text.strip("\n"))

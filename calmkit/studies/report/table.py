@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from calmkit.studies.report.marks import mark, protocol_notes
-from calmkit.studies.report.measures import MATCHED, measure, quantity
+from calmkit.studies.report.measures import MATCHED, asked_measures, measure, quantity
 from calmkit.studies.report.reading import (
     Cell,
     Pick,
@@ -65,6 +65,7 @@ SCORES = (
     Column("units", evaluated("units"), _digits(0)),
     Column("documents", evaluated("documents"), _digits(0)),
 )
+EVALUATED_FROM = 5  # the columns of SCORES before it are scores, the others say over how much text
 COSTS = (
     Column("params", parameters, _short),
     Column("train FLOPs", train_flops, _short),
@@ -80,7 +81,7 @@ EXACT, BOUND = "nll_per_token", "nll_bound_per_token"
 
 def main_grid(summary: Summary) -> Grid:
     """One row per cell: the primary measure, what sets it apart from the baseline, and its rank."""
-    shown = measure(summary["primary"])
+    shown = measure(summary["primary"], summary)
     heads = ["model", "K", "seeds", shown.name, "seeds 95 %", "text 95 %", "difference", "seeds 95 %"]
     rows = []
     for cell in ranked(summary):
@@ -102,14 +103,15 @@ def main_grid(summary: Summary) -> Grid:
 
 def title(summary: Summary) -> str:
     """The study, what all its cells paid, and whom they are compared with."""
-    match, name = summary["match"], measure(summary["primary"]).name
+    match, name = summary["match"], measure(summary["primary"], summary).name
     paid = "as the runs were set up" if match is None else f"at {MATCHED[match['by']]}"
     return f"{summary['study']}: {name} {paid}, and the difference to {summary['baseline']}"
 
 
 def main_notes(summary: Summary) -> list[str]:
     """What must stand under the table for its numbers to mean something."""
-    notes = [f"{measure(summary['primary']).name}: {scale(summary)}.", *protocol_notes(summary)]
+    shown = measure(summary["primary"], summary)
+    notes = [f"{shown.name}: {scale(summary)}.", *protocol_notes(summary)]
     better = "more" if summary["higher_is_better"] else "less"
     notes.append(
         f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn. Text 95 %: had other "
@@ -120,6 +122,8 @@ def main_notes(summary: Summary) -> list[str]:
         "interval over the text. Differences are in pairs, by seed; a rank counts only those whose interval "
         "leaves zero out, and is not adjusted for their number."
     )
+    if summary["primary"] != "brier_lm" and shown.meaning:
+        notes.append(f"{shown.name}: {shown.meaning}")
     notes += [f"{one.who}: {STATES[one.state]}, in no mean: {_told(one.why)}" for one in unfinished(summary)]
     return notes
 
@@ -127,16 +131,30 @@ def main_notes(summary: Summary) -> list[str]:
 def scores_grid(summary: Summary) -> Grid:
     """What else was scored, and over how much text."""
     cells, other = ranked(summary), summary["primary"] != "brier_lm"
+    asked = [_asked(name, summary) for name in asked_measures(summary)]
+    columns = [*SCORES[:EVALUATED_FROM], *asked, *SCORES[EVALUATED_FROM:]]
     rows = [
         [_label(summary, cell), *([_brier_lm(cell)] if other else []),
-         *(nats(cell) if c.head == "nats/token" else c.text(cell) for c in SCORES)]
+         *(nats(cell) if c.head == "nats/token" else c.text(cell) for c in columns)]
         for cell in cells
     ]  # fmt: skip
-    heads = ["model", *(["BrierLM"] if other else []), *(column.head for column in SCORES)]
+    heads = ["model", *(["BrierLM"] if other else []), *(column.head for column in columns)]
     notes = [
-        "Brier-n in percent. Nats per token: exact, or an upper bound behind <=, or - without a density."
-    ]
+        "Brier-n in percent. Nats per token: exact, or an upper bound behind <=, or - without a density.",
+        *(f"{column.head}: {measure(name, summary).meaning} {_better(name, summary)}"
+          for column, name in zip(asked, asked_measures(summary), strict=True)),
+    ]  # fmt: skip
     return Grid("Scores", heads, rows, 1, notes)
+
+
+def _asked(name: str, summary: Summary) -> Column:
+    """A column of means of a number that recipes asked for."""
+    shown = measure(name, summary)
+    return Column(shown.name, evaluated(name), shown.text)
+
+
+def _better(name: str, summary: Summary) -> str:
+    return f"{summary['measures'][name]['better'].capitalize()} is better."
 
 
 def costs_grid(summary: Summary) -> Grid:

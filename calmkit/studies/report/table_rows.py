@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from calmkit.studies.report.measures import asked_measures
 from calmkit.studies.report.reading import (
     Cell,
     Pick,
@@ -50,6 +51,7 @@ def _number_columns(summary: Summary) -> dict[str, Pick]:
     """Name -> what it takes out of a trial, of the columns of `table.csv` behind the claims."""
     names = [*(f"brier_{n}" for n in (1, 2, 3, 4)), EXACT, BOUND, "reconstruction_token_accuracy"]
     names += ["tokens_per_second", "plain_tokens_per_second", "draws_per_unit", "network_calls_per_unit"]
+    names += asked_measures(summary)
     names += ["block_tokens", "context_tokens", "units", "documents"]
     names = [name for name in ("brier_lm", *names) if name != summary["primary"]]
     return {

@@ -74,10 +74,10 @@ def _leader(summary: Summary) -> str:
         return "No trial is done yet."
     if len(summary.get("protocols", [])) > 1:
         return "They were not measured alike, so no model leads: a rank counts among those of one protocol."
-    shown, first = measure(summary["primary"]), cells[0]
+    shown, first = measure(summary["primary"], summary), cells[0]
     own = score(first, summary["primary"])
     assert own is not None
-    value = f"{shown.name} {shown.text(own.mean)}"
+    value = shown.told(own.mean)
     if len(cells) == 1:
         known = "is done" if len(done_cells(summary)) == 1 else "has that measure"
         return f"{first['label']} is the only model that {known}: {value}."
@@ -127,11 +127,9 @@ def _one_seed(summary: Summary) -> str:
 def _without_text(summary: Summary) -> str:
     if not done_cells(summary) or knows_text(summary):
         return ""
-    why = (
-        "too few documents are common to all"
-        if summary["primary"] == "brier_lm"
-        else "it is not kept by document"
-    )
+    low = f"{summary['primary']}_low"
+    kept = any(low in trial["evaluation"] for cell in done_cells(summary) for trial in done(cell))
+    why = "too few documents are common to all" if kept else "it is not kept by document"
     return (
         f"There is no interval over the text ({why}): other text might say otherwise, whatever the seeds say."
     )
@@ -168,7 +166,7 @@ def _measured(summary: Summary) -> str:
 
 
 def _told(summary: Summary, cell: Cell) -> str:
-    apart, shown = difference(cell), measure(summary["primary"])
+    apart, shown = difference(cell), measure(summary["primary"], summary)
     assert apart is not None
     return f"{cell['label']} ({shown.text(apart.mean, '+')})"
 

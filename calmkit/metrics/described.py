@@ -1,0 +1,119 @@
+"""Numbers that every evaluation holds where they are known, in words: what they mean, which way is better.
+
+They come in by the same hook as a guest's measures, so tables, reports and `--primary` know one list. Here
+they are only described: `calmkit.training` measures them, all from one stream of random numbers.
+
+Source: Shao et al., Continuous Autoregressive Language Models, 2025, sections 2 and 4. https://arxiv.org/abs/2510.27688
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import Measure, MeasureInfo, Number
+
+
+@final
+class Brier(Measure):
+    """BrierLM and the Brier scores of the first one to four tokens, from draws alone."""
+
+    info = MeasureInfo(
+        {
+            "lm": Number(
+                "BrierLM",
+                better="higher",
+                meaning="100 times the geometric mean of Brier-1 to Brier-4.",
+                digits=2,
+            ),
+            **{
+                f"{n}": Number(
+                    f"Brier-{n}",
+                    better="higher",
+                    meaning=f"Over the next {n}: twice their chance, less the chance that two draws agree.",
+                    unit="%",
+                    digits=2,
+                    factor=100.0,
+                    proper=True,
+                )
+                for n in (1, 2, 3, 4)
+            },
+        }
+    )
+
+
+@final
+class Nll(Measure):
+    """Cross-entropy per token of a head that knows its density: exact over ids, a bound over latents."""
+
+    info = MeasureInfo(
+        {
+            "per_token": Number(
+                "nats/token",
+                better="lower",
+                meaning="Minus the mean log probability of a token given its past, exact.",
+                proper=True,
+            ),
+            "bound_per_token": Number(
+                "nats/token, bound",
+                better="lower",
+                meaning="An upper bound on minus the mean log probability of a token given its past.",
+            ),
+        },
+    )
+
+
+@final
+class LatentNll(Measure):
+    """Minus the log density of the latents under a head that knows it; models of one autoencoder compare."""
+
+    info = MeasureInfo(
+        Number(
+            "latent nats/chunk",
+            better="lower",
+            meaning="Minus the mean log density of a latent given its past; it may be negative.",
+            proper=True,
+        ),
+    )
+
+
+@final
+class TokensPerSecond(Measure):
+    """Speed of writing one text on the machine that measured it, with the recipe's sampler."""
+
+    info = MeasureInfo(
+        Number(
+            "tokens/s", better="higher", meaning="Tokens written per second, one text at a time.", digits=0
+        )
+    )
+
+
+@final
+class Reconstruction(Measure):
+    """What comes back from a draw of the autoencoder's posterior: the ceiling of all that rests on it."""
+
+    info = MeasureInfo(
+        {
+            f"{what}_accuracy": Number(
+                f"{what}s given back",
+                better="higher",
+                meaning=f"Share of the {what}s that come back from a draw of their posterior.",
+                unit="%",
+                digits=2,
+                factor=100.0,
+            )
+            for what in ("token", "chunk")
+        }
+    )
+
+
+@hookimpl
+def calmkit_metrics() -> dict[str, type[Measure]]:
+    """Register these."""
+    return {
+        "brier": Brier,
+        "nll": Nll,
+        "latent_nll": LatentNll,
+        "tokens_per_second": TokensPerSecond,
+        "reconstruction": Reconstruction,
+    }

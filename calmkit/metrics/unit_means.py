@@ -1,0 +1,114 @@
+"""UnitMeans: means over held-out units with their uncertainty, what most measures come down to.
+
+Units that share their text are not independent: standard errors and intervals treat whole documents (rows,
+where documents are not known or fewer than ten) as one, as those of BrierLM do.
+
+Source: ratio estimator, Cochran, Sampling Techniques, 1977, section 6.3; percentile intervals, Efron and
+Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3. https://doi.org/10.1201/9780429246593
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torchmetrics
+from jaxtyping import Float
+from torch import Tensor
+from torchmetrics.utilities import dim_zero_cat
+
+from calmkit.interfaces import HeldOut
+from calmkit.metrics.brier import FEWEST_DOCUMENTS, UNKNOWN, grouped, ratio_standard_error, resampled_means
+
+
+@final
+class UnitMeans(torchmetrics.Metric):
+    """One mean per key over units, over any number of updates and processes.
+
+    Args:
+        keys: Of `MeasureInfo.numbers`; none for a measure with a single number.
+
+    Attributes:
+        keys: As given, `("",)` for none.
+        per_document: Set by `compute`: `[documents, 2 + C]`, a document's number, its C sums and its units;
+            None where documents are not known.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    lines: list[Tensor]
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__()
+        self.keys = keys or ("",)
+        # Flat, because torchmetrics joins a process that saw nothing as an empty vector.
+        self.add_state("lines", default=[], dist_reduce_fx="cat")
+        self.rows_before = 0
+        self.per_document: Tensor | None = None
+
+    def update(self, held: HeldOut, *values: Float[Tensor, " N"]) -> None:
+        """Add units.
+
+        Args:
+            held: Whose units they are.
+            values: One per unit, a tensor for each key, in the order of the keys.
+
+        Raises:
+            ValueError: For another number of tensors than there are keys, or of values than there are units.
+        """
+        shapes = [tuple(value.shape) for value in values]
+        if shapes != [(len(held.rows),)] * len(self.keys):
+            wanted = f"{len(self.keys)} tensors of one value for each of the {len(held.rows)} units"
+            raise ValueError(f"UnitMeans takes {wanted}, got tensors of shape {shapes}.")
+        documents = torch.full_like(held.rows, UNKNOWN) if held.documents is None else held.documents
+        ones = torch.ones_like(held.rows)
+        columns = torch.stack([v.to(self.dtype) for v in (*values, ones)], 1)  # [N, C + 1]
+        pairs, line = torch.stack([held.rows, documents], 1).unique(dim=0, return_inverse=True)
+        sums = columns.new_zeros(len(pairs), columns.shape[1]).index_add_(0, line, columns)
+        row = pairs[:, :1] + self.rows_before
+        together = self.distributed_available_fn is not None and self.distributed_available_fn()
+        rank = torch.full_like(row, torch.distributed.get_rank() if together else 0)
+        self.lines.append(torch.cat([rank, row, pairs[:, 1:], sums], 1).flatten())
+        self.rows_before += int(held.rows.max()) + 1
+
+    def reset(self) -> None:
+        """Forget all units; `per_document` of the last `compute` stays."""
+        super().reset()
+        self.rows_before = 0
+
+    def compute(self) -> dict[str, Tensor]:
+        """Scalars in double precision.
+
+        Returns:
+            For each key the mean; `<key>_se`, its standard error (NaN with a single block), `<key>_low` and
+            `<key>_high`, the 95 % interval over documents or rows (NaN alike); and `units`, over which the
+            mean was taken, `blocks`, over which the interval was.
+
+        Raises:
+            ValueError: Before any unit came in.
+        """
+        if len(self.lines) == 0:  # a list of one process, or the vector of several
+            raise ValueError("UnitMeans saw no unit: the evaluation data has none that is predicted.")
+        lines = dim_zero_cat(self.lines).cpu().double().view(-1, 3 + len(self.keys) + 1)
+        by_row = grouped(lines[:, :2], lines[:, 3:])
+        by_document = grouped(lines[:, 2:3], lines[:, 3:])
+        known = bool((lines[:, 2] != UNKNOWN).all())
+        numbers = lines[:, 2].unique()
+        self.per_document = torch.cat([numbers.unsqueeze(1), by_document], 1) if known else None
+        table = by_document if known and len(by_document) >= FEWEST_DOCUMENTS else by_row
+        sums, counts = table[:, :-1], table[:, -1]
+        means, errors = sums.sum(0) / counts.sum(), ratio_standard_error(sums, counts)
+        ends = torch.full((2, len(self.keys)), float("nan"), dtype=sums.dtype)
+        if len(table) > 1:
+            drawn = resampled_means(sums, counts)
+            ends = drawn.quantile(drawn.new_tensor([0.025, 0.975]), dim=0)
+        found: dict[str, Tensor] = {}
+        for place, key in enumerate(self.keys):
+            found |= {key: means[place], _beside(key, "se"): errors[place]}
+            found |= {_beside(key, end): ends[i, place] for i, end in enumerate(("low", "high"))}
+        return found | {"units": counts.sum(), "blocks": counts.new_tensor(float(len(table)))}
+
+
+def _beside(key: str, end: str) -> str:
+    """The key of what belongs to another key: `spread_low`, or `low` of a measure's only number."""
+    return f"{key}_{end}" if key else end

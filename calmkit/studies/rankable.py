@@ -1,0 +1,74 @@
+"""What runs can be ranked by: every number that a measure describes, ours and guests', and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from calmkit.interfaces import HeldOutMeasure, Number, stored_name
+from calmkit.registry import Manager
+from calmkit.training.measures import SETTINGS
+
+
+@dataclass(frozen=True)
+class Rankable:
+    """A number that runs can be ranked by.
+
+    Attributes:
+        number: Its words and its direction.
+        measure: The measure that yields it.
+        asked: True where a recipe must ask for the measure; the others are in every evaluation.
+    """
+
+    number: Number
+    measure: str
+    asked: bool
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, else -1."""
+        return 1 if self.number.better == "higher" else -1
+
+
+def rankable(manager: Manager) -> dict[str, Rankable]:
+    """Stored name -> number, of all measures there are."""
+    return {
+        stored: Rankable(number, part.name, issubclass(part.cls, HeldOutMeasure))
+        for stored, (number, part) in manager.numbers().items()
+    }
+
+
+def words(known: Mapping[str, Rankable], primary: str, trials: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Words of the primary number, and of all that trials that are done were asked to measure, for
+    `results.json`: whoever shows it needs no plugin.
+    """
+    measured = {name for trial in trials if trial["state"] == "done" for name in trial["evaluation"]}
+    return {
+        name: asdict(one.number)
+        for name, one in known.items()
+        if name == primary or (one.asked and name in measured)
+    }
+
+
+def measured_unalike(
+    known: Mapping[str, Rankable], primary: str, cells: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """What a reader must know of a primary number that recipes ask for: who lacks it, who took it unalike."""
+    one = known.get(primary)
+    if one is None or not one.asked:
+        return []
+    label, lacking, settings = one.number.label, list[str](), set[str]()
+    for cell in cells:
+        trials = [trial["evaluation"] for trial in cell["trials"] if trial["state"] == "done"]
+        lacking += [cell["label"]] if any(primary not in found for found in trials) else []
+        own = stored_name(one.measure, SETTINGS)
+        settings |= {str(found.get(own, "")) for found in trials if primary in found}
+    found = []
+    if lacking:
+        cure = f"`calmkit eval RUN evaluation.metrics=[{one.measure}]` measures a run"
+        found.append(f"Without {label}, so without a rank: {', '.join(lacking)}; {cure}.")
+    if len(settings) > 1:
+        told = "; ".join(sorted(settings))
+        found.append(f"Not measured alike: {label} was taken with different settings ({told}).")
+    return found

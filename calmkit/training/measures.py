@@ -1,0 +1,171 @@
+"""measures: what a recipe asks to be measured beside all that every evaluation holds.
+
+They see the held-out text in a pass of their own, each on random numbers of its own, so that asking for one
+changes no other number. One that a model can't be taken by is left out with a sentence, and so is a guest's
+that fails: the other numbers stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import lightning.pytorch as pl
+import torch
+import torchmetrics
+from torch import Tensor
+
+from calmkit.data.datamodule import TextDataModule
+from calmkit.generation import SeededRandomness
+from calmkit.interfaces import HeldOutMeasure, MeasureInfo, stored_name
+from calmkit.metrics.held_out import held_out
+from calmkit.metrics.unit_means import UnitMeans
+from calmkit.model import CalmModel
+from calmkit.recipe.parts import build_metrics
+from calmkit.recipe.schema import Recipe
+from calmkit.registry import Manager
+from calmkit.training.documents import write_sums
+from calmkit.training.stages import RANK_STRIDE, Batch
+from calmkit.training.trainer import interrupts, make_trainer
+
+DRAWS_APART, OWN_APART = 15_485_863, 32_452_843
+"""Between the seeds of BrierLM's draws, of those that measures share, and of a measure's own randomness."""
+
+SETTINGS = "settings"
+
+
+@final
+@dataclass
+class Asked:
+    """What the measures of a recipe gave.
+
+    Attributes:
+        scores: Stored name -> number, and `<measure>_settings`, what it was measured with.
+        per_document: Measure -> its keys and its sums by document, where it has any (`UnitMeans`).
+        notes: What was left out and why, a sentence each.
+    """
+
+    scores: dict[str, Any] = field(default_factory=dict)
+    per_document: dict[str, tuple[tuple[str, ...], Tensor]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def beside(self, scores: Mapping[str, Any]) -> dict[str, Any]:
+        """Other scores and these; of a name that both have the other's number stays, and a note says so."""
+        free = {name: value for name, value in self.scores.items() if name not in scores}
+        self.notes += [
+            f"'{name}' of a metric is left out: every evaluation holds a number of that name"
+            for name in self.scores
+            if name not in free
+        ]
+        return {**scores, **free}
+
+    def write_documents(self, evaluation: Path) -> None:
+        """The tables by document beside an evaluation's file; what an earlier evaluation left goes."""
+        write_sums(evaluation, self.per_document)
+
+
+def asked_measures(recipe: Recipe, manager: Manager, model: CalmModel, data: TextDataModule) -> Asked:
+    """Take the measures of `evaluation.metrics` on the held-out rows of `data`; every process must call it.
+
+    torch's CPU generator is left as it was.
+
+    Raises:
+        RecipeError: One refuses its settings.
+    """
+    found, fit = Asked(), dict[str, HeldOutMeasure]()
+    for name, measure in build_metrics(recipe, manager).items():
+        why = measure.info.why_not(model.head, model.autoencoder.event.kind)
+        if why:
+            found.notes.append(f"metric '{name}' is left out: {why}")
+        else:
+            fit[name] = measure
+    if not fit:
+        return found
+    module = _Measuring(model, fit, recipe.evaluation.draws, recipe.seed)
+    with torch.random.fork_rng(devices=[]), interrupts():
+        make_trainer(recipe).validate(module, dataloaders=None, datamodule=data, verbose=False)
+    found.notes += [f"metric '{name}' is left out: {why}" for name, why in module.failed.items()]
+    for name, numbers in module.numbers.items():
+        found.scores |= {stored_name(name, key): value for key, value in numbers.items()}
+        options = next(spec.options for spec in recipe.evaluation.metrics if spec.name == name)
+        if options:
+            told = ", ".join(f"{key}={value}" for key, value in options.items())
+            found.scores[stored_name(name, SETTINGS)] = told
+        metric = module.metric_of(name)
+        if isinstance(metric, UnitMeans) and metric.per_document is not None:
+            found.per_document[name] = (metric.keys, metric.per_document)
+    return found
+
+
+@final
+class _Measuring(pl.LightningModule):
+    """One pass over held-out text for several measures."""
+
+    def __init__(
+        self, model: CalmModel, measures: Mapping[str, HeldOutMeasure], draws: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.model, self.measures, self.draws, self.seed = model, measures, draws, seed
+        self.failed: dict[str, str] = {}
+        self.numbers: dict[str, dict[str, float]] = {}
+        self._metrics = torch.nn.ModuleDict()
+        for name, measure in measures.items():
+            self._guarded(name, partial(self._make, name, measure))
+
+    def metric_of(self, name: str) -> torchmetrics.Metric:
+        """The accumulator of a measure."""
+        metric = self._metrics[f"of_{name}"]
+        assert isinstance(metric, torchmetrics.Metric)
+        return metric
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Show a batch to every measure that has not failed."""
+        seed = self.seed + RANK_STRIDE * self.global_rank + batch_idx
+        held = held_out(
+            self.model,
+            batch["chunks"],
+            batch["valid"],
+            batch.get("documents"),
+            num_draws=self.draws,
+            seed=seed + DRAWS_APART,
+        )
+        if held is None:
+            return
+        for name, measure in self.measures.items():
+            if name not in self.failed:
+                with SeededRandomness(seed + OWN_APART, self.device).borrowed():
+                    self._guarded(name, partial(measure.update, self.metric_of(name), held))
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute, over all processes; none waits for another in which the measure failed."""
+        for name, measure in self.measures.items():
+            here = torch.tensor(float(name in self.failed), device=self.device)
+            if float(self.trainer.strategy.reduce(here, reduce_op="sum")):
+                self.failed.setdefault(name, "it failed in another process")
+            else:
+                self._guarded(name, partial(self._compute, name, measure.info))
+
+    def _make(self, name: str, measure: HeldOutMeasure) -> None:
+        self._metrics[f"of_{name}"] = measure.metric()
+
+    def _compute(self, name: str, info: MeasureInfo) -> None:
+        found = self.metric_of(name).compute()
+        numbers = {key: float(value) for key, value in numbers_of(found).items()}
+        missing = sorted(set(info.named(name)) - {stored_name(name, key) for key in numbers})
+        if missing:
+            raise ValueError(f"its metric computes {sorted(numbers)}, and not {missing}")
+        self.numbers[name] = numbers
+
+    def _guarded(self, name: str, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except Exception as error:  # a guest may raise anything; the other numbers stay
+            self.failed[name] = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+
+
+def numbers_of(computed: Any) -> dict[str, Any]:
+    """What a metric computed, by key: a mapping as it is, a single number under the key `""`."""
+    return dict(computed) if isinstance(computed, Mapping) else {"": computed}
