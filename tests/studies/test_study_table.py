@@ -22,7 +22,7 @@ def row_of(grid: Grid | None, label: str) -> list[str]:
 
 
 def test_the_main_table_by_hand() -> None:
-    """Seeds of b: mean 6, deviation sqrt 2, half width 12.706 sqrt 2 / sqrt 2; b - a: 4 and 2."""
+    """Seeds of b: mean 6, deviation sqrt 2, half width 12.7062 sqrt 2 / sqrt 2; b - a: 4 and 2."""
     grid = main_grid(made_results([made_cell("a", [3.0, 3.0]), made_cell("b", [7.0, 5.0])]))
     assert [row[0] for row in grid.rows] == ["b", "a"]
     assert dict(zip(grid.heads[:6], grid.rows[0][:6], strict=True)) == {
@@ -118,7 +118,7 @@ def test_csv_rows_are_unrounded() -> None:
     heads, rows = cell_rows(made_results([made_cell("a", [1 / 3, 2 / 3]), made_cell("b", [1.0, 1.0])]))
     found = dict(zip(heads, rows[0], strict=True))
     assert found["brier_lm"] == 0.5
-    assert found["brier_lm_seed_high"] == pytest.approx(0.5 + 12.706 / 6, abs=1e-12)
+    assert found["brier_lm_seed_high"] == pytest.approx(0.5 + 12.7062047 / 6, abs=1e-8)
     assert found["brier_lm_text_low"] == 0.2
     assert found["brier_3"] == pytest.approx(0.0025, abs=1e-15)
     assert found["train_flops"] == 11e12
