@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from calmkit.studies.labels import label_in
 from calmkit.studies.report.measures import quantity
 from calmkit.studies.report.recipes import flat
 from calmkit.studies.store import is_trained
@@ -25,6 +26,7 @@ class ComparedRun:
     Attributes:
         recipe: Dotted key -> value as text, without `ASIDE`; what it was built on is told by its cost.
         text: Fingerprint of the data.
+        label: That a study gave it; empty where none did.
     """
 
     folder: Path
@@ -34,6 +36,7 @@ class ComparedRun:
     train_flops: float
     text: str
     versions: Mapping[str, str]
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def _read(folder: Path) -> ComparedRun:
         train_flops=facts["lm_train_flops"] + facts.get("autoencoder_train_flops", 0),
         text=str(lock.get("data", "")),
         versions={name: str(version) for name, version in (lock.get("versions") or {}).items()},
+        label=label_in(recipe.get("description", ""), int(recipe["seed"])),
     )
 
 

@@ -22,6 +22,7 @@ from calmkit.registry import Manager, make_manager
 from calmkit.studies.ask import ask_trials
 from calmkit.studies.failures import forget, note_failure, work_folder
 from calmkit.studies.jobs import job_of, launch
+from calmkit.studies.labels import described
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study, with_autoencoder
 from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
@@ -195,7 +196,8 @@ def _job(work: Work, say: Say) -> Job:
         say(f"{work.name}: an earlier try did not end; what it left is now in {aside.name}")
     forget(work.folder)
     recipe = work_folder(work.folder) / "recipe.yaml"
-    write_text(recipe, to_yaml(replace(work.recipe, description=f"{work.recipe.description} [{work.name}]")))
+    told = replace(work.recipe, description=described(work.recipe.description, work.name))
+    write_text(recipe, to_yaml(told))
     command = (sys.executable, "-m", "calmkit.cli.main", "train", str(recipe), "--out", str(work.folder))
     return job_of(work.name, command, recipe.with_name("log.txt"), work.recipe)
 
