@@ -24,6 +24,7 @@ __all__ = ["Comparison", "compare"]
 
 HEAD = ("study", "path", "description", "base", "overrides", "machine_train_flops", "versions")
 ASKED = ("sampling", "blocks")
+KEPT = ("relation", *ASKED)  # of a study's results: the same by every measure, against every cell
 
 
 def compare(
@@ -99,7 +100,7 @@ def _of_study(folder: Path, primary: str | None, baseline: str | Path | None) ->
         None if match is None else Match(match["by"]),
         None if match is None else match["value"],
     )
-    return again | {key: found[key] for key in ("relation",) if key in found}
+    return again | {key: found[key] for key in KEPT if key in found}
 
 
 def _of_runs(folders: Sequence[Path], primary: str, baseline: str | Path | None) -> Summary:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,13 +81,18 @@ def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean - half, mean + half
 
 
+def table_of(rows: Iterable[Sequence[float]]) -> Table:
+    """A table by document of rows: its number, its nine sums."""
+    return {int(row[0]): np.array([float(value) for value in row[1:]]) for row in rows}
+
+
 def read_table(path: Path) -> Table:
     """A table by document; empty where there is none."""
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(file)
-    return {int(row[0]): np.array([float(value) for value in row[1:]]) for row in rows}
+    return table_of([[float(value) for value in row] for row in rows])
 
 
 def brier_lm_of(sums: np.ndarray) -> np.ndarray:

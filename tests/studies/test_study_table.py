@@ -155,6 +155,17 @@ def test_standing_without_a_text_interval_goes_by_the_run_s_own() -> None:
     assert standing(cell, "bigram") == "above 1.22"
 
 
+def test_standing_takes_the_widest_of_the_runs_own_intervals() -> None:
+    """Seeds 2.9 and 3.1 leave 1.73 to 4.27 open, the runs 2.8 to 3.0 and 0.5 to 7.0: 0.5 to 7.0 in all. The
+    run that is surer of itself draws no end inwards, as it would in a mean of ends: 1.65 to 5.0.
+    """
+    cell = made_results([made_cell("a", [2.9, 3.1])], text=None)["cells"][0]
+    for trial, (low, high) in zip(cell["trials"], ((2.8, 3.0), (0.5, 7.0)), strict=True):
+        trial["evaluation"] |= {"brier_lm_low": low, "brier_lm_high": high}
+    assert standing(cell, "trigram") == "level 6.02"  # the mean of 3.0 and 7.0 lies under it
+    assert standing(cell, "bigram") == "level 1.22"
+
+
 CEILING = {
     "ceiling_brier_lm": 6.25, "ceiling_brier_1": 0.5, "ceiling_brier_2": 0.125, "ceiling_brier_3": 0.02,
     "ceiling_brier_4": 0.0122, "ceiling_nll_per_token": 0.75,
@@ -205,7 +216,7 @@ def test_latents_of_points_have_no_width() -> None:
 def test_the_block_table_by_hand() -> None:
     grid = block_grid(made_results([made_cell("a", [1.0])], blocks=made_blocks(["a"])))
     assert grid is not None
-    assert [*grid.rows[0]] == ["a", "16", "7", "8,000", "3", "4.18", "[3.78, 4.58]"]
+    assert [*grid.rows[0]] == ["a", "16", "7", "8,000", "3", "4.18", "[3.18, 5.18]", "[3.78, 4.58]"]
     assert len(grid.rows) == 5
     assert block_grid(made_results([made_cell("a", [1.0])])) is None
 
