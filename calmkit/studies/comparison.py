@@ -58,8 +58,8 @@ class Comparison:
         """A figure of the report.
 
         Args:
-            kind: `scores`, `curves`, `curves_by_time`, `cost`, `speed`, `collision`, `blocks`, `relation`,
-                `latent_scales`, `latent_kl`, `latent_robustness`, `latent_projection`.
+            kind: `scores`, `curves`, `curves_by_time`, `loss`, `cost`, `speed`, `collision`, `blocks`,
+                `relation`, `latent_scales`, `latent_kl`, `latent_robustness`, `latent_projection`.
 
         Raises:
             ValueError: For another kind, or one that these runs hold nothing for.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.studies.failures import failure
+from calmkit.studies.losses import losses_of
 from calmkit.studies.relation import CURVE_SCORES
 from calmkit.studies.store import is_trained
 from calmkit.training.run import Run
@@ -52,6 +53,7 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
         "facts": facts,
         "evaluation": evaluation,
         "curve": curve(folder, facts, evaluation),
+        "losses": losses_of(folder),
         "resolved": (run.folder / "resolved.yaml").read_text(encoding="utf-8"),
         "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
         "git": str(lock.get("git", "none")),

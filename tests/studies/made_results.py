@@ -67,7 +67,9 @@ def made_trial(
         }
         for part in (i / 8 for i in range(9))
     ]  # fmt: skip
+    falls = [[part * steps, 5.0 - score / 10 - part + 0.1 * seed] for part in (i / 8 for i in range(1, 9))]
     return {
+        "losses": {"training": falls, "held_out": [[step, loss + 0.2] for step, loss in falls[1::2]]},
         "seed": seed, "key": f"{label}{seed}", "run": f"runs/cells/{label}{seed}", "state": "done", "why": "",
         "chunk_size": chunk_size, "facts": facts, "evaluation": numbers | evaluation, "curve": points,
         "resolved": RESOLVED.format(label="made", seed=seed, chunk_size=chunk_size, head="flow", steps=steps),

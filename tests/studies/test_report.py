@@ -90,7 +90,7 @@ def test_what_people_and_models_write_is_text(text: str) -> None:
 def test_it_shows_every_part(page: Page) -> None:
     assert page.words["h2"] == ["Table", "Figures", "Latents", "Samples", "Recipes", "Provenance"]
     figures = [
-        "Score at the end", "Learning by training FLOPs", "Learning by time",
+        "Score at the end", "Learning by training FLOPs", "Learning by time", "Loss",
         "Quality against FLOPs per token", "Quality against speed", "Accuracy against collision",
         "Block length", "Posterior scales", "Active dimensions", "Robustness to noise", "Projection",
     ]  # fmt: skip

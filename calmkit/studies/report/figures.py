@@ -110,6 +110,11 @@ def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> 
     )
 
 
+def panel_title(axes: Any, text: str, columns: int) -> None:
+    """What a panel among others shows, in as many lines as it takes."""
+    axes.set_title(shown(text, 19 if columns > 1 else 40), loc="left", fontsize=9.5)
+
+
 def engineering(value: float, _: Any = None) -> str:
     """A number as an axis of many decades tells it: 2 k, 50 M."""
     return quantity(value).strip()
