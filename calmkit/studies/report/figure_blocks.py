@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calmkit.studies.report.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure
+from calmkit.studies.report.log_ticks import apart
 from calmkit.studies.report.reading import Summary
 
 TEXT = ("text_low", "text_high")
@@ -24,8 +25,10 @@ def blocks_figure(summary: Summary) -> Drawn | None:
         around += [[max(0.0, b - a) for a, b in zip(y, ends[1], strict=True)]]
         axes.errorbar(x, y, yerr=around, color=colour, linewidth=0, elinewidth=1, capsize=2.5)
         handles += axes.plot(x, y, color=colour, marker=marker, markersize=5)
-    lengths = sorted({row["block_tokens"] for row in summary["blocks"]})
-    axes.set_xscale("log")
+    lengths = sorted({float(row["block_tokens"]) for row in summary["blocks"]})
+    if len(lengths) > 1:
+        axes.set_xscale("log")
+        lengths = apart(lengths, *map(float, axes.get_xlim()))
     axes.set_xticks(lengths, [f"{length:g}" for length in lengths])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
