@@ -14,6 +14,7 @@ FORMATS = ("text", "md", "latex", "csv")
 @click.option("--baseline", help="Label of a model, or a run of it; default the first run's.")
 @click.option("--primary", help="The measure that they are ranked by; default brier_lm.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Of the table.")
+@click.option("--columns", help="Of one table, such as brier_lm,difference,parameters.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write one HTML page of it all here.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document with everything.")
 def compare(
@@ -21,6 +22,7 @@ def compare(
     baseline: str | None,
     primary: str | None,
     form: str,
+    columns: str | None,
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -28,6 +30,8 @@ def compare(
 
     Runs that differ in nothing but their seed are one model.
     """
+    if columns is not None and as_json:
+        raise click.UsageError("--columns chooses the columns of a table; --json prints everything.")
     from calmkit.studies.compare import compare as compare_runs
 
     found = compare_runs(runs, primary=primary, baseline=baseline)
@@ -38,4 +42,5 @@ def compare(
         click.echo(json.dumps(found.results, indent=2))
         return
     told = {"text": found.text, "md": found.markdown, "latex": found.latex, "csv": found.csv}
-    click.echo(told[form](), nl=False)
+    names = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    click.echo(told[form](names), nl=False)

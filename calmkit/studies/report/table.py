@@ -119,8 +119,12 @@ def main_notes(summary: Summary) -> list[str]:
         "interval over the text. Differences are in pairs, by seed; a rank counts only those whose interval "
         "leaves zero out, and is not adjusted for their number."
     )
-    notes += [f"{one.who}: {STATES[one.state]}, in no mean: {_told(one.why)}" for one in unfinished(summary)]
-    return notes
+    return notes + unfinished_notes(summary)
+
+
+def unfinished_notes(summary: Summary) -> list[str]:
+    """Who is in no mean, and why."""
+    return [f"{one.who}: {STATES[one.state]}, in no mean: {_told(one.why)}" for one in unfinished(summary)]
 
 
 def scores_grid(summary: Summary) -> Grid:
