@@ -101,7 +101,7 @@ def runs(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("form", "line"),
     [
-        ("text", "flow   7.00 (+0.00 -0.00)  1.5 M"),
+        ("text", "flow 7.00 (+0.00 -0.00) 1.5 M"),
         ("md", "| flow | 7.00 (+0.00 -0.00) | 1.5 M |"),
         ("latex", r"flow & $\mathbf{7.00}^{+0.00}_{-0.00}$ & 1.5 M \\"),
     ],
@@ -110,7 +110,7 @@ def test_the_verb_takes_columns_for_every_format(runs: list[str], form: str, lin
     words = ["compare", *runs, "--format", form, "--columns", "brier_lm, parameters"]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0, result.output
-    assert line in " ".join(result.stdout.split("\n"))
+    assert line in " ".join(result.stdout.split())
     assert "Provenance" not in result.stdout
     assert Comparison(TWO).text(["rank"]).split("\n")[1:4] == ["model  rank", "b       1-2", "a       1-2"]
 

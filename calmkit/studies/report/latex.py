@@ -23,9 +23,9 @@ LATEX = {
     "`": r"\textasciigrave{}", "[": "{[}", "]": "{]}",
 }  # fmt: skip
 """Brackets too: one that begins a row would be read as the argument of the line break before it."""
-COLUMN, PAGE = 50, 84  # letters of a row that fit one of two columns, and a page
+COLUMN, PAGE = 50, 76  # letters of a row that fit one of two columns, and a page
 BETWEEN = 2  # letters that the room between two columns takes
-LONG = 20  # letters of a name that is broken into lines
+LONG, BROKEN = 20, 15  # letters of a name that is broken into lines, and of one of these
 HEAD = 7  # letters of a head in one line
 
 
@@ -80,7 +80,8 @@ def _table(caption: str, label: str, heads: Sequence[str], left: int, rows: Sequ
     above = stacked if any(stacked[0]) else stacked[1:]
     long = [any(len(row[i]) > LONG for row in rows) for i in range(left)]
     widths = [max(map(_letters, column)) for column in zip(*above, *rows, strict=True)]
-    letters = sum(min(w, LONG) if i < left else w for i, w in enumerate(widths)) + BETWEEN * len(heads)
+    widths[:left] = [min(w, BROKEN) if one else w for one, w in zip(long, widths, strict=False)]
+    letters = sum(widths) + BETWEEN * len(heads)
     wide = letters > COLUMN
     kind = "table*" if wide else "table"
     size = "scriptsize" if letters > PAGE else "footnotesize" if wide else "small"
@@ -110,8 +111,8 @@ def _table(caption: str, label: str, heads: Sequence[str], left: int, rows: Sequ
 
 
 def _letters(text: str) -> int:
-    """About how many letters wide a text of LaTeX is."""
-    return len(re.sub(r"\\[a-zA-Z]+|[\\{}$^_]", "", text))
+    """About how many letters wide a text of LaTeX is; of two ends, one above the other, one counts."""
+    return len(re.sub(r"_\{[^}]*\}|\\[a-zA-Z]+|[\\{}$^_]", "", text))
 
 
 def _stacked(head: str) -> tuple[str, str]:
