@@ -22,7 +22,7 @@ from calmkit.training.run import Run, read_json
 
 __all__ = ["Comparison", "compare"]
 
-HEAD = ("study", "path", "description", "base", "overrides", "machine_train_flops", "versions")
+HEAD = ("study", "path", "folder", "description", "base", "overrides", "machine_train_flops", "versions")
 ASKED = ("sampling", "blocks")
 KEPT = ("relation", *ASKED)  # of a study's results: the same by every measure, against every cell
 

@@ -45,6 +45,7 @@ def study_results(planned: StudyPlan, asked: Mapping[str, Mapping[str, Any]]) ->
     head = {
         "study": study.name,
         "path": study.path.name if shipped else str(study.path),
+        "folder": str(where.study),
         "description": study.description,
         "base": study.base,
         "overrides": list(study.overrides),

@@ -196,6 +196,22 @@ def test_how_to_get_it_again(results: dict[str, Any], told: str) -> None:
     assert commands(made_results([made_cell("a", [1.0])], **results))[-1] == told
 
 
+def told(**results: Any) -> str:
+    return " ".join(
+        re.sub("<[^>]*>", "", report_page(made_results([made_cell("a", [1.0])], **results))).split()
+    )
+
+
+def test_the_page_says_where_its_numbers_lie() -> None:
+    """A study's beside its page; those of a comparison are printed."""
+    study = told(folder="runs/studies/heads")
+    assert "stand in results.json in runs/studies/heads; beside it table.csv has a row per model" in study
+    assert "stand in results.json in the folder of the study; beside it" in told()
+    runs = told(command="calmkit compare a b")
+    assert "calmkit compare a b --json" in runs
+    assert "results.json" not in runs
+
+
 def test_a_commit_is_checked_out_where_there_is_one() -> None:
     def first(commit: str) -> str:
         return commands(made_results([made_cell("a", [1.0])], commit=commit))[0]
