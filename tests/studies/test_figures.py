@@ -144,6 +144,21 @@ def test_the_names_of_points_that_coincide_are_apart_and_inside(place: tuple[flo
     assert far == len(axes.lines) > 0
 
 
+def test_a_label_is_not_read_as_that_of_the_point_below() -> None:
+    """At the right edge of its axes, where its name finds no room to the right."""
+    with style():
+        (axes,) = make_figure(3.3).axes
+        axes.set_xlim(0, 10)
+        axes.set_ylim(0, 10)
+        points = [(9.8, 5.0), (9.8, 4.2)]
+        label_points(axes, points, ["upper", "lower"])
+        boxes = [text.get_window_extent() for text in axes.texts]
+        upper, lower = axes.transData.transform(points)
+    middles = [(box.y0 + box.y1) / 2 for box in boxes]
+    assert abs(middles[0] - upper[1]) < abs(middles[0] - lower[1])
+    assert abs(middles[1] - lower[1]) < abs(middles[1] - upper[1])
+
+
 @pytest.mark.parametrize("kind", ["cost", "speed", "collision"])
 def test_models_that_are_equal_in_all_have_readable_names(kind: str) -> None:
     summary = made_results([made_cell(name, [5.0, 5.0]) for name in ("energy", "flow", "mixture", "softmax")])

@@ -22,7 +22,7 @@ FEW = (0, 180, 90, 270, 45, 315, 135, 225)  # directions in degrees, the best fi
 MANY = (*FEW, 22, 338, 158, 202, 67, 293, 113, 247)
 MARGIN = 6  # pixels that a label may stand out of its axes, to the right
 OUTSIDE = 10  # a pixel out of the axes is as bad as so many overlaps
-LABEL, CROSSED = 50, 5  # so is a label on another, and a line through one
+LABEL, CROSSED, MISTAKEN = 50, 5, 3  # a label on another, a line through one, one beside another's point
 DISTANCE = 0.004  # of an overlap, for a point of distance: the nearest free spot is taken
 
 
@@ -71,6 +71,7 @@ def label_points(
             box = _moved(text, spot)
             costs[spot] = _cost(axes, box, others) + LABEL * sum(map(box.overlaps, written))
             costs[spot] += CROSSED * _crossed(box, places[number], written) if _is_far(spot) else 0
+            costs[spot] += MISTAKEN * _is_nearer_to_another(box, places, number)
         best = min(costs, key=lambda spot: costs[spot] + DISTANCE * math.hypot(*spot[:2]))
         if costs[best] > 0 and not must:
             text.remove()
@@ -110,6 +111,12 @@ def _crossed(label: Any, place: Any, written: Sequence[Any]) -> int:
     """How many labels the line from a point to its far label would cross."""
     line = [_box(corner, 1.0) for corner in _along(_tie_ends(place, label))]
     return sum(any(box.overlaps(part) for part in line) for box in written)
+
+
+def _is_nearer_to_another(label: Any, places: Any, number: int) -> bool:
+    """Whether a label would be read as that of another point."""
+    gaps = [math.dist(*_tie_ends(place, label)) for place in places]
+    return min(gaps) < gaps[number] - 1
 
 
 def _tie_ends(place: Any, box: Any) -> list[Point]:
