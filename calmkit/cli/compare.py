@@ -16,6 +16,7 @@ FORMATS = ("text", "md", "latex", "csv")
 @click.option("--protocol", help="Of the evaluations that are compared: its name; default what all have.")
 @click.option("--any-protocol", is_flag=True, help="Also runs that were not measured alike, marked.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Of the table.")
+@click.option("--columns", help="Of one table, such as brier_lm,difference,parameters.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write one HTML page of it all here.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document with everything.")
 def compare(
@@ -25,6 +26,7 @@ def compare(
     protocol: str | None,
     any_protocol: bool,
     form: str,
+    columns: str | None,
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -33,6 +35,8 @@ def compare(
     Runs that differ in nothing but their seed are one model. All are compared by one protocol, the way in
     which they were measured: their own, or one that all were measured by with `calmkit eval`.
     """
+    if columns is not None and as_json:
+        raise click.UsageError("--columns chooses the columns of a table; --json prints everything.")
     from calmkit.studies.compare import compare as compare_runs
 
     found = compare_runs(
@@ -45,4 +49,5 @@ def compare(
         click.echo(json.dumps(found.results, indent=2))
         return
     told = {"text": found.text, "md": found.markdown, "latex": found.latex, "csv": found.csv}
-    click.echo(told[form](), nl=False)
+    names = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    click.echo(told[form](names), nl=False)

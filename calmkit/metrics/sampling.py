@@ -53,7 +53,8 @@ def measure_sampling(
     Args:
         model: In eval mode.
         sampler: As users would run it.
-        batches: `chunks` `[B, L, K]` and `valid` `[B, L]` each, as a datamodule's validation loader gives.
+        batches: `chunks` `[B, L, K]` and `valid` `[B, L]` each, and `documents` `[B, L]` where these are
+            known, as a datamodule's validation loader gives.
         max_units: Positions to score; None or more than there are: all.
         seed: The same seed gives the same scores.
         progress: Called after each batch with the units scored so far.
@@ -63,8 +64,8 @@ def measure_sampling(
     """
     if max_units is not None and max_units < 1:
         raise ValueError(f"max_units must be at least 1, got {max_units}; null takes all.")
-    held = [(batch["chunks"], batch["valid"]) for batch in batches]
-    eligible = [eligible_units(model.predict(valid), model.chunk_size) for _, valid in held]
+    held = [(batch["chunks"], batch["valid"], batch.get("documents")) for batch in batches]
+    eligible = [eligible_units(model.predict(valid), model.chunk_size) for _, valid, _ in held]
     total = sum(int(where.sum()) for where in eligible)
     if total == 0:
         raise ValueError("No position to score a sampler at: no unit of the data is followed by 4 tokens.")
@@ -75,13 +76,14 @@ def measure_sampling(
     terms: list[Tensor] = []
     rows_before = 0
     with SeededRandomness(seed, device).borrowed():
-        for (chunks, valid), begins in zip(held, chosen, strict=True):
+        for (chunks, valid, documents), begins in zip(held, chosen, strict=True):
             if bool(begins.any()):
                 accuracy, collision = _terms(
                     model, sampler, chunks.to(device), valid.to(device), begins.to(device), use
                 )
                 rows = begins.nonzero()[:, 0].to(device)
-                metric.update(accuracy, collision, rows)
+                of = None if documents is None else documents.to(device)[begins.to(device)]
+                metric.update(accuracy, collision, rows, of)
                 terms.append(torch.cat([accuracy, collision, (rows + rows_before).unsqueeze(1)], 1).cpu())
             rows_before += len(chunks)
             progress(sum(map(len, terms)))

@@ -38,6 +38,8 @@ class SamplingScores:
         level: Mean level of agreement of the choices that reached one; None where none did.
         levels: Level of agreement -> share of the choices, the highest first.
         fallback_share: Share of the choices for which the sampler fell back (level NaN).
+        documents: Of each document its number, its sums of accuracy (4) and collision (4), and its positions;
+            empty where documents are not known.
     """
 
     units: int
@@ -56,6 +58,7 @@ class SamplingScores:
     level: float | None
     levels: dict[float, float]
     fallback_share: float
+    documents: tuple[tuple[float, ...], ...] = ()
 
 
 def summarise(
@@ -90,6 +93,7 @@ def summarise(
         level=use.level,
         levels=use.level_shares,
         fallback_share=use.fallback_share,
+        documents=() if metric.per_document is None else tuple(map(tuple, metric.per_document.tolist())),
     )
 
 

@@ -21,6 +21,7 @@ from calmkit.metrics.sampling import measure_sampling
 from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
+from calmkit.studies.asked_rows import DOCUMENTS
 from calmkit.studies.display import Display
 from calmkit.studies.failures import in_words, work_folder
 from calmkit.studies.jobs import job_of, launch, stop_left
@@ -159,8 +160,9 @@ def _block(
     rows = max(1, recipe.evaluation.max_rows * recipe.data.sequence_length // tokens)
     shaped = replace(recipe, data=replace(recipe.data, sequence_length=tokens))
     data = datamodule(shaped, prepared, text_model.model.chunk_size, 1, rows)
-    scores = measure(shaped, text_model.model, data, f"blocks of {tokens}", progress=progress).scores
-    return {name: scores[name] for name in BLOCK_SCORES}
+    measured = measure(shaped, text_model.model, data, f"blocks of {tokens}", progress=progress)
+    documents = [] if measured.per_document is None else measured.per_document.tolist()
+    return {name: measured.scores[name] for name in BLOCK_SCORES} | {DOCUMENTS: documents}
 
 
 def _job(planned: StudyPlan, trial: Trial) -> Job:

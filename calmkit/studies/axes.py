@@ -6,11 +6,12 @@ of several keys. Exclusions, conditions and the baseline pick cells by those.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from calmkit.recipe.errors import Mark, refuse, suggest
 from calmkit.recipe.tree import Items, Keys, Node, Scalar
+from calmkit.studies.labels import setting_label
 
 LABEL = "label"
 
@@ -54,28 +55,41 @@ def read_axes(root: Keys) -> list[list[Value]]:
     if not isinstance(grid, Keys) or not grid.nodes:
         message = "the grid is empty: it is a mapping of axes, each a list of values"
         raise refuse("CK132", message, mark, "grid", "such as grid: {head: [energy, flow]}")
-    axes = []
+    axes, among = [], _keys(grid)
     for axis, values in grid.nodes.items():
         if not isinstance(values, Items) or not values.nodes:
             message = f"the axis '{axis}' is a list of at least one value"
             raise refuse("CK132", message, grid.key_marks[axis], f"grid.{axis}")
-        axes.append([_value(axis, value) for value in values.nodes])
+        axes.append([_value(axis, value, among) for value in values.nodes])
     return axes
 
 
-def _value(axis: str, node: Node) -> Value:
+def _keys(grid: Keys) -> set[str]:
+    """All keys that a grid varies."""
+    found: set[str] = set()
+    for axis, values in grid.nodes.items():
+        for value in values.nodes if isinstance(values, Items) else ():
+            found.update(value.without(LABEL).nodes if isinstance(value, Keys) else [axis])
+    return found
+
+
+def _value(axis: str, node: Node, among: Collection[str]) -> Value:
     """One value of an axis: a scalar for the key of that name, or several keys at once."""
     if isinstance(node, Scalar):
         key = axis.removesuffix(".name")
-        label = node.text if axis == "head" else f"{axis.rsplit('.', 1)[-1]}={node.text}"
+        label = setting_label(key, node.text, among)
         return Value(axis, label, (Setting(key, as_override(node), node.mark),))
     if not isinstance(node, Keys):
         message = f"a value of the axis '{axis}' is a scalar or a mapping"
         raise refuse("CK132", message, node.mark, f"grid.{axis}")
     settings = settings_of(node.without(LABEL))
     label_node = node.nodes.get(LABEL)
-    label = label_node.text if isinstance(label_node, Scalar) else " ".join(s.override for s in settings)
+    label = label_node.text if isinstance(label_node, Scalar) else _told(settings, among)
     return Value(axis, label, settings)
+
+
+def _told(settings: tuple[Setting, ...], among: Collection[str]) -> str:
+    return " ".join(setting_label(one.key, one.value, among) for one in settings)
 
 
 def settings_of(node: Node) -> tuple[Setting, ...]:

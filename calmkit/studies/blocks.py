@@ -16,6 +16,7 @@ from typing import Any
 from calmkit.recipe.errors import refuse
 from calmkit.recipe.schema import Recipe
 from calmkit.recipe.tree import Items, Keys, Scalar
+from calmkit.studies.asked_rows import brier_lm_ends
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def block_curve(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Score against block length, for each cell: what was found of each trial, over seeds.
 
     Returns:
-        Rows of `cell`, `block_tokens`, `context_tokens`, `units`, `brier_lm` (mean over seeds), `low`, `high`
-        (the mean over seeds of the interval over the text) and `seeds`.
+        Rows of `cell`, `block_tokens`, `context_tokens`, `units`, `brier_lm` (mean over seeds), its
+        `seed_low`, `seed_high`, `text_low` and `text_high`, and `seeds`.
     """
     rows = []
     for cell in cells:
@@ -66,13 +67,8 @@ def block_curve(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             for one in trial.get("blocks", []):
                 by_length.setdefault(one["block_tokens"], []).append(one)
         for length, found in sorted(by_length.items()):
-            mean = {
-                name: sum(one[name] for one in found) / len(found)
-                for name in ("context_tokens", "units", "brier_lm", "brier_lm_low", "brier_lm_high")
-            }
-            rows.append(
-                {"cell": cell["label"], "block_tokens": length, "seeds": len(found)}
-                | {"context_tokens": mean["context_tokens"], "units": mean["units"]}
-                | {"brier_lm": mean["brier_lm"], "low": mean["brier_lm_low"], "high": mean["brier_lm_high"]}
-            )
+            names = ("context_tokens", "units", "brier_lm")
+            mean = {name: sum(one[name] for one in found) / len(found) for name in names}
+            head = {"cell": cell["label"], "block_tokens": length, "seeds": len(found)}
+            rows.append(head | mean | brier_lm_ends(found))
     return rows

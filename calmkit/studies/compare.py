@@ -27,8 +27,9 @@ from calmkit.training.run import Run, read_json
 
 __all__ = ["Comparison", "compare"]
 
-HEAD = ("study", "path", "description", "base", "overrides", "machine_train_flops", "versions")
+HEAD = ("study", "path", "folder", "description", "base", "overrides", "machine_train_flops", "versions")
 ASKED = ("sampling", "blocks")
+KEPT = ("relation", *ASKED)  # of a study's results: the same by every measure, against every cell
 
 
 def compare(
@@ -124,7 +125,7 @@ def _of_study(
         known=known,
     )
     _refuse_unmeasured(again, known)
-    return again | {key: found[key] for key in ("relation",) if key in found}
+    return again | {key: found[key] for key in KEPT if key in found}
 
 
 def _of_runs(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from calmkit.studies.labels import label_in
 from calmkit.studies.protocol_choice import Candidate
 from calmkit.studies.protocols import evaluations_of
 from calmkit.studies.report.measures import quantity
@@ -29,6 +30,7 @@ class ComparedRun:
         recipe: Dotted key -> value as text, of what was trained; what it was built on is told by its cost.
         text: Fingerprint of the data that it was trained on.
         candidate: Its evaluations, of which one is compared.
+        label: That a study gave it; empty where none did.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class ComparedRun:
     text: str
     versions: Mapping[str, str]
     candidate: Candidate
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def _read(folder: Path) -> ComparedRun:
         text=str(lock.get("data", "")),
         versions={name: str(version) for name, version in (lock.get("versions") or {}).items()},
         candidate=candidate,
+        label=label_in(recipe.get("description", ""), int(recipe["seed"])),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calmkit.studies.report.columns import chosen_rows
 from calmkit.studies.report.document import latex_document, markdown_document, text_document
 from calmkit.studies.report.figures import as_svg
 from calmkit.studies.report.gallery import FIGURES, LATENT_FIGURES, alone, draw
@@ -38,28 +40,34 @@ class Comparison:
             return records
         return pandas.DataFrame.from_records(records, columns=heads)
 
-    def text(self) -> str:
-        """For a terminal."""
-        return text_document(self.results)
+    def text(self, columns: Sequence[str] | None = None) -> str:
+        """For a terminal; with columns, one table of these alone.
 
-    def markdown(self) -> str:
-        """For a page."""
-        return markdown_document(self.results)
+        Raises:
+            RunFailed: No column has such a name.
+        """
+        return text_document(self.results, columns)
 
-    def latex(self) -> str:
-        """For a paper; needs booktabs."""
-        return latex_document(self.results)
+    def markdown(self, columns: Sequence[str] | None = None) -> str:
+        """For a page; columns as for `text`."""
+        return markdown_document(self.results, columns)
 
-    def csv(self, per_trial: bool = False) -> str:
-        """A row per model, or per run, with unrounded numbers."""
+    def latex(self, columns: Sequence[str] | None = None) -> str:
+        """For a paper; needs booktabs. The first table fits a column; columns as for `text`."""
+        return latex_document(self.results, columns)
+
+    def csv(self, columns: Sequence[str] | None = None, per_trial: bool = False) -> str:
+        """A row per model with unrounded numbers, of all columns or of these; or a row per run."""
+        if columns is not None:
+            return as_csv(*chosen_rows(self.results, columns))
         return as_csv(*(trial_rows if per_trial else cell_rows)(self.results))
 
     def plot(self, kind: str = "scores") -> Figure:
         """A figure of the report.
 
         Args:
-            kind: `scores`, `curves`, `curves_by_time`, `cost`, `speed`, `collision`, `blocks`, `relation`,
-                `latent_scales`, `latent_kl`, `latent_robustness`, `latent_projection`.
+            kind: `scores`, `curves`, `curves_by_time`, `loss`, `cost`, `speed`, `collision`, `blocks`,
+                `relation`, `latent_scales`, `latent_kl`, `latent_robustness`, `latent_projection`.
 
         Raises:
             ValueError: For another kind, or one that these runs hold nothing for.

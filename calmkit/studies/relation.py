@@ -11,6 +11,8 @@ Two-stage bootstrap: Davison and Hinkley, Bootstrap Methods and their Applicatio
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,26 +171,29 @@ def resample(groups: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
 
 def pearson(points: np.ndarray) -> float:
     """Linear correlation of the columns of `[N, 2]`; NaN below three points or where one is constant."""
-    if len(points) < 3:
-        return float("nan")
-    centred = points - points.mean(0)
-    sizes = np.sqrt((centred**2).sum(0))
-    # what rounding leaves of a constant column is no spread
-    if (sizes <= 1e-12 * np.sqrt((points**2).sum(0))).any():
-        return float("nan")
-    return float((centred / sizes).prod(1).sum())
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, points)
 
 
 def spearman(points: np.ndarray) -> float:
-    """Correlation of the ranks, ties at their mean."""
-    return pearson(np.stack([ranks(column) for column in points.T], 1)) if len(points) else float("nan")
+    """Correlation of the ranks, ties at their mean; NaN as for `pearson`."""
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, points)
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share their mean."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    return (last - (counts - 1) / 2)[which]
+def _correlation(of: Callable[..., Any], points: np.ndarray) -> float:
+    from scipy.stats import DegenerateDataWarning
+
+    if len(points) < 3:
+        return float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DegenerateDataWarning)
+        try:
+            return float(of(points[:, 0], points[:, 1]).statistic)
+        except DegenerateDataWarning:  # what rounding leaves of a constant column is no spread either
+            return float("nan")
 
 
 STATISTICS = {"pearson": pearson, "spearman": spearman}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.recipe.load import shipped_files
+from calmkit.studies.asked_rows import without_documents
 from calmkit.studies.blocks import block_curve
 from calmkit.studies.match import UNITS, Match
 from calmkit.studies.plan import StudyPlan
@@ -30,7 +31,7 @@ from calmkit.studies.trial_results import TrialRun, trial_results
 from calmkit.training.documents import documents_file
 from calmkit.training.run import Run, git_state
 
-VERSION = 2
+VERSION = 3
 MEASURES = (
     "brier_lm",
     "nll_per_token",
@@ -60,6 +61,7 @@ def study_results(
     head = {
         "study": study.name,
         "path": study.path.name if shipped else str(study.path),
+        "folder": str(where.study),
         "description": study.description,
         "base": study.base,
         "overrides": list(study.overrides),
@@ -138,6 +140,8 @@ def results(
         summary["sampling"] = sampling
     if blocks := block_curve(cells):
         summary["blocks"] = blocks
+    for cell in cells:
+        cell["trials"] = [without_documents(trial) for trial in cell["trials"]]
     return summary
 
 

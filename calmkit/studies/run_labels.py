@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from calmkit.studies.compared_runs import Model
+from calmkit.studies.labels import PARTS, setting_label
 from calmkit.training.protocol import Protocol
 
-PARTS = tuple(
-    f"{part}.name" for part in ("head", "autoencoder", "backbone", "embedder", "sampler", "tokenizer", "data")
-)
+PART_NAMES = tuple(f"{part}.name" for part in PARTS)
 NAMED = 6  # keys of a sentence, at most
 
 
 def labelled(models: Sequence[Model]) -> list[Model]:
-    """The same with labels that differ, as short as they can be, and the settings that differ."""
+    """The same with labels that differ, and the settings that differ.
+
+    Where every model has a label of a study and these tell all apart, it keeps it; else each is called by as
+    few settings as will do.
+    """
     recipes = [model.runs[0].recipe for model in models]
     keys = _differing(recipes)
-    labels = _labels(models, _telling(recipes, keys))
+    labels = _of_studies(models) or _labels(models, _telling(recipes, keys))
     return [
         Model(model.runs, label, {key: _value(recipe, key) for key in keys})
         for model, recipe, label in zip(models, recipes, labels, strict=True)
     ]
+
+
+def _of_studies(models: Sequence[Model]) -> list[str]:
+    """One label per model, as studies called them; empty where these don't tell them apart."""
+    given = [{run.label for run in model.runs} for model in models]
+    labels = [next(iter(one)) for one in given]
+    alike = all(len(one) == 1 for one in given) and all(labels)
+    return labels if alike and len(set(labels)) == len(labels) else []
 
 
 def _differing(recipes: Sequence[Mapping[str, str]]) -> list[str]:
@@ -43,7 +54,7 @@ def _telling(recipes: Sequence[Mapping[str, str]], keys: Sequence[str]) -> list[
                 keys,
                 key=lambda key: (
                     classes([*chosen, key]) > classes(chosen),
-                    key in PARTS,
+                    key in PART_NAMES,
                     classes([*chosen, key]),
                 ),
             )
@@ -51,19 +62,11 @@ def _telling(recipes: Sequence[Mapping[str, str]], keys: Sequence[str]) -> list[
     return chosen
 
 
-def _labels(models: Sequence[Model], keys: Sequence[str]) -> Iterator[str]:
+def _labels(models: Sequence[Model], keys: Sequence[str]) -> list[str]:
     if not keys:
-        return (model.runs[0].name for model in models)
-    names = {key: _short(key, keys) for key in keys}
-    return (" ".join(f"{names[key]}={_value(model.runs[0].recipe, key)}" for key in keys) for model in models)
-
-
-def _short(key: str, among: Sequence[str]) -> str:
-    """`head` for `head.name`; else the last word where no other key ends like it."""
-    if key in PARTS:
-        return key.removesuffix(".name")
-    last = key.rsplit(".", 1)[-1]
-    return last if sum(other.rsplit(".", 1)[-1] == last for other in among) == 1 else key
+        return [model.runs[0].name for model in models]
+    recipes = [model.runs[0].recipe for model in models]
+    return [" ".join(setting_label(key, _value(recipe, key), keys) for key in keys) for recipe in recipes]
 
 
 def _value(recipe: Mapping[str, str], key: str) -> str:
@@ -91,7 +94,7 @@ def remarks_of(models: Sequence[Model]) -> list[str]:
     settings.
     """
     keys = list(models[0].settings)
-    wholes = [key.removesuffix(".name") for key in keys if key in PARTS]
+    wholes = [key.removesuffix(".name") for key in keys if key in PART_NAMES]
     wholes += [key for key in keys if any(other.startswith(f"{key}.") for other in keys)]
     told = [next((whole for whole in wholes if f"{key}.".startswith(f"{whole}.")), key) for key in keys]
     return [f"The recipes differ in {_some(list(dict.fromkeys(told)))}."] if len(keys) > 1 else []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import stdev
 from typing import Any
 
 from calmkit.metrics.sampling_scores import SamplingScores
+from calmkit.studies.asked_rows import DOCUMENTS, SINGLE, brier_lm_ends
 from calmkit.studies.sampling import Row, SamplerSpec
 
 
@@ -34,6 +36,7 @@ def sampler_row(spec: SamplerSpec, scores: SamplingScores) -> Row:
         "mean_level": mean_level,
         "levels": {f"{level:g}": share for level, share in scores.levels.items()},
         "fallback_share": scores.fallback_share,
+        DOCUMENTS: [list(line) for line in scores.documents],
     }
 
 
@@ -44,7 +47,8 @@ def _percent(value: float | None) -> float | None:
 def over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The samplers' rows of all trials that are done, averaged over the seeds of a cell.
 
-    A standard error is that over seeds from two seeds on, else the one over rows.
+    A standard error is that over seeds from two seeds on, else the one over rows. What seeds and text leave
+    open of BrierLM stands in `brier_lm_seed_low`, `_seed_high`, `_text_low` and `_text_high`.
 
     Returns:
         `units`, `rows` with `cell` and `seeds` beside what `sampler_row` gives, and `left_out` with `cell`.
@@ -65,18 +69,21 @@ def over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _averaged(group: Sequence[Row]) -> Row:
     mean: Row = dict(group[0]) | {"seeds": len(group)}
-    for name, value in group[0].items():
-        if isinstance(value, float):
-            values = [row[name] for row in group if row[name] is not None]
+    for name in group[0]:
+        values = [row[name] for row in group if row[name] is not None]
+        if any(isinstance(value, float) for value in values):
             mean[name] = sum(values) / len(values)
-        elif isinstance(value, list):
-            mean[name] = [
-                sum(column) / len(group) for column in zip(*(row[name] for row in group), strict=True)
-            ]
+        elif name in ("accuracy_n", "collision_n"):
+            mean[name] = [sum(column) / len(group) for column in zip(*values, strict=True)]
+    levels = dict.fromkeys(level for row in group for level in row["levels"])
+    mean["levels"] = {
+        level: sum(row["levels"].get(level, 0.0) for row in group) / len(group) for level in levels
+    }
+    mean["max_draws"] = max(row["max_draws"] for row in group)
+    for name in (DOCUMENTS, *SINGLE):
+        mean.pop(name, None)
     if len(group) > 1:
         for name in ("accuracy", "collision"):
             values = [row[name] for row in group]
-            centre = sum(values) / len(values)
-            variance = sum((value - centre) ** 2 for value in values) / (len(values) - 1)
-            mean[f"{name}_se"] = math.sqrt(variance / len(values))
-    return mean
+            mean[f"{name}_se"] = stdev(values) / math.sqrt(len(values))
+    return mean | {f"brier_lm_{end}": value for end, value in brier_lm_ends(group).items()}

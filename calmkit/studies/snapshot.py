@@ -60,8 +60,8 @@ def planned_in(folder: Path, manager: Manager, progress: Progress | None = None)
     text = (folder / STUDY).read_text(encoding="utf-8")
     study = read_study(text, Path(begun["path"]), manager, begun["overrides"])
     planned = plan_study(study, manager, Places(folder, Path(begun["store"])), progress=progress)
-    now = {trial.label: trial.key for trial in planned.trials}
-    changed = [label for label, key in begun["trials"].items() if now.get(label) != key]
+    now = {trial.key for trial in planned.trials}
+    changed = [label for label, key in begun["trials"].items() if key not in now]
     if changed:
         raise RunFailed(
             f"The recipes or the data of this study have changed since it was begun: '{changed[0]}'"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,6 @@ from calmkit.metrics.brier import FEWEST_DOCUMENTS, NUM_TOKENS
 
 REPLICATES = 2000
 SEED = 0
-T_975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-"""97.5 % quantile of Student's t with 1 to 30 degrees of freedom; beyond, that of the normal law."""
-
 Table = Mapping[int, np.ndarray]
 """A document's number -> its sums: of BrierLM those of accuracy (4), collision (4) and positions, `[9]`; of a
 mean over units that of the values and the units, `[2]`."""
@@ -73,6 +67,13 @@ class Interval:
         return dict(vars(self))
 
 
+def t_975(freedom: int) -> float:
+    """97.5 % quantile of Student's t with so many degrees of freedom: its middle 95 % lie within."""
+    from scipy.stats import t  # takes a second to import, which only those who compare should wait for
+
+    return float(t.ppf(0.975, freedom))
+
+
 def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     """Mean plus and minus t s / sqrt(n); (None, None) below two values."""
     n = len(values)
@@ -80,9 +81,13 @@ def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
         return None, None
     mean = sum(values) / n
     spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    t = T_975[n - 2] if n - 2 < len(T_975) else 1.960
-    half = t * spread / math.sqrt(n)
+    half = t_975(n - 1) * spread / math.sqrt(n)
     return mean - half, mean + half
+
+
+def table_of(rows: Iterable[Sequence[float]]) -> Table:
+    """A table by document of rows: its number, its nine sums."""
+    return {int(row[0]): np.array([float(value) for value in row[1:]]) for row in rows}
 
 
 def read_table(path: Path) -> Table:
@@ -91,7 +96,7 @@ def read_table(path: Path) -> Table:
         return {}
     with path.open(encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(file)
-    return {int(row[0]): np.array([float(value) for value in row[1:]]) for row in rows}
+    return table_of([[float(value) for value in row] for row in rows])
 
 
 def read_means(path: Path, name: str) -> Table:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.studies.failures import failure
+from calmkit.studies.losses import losses_of
 from calmkit.studies.protocols import protocol_in
 from calmkit.studies.relation import CURVE_SCORES
 from calmkit.studies.report.recipes import flat
@@ -61,6 +62,7 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
         "eval_rows": int(recipe["stages.lm.eval_rows"]) if "stages.lm.eval_rows" in recipe else None,
         "protocol": protocol_in(folder, evaluation, recipe).as_dict(),
         "curve": curve(folder, facts, evaluation),
+        "losses": losses_of(folder),
         "resolved": resolved,
         "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
         "git": str(lock.get("git", "none")),

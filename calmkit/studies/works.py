@@ -15,6 +15,7 @@ from calmkit.recipe.plan import Plan
 from calmkit.recipe.schema import Recipe
 from calmkit.studies.failures import forget, note_failure, work_folder
 from calmkit.studies.jobs import job_of, launch, stop_left
+from calmkit.studies.labels import described
 from calmkit.studies.plan import StudyPlan, Trial, with_autoencoder
 from calmkit.studies.store import awaited, is_encoded, is_trained, set_aside
 from calmkit.studies.watch import PROGRESS, Watch, Watched
@@ -138,7 +139,8 @@ def _begin(work: Work, say: Say) -> Job:
     forget(work.folder)
     work.progress.unlink(missing_ok=True)
     recipe = work.log.with_name("recipe.yaml")
-    write_text(recipe, to_yaml(replace(work.recipe, description=f"{work.recipe.description} [{work.name}]")))
+    told = replace(work.recipe, description=described(work.recipe.description, work.name))
+    write_text(recipe, to_yaml(told))
     calmkit = (sys.executable, "-m", "calmkit.cli.main")
-    told = ("--progress", str(work.progress))
-    return work.job((*calmkit, "train", str(recipe), *told, "--out", str(work.folder)))
+    watched = ("--progress", str(work.progress))
+    return work.job((*calmkit, "train", str(recipe), *watched, "--out", str(work.folder)))

@@ -287,6 +287,23 @@ def test_units_are_spread_evenly_over_the_batches() -> None:
         assert torch.equal(where, chosen)
 
 
+def test_what_each_document_gave_adds_up_to_the_whole() -> None:
+    """Documents of 10 rows each; the table weighted by positions is what the scores say."""
+    model, batches = world(2)
+    rows = torch.arange(ROWS).div(10, rounding_mode="floor").unsqueeze(1).expand(ROWS, UNITS)
+    told = [
+        batch | {"documents": numbers}
+        for batch, numbers in zip(batches, rows.split((40, 40, 20)), strict=True)
+    ]
+    scores = measure_sampling(model, DirectSampler(), told, max_units=300)
+    lines = torch.tensor(scores.documents)
+    assert lines[:, 0].tolist() == [float(number) for number in range(ROWS // 10)]
+    assert float(lines[:, 9].sum()) == 300
+    assert (lines[:, 1:5].sum(0) / 300).tolist() == pytest.approx(list(scores.accuracy))
+    assert (lines[:, 5:9].sum(0) / 300).tolist() == pytest.approx(list(scores.collision))
+    assert measure_sampling(model, DirectSampler(), batches, max_units=300).documents == ()
+
+
 def test_scores_can_be_written_down() -> None:
     model, batches = world(4)
     scores = measure_sampling(model, DirectSampler(), batches[:1], max_units=1)

@@ -67,7 +67,9 @@ def made_trial(
         }
         for part in (i / 8 for i in range(9))
     ]  # fmt: skip
+    falls = [[part * steps, 5.0 - score / 10 - part + 0.1 * seed] for part in (i / 8 for i in range(1, 9))]
     return {
+        "losses": {"training": falls, "held_out": [[step, loss + 0.2] for step, loss in falls[1::2]]},
         "seed": seed, "key": f"{label}{seed}", "run": f"runs/cells/{label}{seed}", "state": "done", "why": "",
         "chunk_size": chunk_size, "facts": facts, "evaluation": numbers | evaluation, "curve": points,
         "eval_rows": 16,
@@ -127,7 +129,7 @@ def made_results(
         cell["rank"] = list(rank[label]) if label in rank else None
     seeds = sorted({trial["seed"] for cell in cells for trial in cell["trials"]})
     return {
-        "calmkit_results": 2, "study": "made", "path": "made.yaml", "description": "", "base": "tiny/k2",
+        "calmkit_results": 3, "study": "made", "path": "made.yaml", "description": "", "base": "tiny/k2",
         "overrides": [], "match": {"by": "train_flops", "value": 11e12, "unit": "FLOPs"}, "primary": primary,
         "higher_is_better": higher, "baseline": cells[0]["label"], "seeds": seeds, "commit": "abc123",
         "hardware": "a CPU, 2 threads", "train_seconds": 125.4, "machine_train_flops": 6e13, "cells": cells,
@@ -184,7 +186,8 @@ def made_sampling(cells: Sequence[str]) -> dict[str, Any]:
                 "cell": cell, "sampler": label, "name": name, "stated": dict(settings), "units": 2048,
                 "seeds": 3, "accuracy": 8.0 + 2 * number + shift, "accuracy_se": 0.4,
                 "collision": 9.0 + 6 * number + shift, "collision_se": 0.3, "brier_lm": 5.0,
-                "brier_lm_low": 4.0, "brier_lm_high": 6.0,
+                "brier_lm_seed_low": 3.0, "brier_lm_seed_high": 7.0, "brier_lm_text_low": 4.0,
+                "brier_lm_text_high": 6.0,
                 "draws_per_unit": float(settings.get("candidates", 1)), "network_calls_per_unit": None,
                 "mean_level": 1.5, "fallback_share": 0.0,
             }  # fmt: skip
@@ -200,8 +203,9 @@ def made_blocks(cells: Sequence[str]) -> list[dict[str, Any]]:
     """Scores that grow with the length."""
     return [
         {"cell": cell, "block_tokens": length, "seeds": 3, "context_tokens": length / 2 - 1, "units": 8000.0,
-         "brier_lm": 4 + shift + 0.02 * length ** 0.8, "low": 3.6 + shift + 0.02 * length ** 0.8,
-         "high": 4.4 + shift + 0.02 * length ** 0.8}
+         "brier_lm": 4 + shift + 0.02 * length ** 0.8, "seed_low": 3 + shift + 0.02 * length ** 0.8,
+         "seed_high": 5 + shift + 0.02 * length ** 0.8, "text_low": 3.6 + shift + 0.02 * length ** 0.8,
+         "text_high": 4.4 + shift + 0.02 * length ** 0.8}
         for shift, cell in enumerate(cells) for length in (16, 32, 64, 128, 256)
     ]  # fmt: skip
 

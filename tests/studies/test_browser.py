@@ -73,7 +73,7 @@ def test_every_word_of_a_figure_is_inside_it_and_can_be_read(
     browser: Chromium, page: Path, width: int
 ) -> None:
     browser.open(page, width)
-    assert browser.ask("document.querySelectorAll('svg').length") == 11
+    assert browser.ask("document.querySelectorAll('svg').length") == 12
     assert browser.ask(CUT) == []
     assert browser.ask(SMALLEST) >= 8  # CSS pixels
 

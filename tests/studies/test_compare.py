@@ -13,10 +13,13 @@ from click.testing import CliRunner
 from made_results import made_trial
 
 from calmkit.cli.main import cli
+from calmkit.registry import make_manager
 from calmkit.studies.compare import Comparison, compare
 from calmkit.studies.compared_runs import grouped, read_runs
+from calmkit.studies.labels import described
 from calmkit.studies.results import results
 from calmkit.studies.run_labels import labelled
+from calmkit.studies.schema import read_study
 from calmkit.studies.trial_results import TrialRun
 from calmkit.training.documents import documents_file
 from calmkit.training.errors import RunFailed
@@ -26,7 +29,7 @@ from calmkit.training.run import Run
 RECIPE = """\
 calmkit: 1
 name: {name}
-description: ' [{name}]'
+description: '{description}'
 seed: {seed}
 data: {{name: text, train: {data}, sequence_length: 256}}
 autoencoder: {{name: vae, chunk_size: 2}}
@@ -42,7 +45,7 @@ def made_run(folder: Path, score: float = 5.0, seed: int = 1, **recipe: Any) -> 
     """A finished run's files, without a model; twelve documents that all score the same."""
     said = {"name": "mine", "head": "energy", "depth": 3, "steps": 400, "lr": 0.001, "data": "a.txt",
             "draws": 2, "rows": 128, "loggers": "csv", "built_on": "null", "text": "f00d",
-            "flops": 8e12}  # fmt: skip
+            "flops": 8e12, "description": "A recipe."}  # fmt: skip
     said |= recipe
     trial = made_trial("r", seed, score, flops=said["flops"])
     (folder / "model").mkdir(parents=True)
@@ -84,25 +87,25 @@ def labels(runs: list[Path]) -> list[str]:
 def test_seeds_of_a_recipe_are_one_model(runs: list[Path]) -> None:
     found = compare(runs)
     cells = {cell["label"]: cell for cell in found.results["cells"]}
-    assert list(cells) == ["head=energy", "head=flow"]
+    assert list(cells) == ["energy", "flow"]
     assert [[t["seed"] for t in cell["trials"]] for cell in cells.values()] == [[1, 2], [1, 2]]
-    assert cells["head=flow"]["difference"]["mean"] == pytest.approx(4.0)
-    assert cells["head=flow"]["difference"]["text_low"] == pytest.approx(4.0)  # all documents are alike
+    assert cells["flow"]["difference"]["mean"] == pytest.approx(4.0)
+    assert cells["flow"]["difference"]["text_low"] == pytest.approx(4.0)  # all documents are alike
     assert [cell["rank"] for cell in cells.values()] == [[2, 2], [1, 1]]
-    assert cells["head=flow"]["settings"] == {"head.name": "flow"}
+    assert cells["flow"]["settings"] == {"head.name": "flow"}
 
 
 def test_runs_may_come_in_any_form_and_order(runs: list[Path]) -> None:
     one = compare([Run(runs[3]), str(runs[0]), runs[2], runs[1]])
-    assert [cell["label"] for cell in one.results["cells"]] == ["head=flow", "head=energy"]
-    assert one.results["baseline"] == "head=flow"
+    assert [cell["label"] for cell in one.results["cells"]] == ["flow", "energy"]
+    assert one.results["baseline"] == "flow"
 
 
 @pytest.mark.parametrize(
     ("recipes", "expected"),
     [
         ([{"lr": 0.1}, {"lr": 0.2}], ["lr=0.1", "lr=0.2"]),
-        ([{"head": "flow"}, {"depth": 4}], ["head=flow", "head=energy"]),
+        ([{"head": "flow"}, {"depth": 4}], ["flow", "energy"]),
         (
             [{"lr": 0.1}, {"steps": 5}, {}],
             ["max_steps=400 lr=0.1", "max_steps=5 lr=0.001", "max_steps=400 lr=0.001"],
@@ -119,6 +122,49 @@ def test_labels_are_short_and_differ(
     assert len(set(found)) == len(recipes)
 
 
+def told(label: str, seed: int = 1) -> dict[str, Any]:
+    """A run that a study trained as this."""
+    return {"seed": seed, "description": described("A [small] recipe.", f"{label}, seed {seed}")}
+
+
+def test_a_run_is_called_as_its_study_called_it(tmp_path: Path) -> None:
+    """Whatever sets the recipes apart: `softmax` is a local_ar head of another chunk size."""
+    made = [
+        made_run(tmp_path / f"{head}{seed}", seed * 1.0, head=head, **told(label, seed))
+        for head, label in (("energy", "ours [2]"), ("local_ar", "softmax"))
+        for seed in (1, 2)
+    ]
+    found = compare(made)
+    assert labels(made) == ["ours [2]", "softmax"] == [cell["label"] for cell in found.results["cells"]]
+    assert [line.split(",")[0] for line in found.csv().splitlines()[1:]] == ["ours [2]", "softmax"]
+    for text in (found.text(), found.latex(), found.plot().axes[0].get_yticklabels()[0].get_text()):
+        assert "softmax" in text
+    own = made_run(tmp_path / "own", head="flow", description="Mine.")  # not of a study: one rule for all
+    assert labels([*made, own]) == ["energy", "local_ar", "flow"]
+
+
+def test_labels_of_studies_that_tell_nothing_apart_are_not_taken(tmp_path: Path) -> None:
+    """A cell's recipe that was changed by hand and trained again still says whose it was."""
+    made = [made_run(tmp_path / str(lr), lr=lr, **told("energy")) for lr in (0.1, 0.2)]
+    assert labels(made) == ["lr=0.1", "lr=0.2"]
+
+
+def test_a_study_without_labels_and_compare_call_the_same_runs_the_same(tmp_path: Path) -> None:
+    """One rule: a head by its name, all else by the shortest key that no other one ends like."""
+    text = (
+        "calmkit_study: 1\nname: s\nbase: tiny/energy\ngrid:\n  head: [energy, flow]\n"
+        "  stages.lm.optimizer.lr: [0.1, 0.2]\n"
+    )
+    cells = read_study(text, Path("s.yaml"), make_manager(guests=[])).cells
+    made = [
+        made_run(tmp_path / f"{head}{lr}", head=head, lr=lr)
+        for head in ("energy", "flow")
+        for lr in (0.1, 0.2)
+    ]
+    assert labels(made) == ["energy lr=0.1", "energy lr=0.2", "flow lr=0.1", "flow lr=0.2"]
+    assert labels(made) == [cell.label for cell in cells]
+
+
 def test_seeds_built_on_autoencoders_of_their_own_are_one_model(tmp_path: Path) -> None:
     made = [
         made_run(tmp_path / f"{seed}", seed=seed, built_on=f"runs/autoencoders/{seed}") for seed in (1, 2)
@@ -130,10 +176,7 @@ def test_unequal_cost_and_differing_keys_are_said(tmp_path: Path) -> None:
     """3 TFLOPs of the autoencoder on top of 8 and 4."""
     made = [made_run(tmp_path / "a"), made_run(tmp_path / "b", head="flow", steps=200, flops=4e12)]
     told = compare(made).text().replace("\n  ", " ")
-    assert (
-        "no comparison at equal cost: training took from 7 TFLOPs (head=flow) to 11 TFLOPs (head=energy)"
-        in told
-    )
+    assert "no comparison at equal cost: training took from 7 TFLOPs (flow) to 11 TFLOPs (energy)" in told
     assert "The recipes differ in head and stages.lm.max_steps." in told
     equal = [made_run(tmp_path / "c", head="flow", flops=8.1e12)]
     assert "training cost the same" in compare([made[0], *equal]).text().replace("\n  ", " ")
@@ -298,9 +341,9 @@ def test_what_may_move_numbers_a_little_is_said(tmp_path: Path) -> None:
 
 
 def test_another_baseline_by_label_or_by_run(runs: list[Path]) -> None:
-    for wished in ("head=flow", runs[3], str(runs[2])):
+    for wished in ("flow", runs[3], str(runs[2])):
         found = compare(runs, baseline=wished)
-        assert found.results["baseline"] == "head=flow"
+        assert found.results["baseline"] == "flow"
         assert found.results["cells"][0]["difference"]["mean"] == pytest.approx(-4.0)
 
 
@@ -310,9 +353,9 @@ def test_the_table_is_a_frame_or_without_pandas_a_list(
     pandas = pytest.importorskip("pandas")
     found = compare(runs)
     assert isinstance(found.table, pandas.DataFrame)
-    assert found.table.set_index("cell").loc["head=flow", "difference"] == pytest.approx(4.0)
+    assert found.table.set_index("cell").loc["flow", "difference"] == pytest.approx(4.0)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    assert found.table[1]["cell"] == "head=flow"
+    assert found.table[1]["cell"] == "flow"
     assert found.table[1]["difference"] == pytest.approx(4.0)
 
 
@@ -320,7 +363,7 @@ def test_every_form_of_it(runs: list[Path], tmp_path: Path) -> None:
     found = compare(runs)
     assert str(found) == found.text()
     for text in (found.text(), found.markdown(), found.latex(), found.csv(), found._repr_html_()):
-        assert "head=flow" in text
+        assert "flow" in text
     assert len(found.csv().splitlines()) == 3
     assert len(found.csv(per_trial=True).splitlines()) == 5
     assert found._repr_html_().count("<svg") == found._repr_html_().count("<table") == 1
@@ -355,8 +398,8 @@ def test_what_is_refused(runs: list[Path], tmp_path: Path) -> None:
     ]:
         with pytest.raises(RunFailed, match=told):
             compare(named)
-    with pytest.raises(RunFailed, match="No model here is called 'flow'; the baseline is one of head=energy"):
-        compare(runs, baseline="flow")
+    with pytest.raises(RunFailed, match="No model here is called 'mixture'; the baseline is one of energy"):
+        compare(runs, baseline="mixture")
     with pytest.raises(RunFailed, match=r"can't be ranked by 'beauty'; they can by: brier_1, .*, tokens_per"):
         compare(runs, primary="beauty")
 
@@ -381,8 +424,8 @@ def test_a_study_is_compared_as_it_is(study: Path) -> None:
 
 
 def test_a_study_by_another_measure_or_against_another_cell(study: Path) -> None:
-    found = compare([study], baseline="head=flow").results
-    assert (found["study"], found["match"]["by"], found["baseline"]) == ("heads", "train_flops", "head=flow")
+    found = compare([study], baseline="flow").results
+    assert (found["study"], found["match"]["by"], found["baseline"]) == ("heads", "train_flops", "flow")
     assert found["cells"][0]["difference"]["mean"] == pytest.approx(-4.0)
     found = compare([study], primary="tokens_per_second").results
     assert found["cells"][0]["summary"]["tokens_per_second"]["mean"] == 900.0
@@ -397,7 +440,7 @@ def test_what_is_refused_of_a_study(study: Path, runs: list[Path]) -> None:
         compare([study], baseline="x")
     shutil.rmtree(runs[0])
     with pytest.raises(RunFailed, match=r"is not here\. Call from the folder in which the study ran"):
-        compare([study], baseline="head=flow")
+        compare([study], baseline="flow")
     (study / "results.json").write_text('{"cells": []}')
     with pytest.raises(RunFailed, match="another version of calmkit"):
         compare([study])
@@ -406,10 +449,10 @@ def test_what_is_refused_of_a_study(study: Path, runs: list[Path]) -> None:
 @pytest.mark.parametrize(
     ("options", "begins"),
     [
-        ([], "comparison: BrierLM as the runs were set up, and the difference to head=energy"),
+        ([], "comparison: BrierLM as the runs were set up, and the difference to energy"),
         (
-            ["--baseline", "head=flow"],
-            "comparison: BrierLM as the runs were set up, and the difference to head=flow",
+            ["--baseline", "flow"],
+            "comparison: BrierLM as the runs were set up, and the difference to flow",
         ),
         (["--format", "csv"], "cell,chunk_size,seeds_done"),
         (["--format", "md"], "# comparison"),
@@ -429,7 +472,7 @@ def test_the_verb_writes_a_page_and_json(runs: list[Path], tmp_path: Path) -> No
     page = tmp_path / "r.html"
     words = [*map(str, runs), "--json", "--report", str(page)]
     result = CliRunner().invoke(cli, ["compare", *words])
-    assert json.loads(result.stdout)["baseline"] == "head=energy"
+    assert json.loads(result.stdout)["baseline"] == "energy"
     assert page.read_text().startswith("<!doctype html>")
 
 

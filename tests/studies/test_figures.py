@@ -149,6 +149,69 @@ def test_a_label_avoids_points_and_other_labels() -> None:
     assert boxes[2].x1 <= room.x1 + 6
 
 
+@pytest.mark.parametrize("place", [(5.0, 5.0), (9.8, 9.8), (0.2, 0.2), (9.8, 0.2)])
+def test_the_names_of_points_that_coincide_are_apart_and_inside(place: tuple[float, float]) -> None:
+    """In the middle and in corners; those that stand far from their point have a line to it."""
+    names = ["energy", "flow", "diffusion", "mixture", "a longer name\nin two lines", "regression"]
+    with style():
+        figure = make_figure(3.3)
+        (axes,) = figure.axes
+        axes.set_xlim(0, 10)
+        axes.set_ylim(0, 10)
+        label_points(axes, [place] * len(names), names)
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in axes.texts]
+        room = axes.get_window_extent()
+    assert [text.get_text() for text in axes.texts] == names
+    assert not any(one.overlaps(two) for i, one in enumerate(boxes) for two in boxes[:i])
+    for box in boxes:
+        assert room.x0 - 0.5 <= box.x0
+        assert box.x1 <= room.x1 + 6.5
+        assert room.y0 - 0.5 <= box.y0
+        assert box.y1 <= room.y1 + 0.5
+    far = sum(max(map(abs, text.xyann)) > 10 for text in axes.texts)
+    assert far == len(axes.lines) > 0
+
+
+def test_a_label_is_not_read_as_that_of_the_point_below() -> None:
+    """At the right edge of its axes, where its name finds no room to the right."""
+    with style():
+        (axes,) = make_figure(3.3).axes
+        axes.set_xlim(0, 10)
+        axes.set_ylim(0, 10)
+        points = [(9.8, 5.0), (9.8, 4.2)]
+        label_points(axes, points, ["upper", "lower"])
+        boxes = [text.get_window_extent() for text in axes.texts]
+        upper, lower = axes.transData.transform(points)
+    middles = [(box.y0 + box.y1) / 2 for box in boxes]
+    assert abs(middles[0] - upper[1]) < abs(middles[0] - lower[1])
+    assert abs(middles[1] - lower[1]) < abs(middles[1] - upper[1])
+
+
+@pytest.mark.parametrize("kind", ["cost", "speed", "collision"])
+def test_models_that_are_equal_in_all_have_readable_names(kind: str) -> None:
+    summary = made_results([made_cell(name, [5.0, 5.0]) for name in ("energy", "flow", "mixture", "softmax")])
+    drawn = draw(kind, summary)
+    assert drawn is not None
+    with style():
+        drawn.figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in drawn.figure.axes[0].texts]
+        room = drawn.figure.axes[0].get_window_extent()
+    assert len(boxes) == 4
+    assert not any(one.overlaps(two) for i, one in enumerate(boxes) for two in boxes[:i])
+    assert all(box.y1 <= room.y1 + 0.5 and room.x0 - 0.5 <= box.x0 for box in boxes)
+
+
+def test_the_names_of_lines_that_coincide_go_apart() -> None:
+    best = {f"ceiling_brier_{n}": 0.1 for n in (1, 2, 3, 4)} | {"ceiling_nll_per_token": 0.5}
+    drawn = draw("curves", made_results([made_cell("a", [5.0], ceiling_brier_lm=6.1, **best)]))
+    assert drawn is not None
+    with style():
+        drawn.figure.draw_without_rendering()
+        one, two = (text.get_window_extent() for text in drawn.figure.axes[0].texts)
+    assert not one.overlaps(two)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_figure_stands_every_name(kind: str) -> None:
     """By contract: well-formed, told in words, all ids under the figure's name, no fixed size."""

@@ -12,7 +12,6 @@ from calmkit.recipe.tree import Keys, parse
 from calmkit.studies.relation import (
     Relate,
     pearson,
-    ranks,
     read_relate,
     relation,
     relation_text,
@@ -36,7 +35,11 @@ def test_pearson_by_hand() -> None:
 
 
 def test_ties_share_their_mean_rank() -> None:
-    assert ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
+    """3 1 3 2 has the ranks 3.5 1 3.5 2, deviations 1 -1.5 1 -0.5 (squares 4.5); against 1 2 3 4, deviations
+    -1.5 -0.5 0.5 1.5 (squares 5): the products sum to -1.5 + 0.75 + 0.5 - 0.75 = -1.
+    """
+    points = np.array([[3.0, 10.0], [1.0, 20.0], [3.0, 30.0], [2.0, 1000.0]])
+    assert spearman(points) == pytest.approx(-1 / (4.5 * 5) ** 0.5)
 
 
 def test_spearman_sees_order_alone() -> None:
@@ -47,11 +50,22 @@ def test_spearman_sees_order_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "points", [np.zeros((0, 2)), np.ones((2, 2)), np.array([[0.1, y] for y in range(9)])]
+    "points",
+    [
+        np.zeros((0, 2)),
+        np.ones((2, 2)),
+        np.array([[0.1, y] for y in range(9)]),
+        np.array([[y, 0.3] for y in range(9)]),
+    ],
 )
 def test_too_few_or_constant_points_have_no_correlation(points: np.ndarray) -> None:
     assert np.isnan(pearson(points))
     assert np.isnan(spearman(points))
+
+
+def test_what_rounding_leaves_of_a_constant_is_no_spread() -> None:
+    """0.1 + 0.2 is not 0.3, by 4e-17."""
+    assert np.isnan(pearson(np.array([[0.3, 1.0], [0.1 + 0.2, 2.0], [0.3, 3.0], [0.1 + 0.2, 4.0]])))
 
 
 def test_points_of_all_cells_count_but_the_untrained_unknown_and_clamped() -> None:

@@ -10,10 +10,8 @@ import pytest
 from calmkit.studies.report.render import (
     Grid,
     as_csv,
-    as_latex,
     as_markdown,
     as_text,
-    latex_escaped,
     markdown_escaped,
     plain,
 )
@@ -35,37 +33,6 @@ def test_markdown_by_hand() -> None:
     assert as_markdown(GRID) == (
         "**Two models**\n\n| model | score |\n| --- | ---: |\n| a | 1.00 |\n| longer | 10.00 |\n\n- A note.\n"
     )
-
-
-def test_latex_by_hand() -> None:
-    assert as_latex(GRID).split("\n") == [
-        r"\begin{table}",
-        r"\centering\small",
-        r"\caption{Two models. A note.}",
-        r"\begin{tabular}{lr}",
-        r"\toprule",
-        r"model & score \\",
-        r"\midrule",
-        r"a & 1.00 \\",
-        r"longer & 10.00 \\",
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-        "",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "latex"),
-    [
-        ("a_b & 5 % #1 $x$", r"a\_b \& 5 \% \#1 \$x\$"),
-        ("{a}\\b", r"\{a\}\textbackslash{}b"),
-        ("<=4~^", r"\textless{}=4\textasciitilde{}\textasciicircum{}"),
-        ("[1, 2]", "{[}1, 2{]}"),
-    ],
-)
-def test_latex_acts_upon_nothing(text: str, latex: str) -> None:
-    assert latex_escaped(text) == latex
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_what_people_and_models_write_is_text(text: str) -> None:
 def test_it_shows_every_part(page: Page) -> None:
     assert page.words["h2"] == ["Table", "Figures", "Latents", "Samples", "Recipes", "Provenance"]
     figures = [
-        "Score at the end", "Learning by training FLOPs", "Learning by time",
+        "Score at the end", "Learning by training FLOPs", "Learning by time", "Loss",
         "Quality against FLOPs per token", "Quality against speed", "Accuracy against collision",
         "Block length", "Posterior scales", "Active dimensions", "Robustness to noise", "Projection",
     ]  # fmt: skip
@@ -194,6 +194,22 @@ def test_the_signs_of_a_difference_are_no_colours_alone(text: str) -> None:
 )
 def test_how_to_get_it_again(results: dict[str, Any], told: str) -> None:
     assert commands(made_results([made_cell("a", [1.0])], **results))[-1] == told
+
+
+def told(**results: Any) -> str:
+    return " ".join(
+        re.sub("<[^>]*>", "", report_page(made_results([made_cell("a", [1.0])], **results))).split()
+    )
+
+
+def test_the_page_says_where_its_numbers_lie() -> None:
+    """A study's beside its page; those of a comparison are printed."""
+    study = told(folder="runs/studies/heads")
+    assert "stand in results.json in runs/studies/heads; beside it table.csv has a row per model" in study
+    assert "stand in results.json in the folder of the study; beside it" in told()
+    runs = told(command="calmkit compare a b")
+    assert "calmkit compare a b --json" in runs
+    assert "results.json" not in runs
 
 
 def test_a_commit_is_checked_out_where_there_is_one() -> None:

@@ -17,6 +17,7 @@ from calmkit.studies.statistics import (
     ranks,
     read_table,
     replicates,
+    t_975,
     t_interval,
 )
 
@@ -32,13 +33,31 @@ def table(rng: np.random.Generator, documents: int = 60, quality: float = 0.3, s
 
 
 def test_student_by_hand() -> None:
-    """1, 2, 3: mean 2, s = 1, t(2) = 4.303, half the width 4.303 / sqrt(3) = 2.4844."""
+    """1, 2, 3: mean 2, s = 1, t(2) = 4.3027, half the width 4.3027 / sqrt(3) = 2.4841."""
     low, high = t_interval([1.0, 2.0, 3.0])
-    assert (low, high) == (pytest.approx(2 - 2.4844, abs=1e-4), pytest.approx(2 + 2.4844, abs=1e-4))
+    assert (low, high) == (pytest.approx(2 - 2.4841, abs=1e-4), pytest.approx(2 + 2.4841, abs=1e-4))
     assert t_interval([1.0]) == (None, None)
-    low, _ = t_interval([0.0, 2.0])  # s = sqrt 2, over sqrt 2: 1 * 12.706
-    assert low == pytest.approx(1 - 12.706)
+    low, _ = t_interval([0.0, 2.0])  # s = sqrt 2, over sqrt 2: 1 * 12.7062
+    assert low == pytest.approx(1 - 12.7062, abs=1e-4)
     assert t_interval([5.0] * 40) == (5.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [(1, 12.7062), (2, 4.3027), (30, 2.0423), (31, 2.0395), (40, 2.0211), (120, 1.9799), (1000, 1.9623)],
+)
+def test_student_as_printed_tables_have_it(freedom: int, quantile: float) -> None:
+    """Four digits of t_{0.975}: nothing ends at 30 degrees of freedom, and 1.9600 is reached by nobody."""
+    assert t_975(freedom) == pytest.approx(quantile, abs=5e-5)
+
+
+def test_the_quantile_falls_with_every_seed() -> None:
+    """32 seeds, 31 degrees of freedom: half 0s, half 2s; s = sqrt(32 / 31), half the width t sqrt(1 / 31)."""
+    quantiles = [t_975(freedom) for freedom in range(1, 200)]
+    assert quantiles == sorted(quantiles, reverse=True)
+    assert quantiles[-1] > 1.96
+    _, high = t_interval([0.0, 2.0] * 16)
+    assert high == pytest.approx(1 + 2.0395 / 31**0.5, abs=1e-5)
 
 
 def test_brier_lm_by_hand() -> None:
@@ -89,7 +108,8 @@ def test_differences_are_over_the_seeds_that_both_have() -> None:
     apart = difference({1: 3.0, 2: 4.0, 9: 100.0}, {1: 1.0, 2: 3.0, 3: -5.0})
     assert apart is not None
     assert (apart.mean, apart.seeds) == (1.5, 2)
-    assert (apart.seed_low, apart.seed_high) == (pytest.approx(1.5 - 6.353), pytest.approx(1.5 + 6.353))
+    half = pytest.approx(12.7062 / 2, abs=1e-4)  # differences 2 and 1: s = sqrt(1 / 2), over sqrt 2
+    assert (1.5 - apart.seed_low, apart.seed_high - 1.5) == (half, half)
     assert difference({1: 3.0}, {2: 3.0}) is None
 
 

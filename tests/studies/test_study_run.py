@@ -187,6 +187,7 @@ def test_every_trial_is_measured_under_the_samplers_that_its_head_can_serve(resu
     assert without == {"energy", "softmax"}
     for row in sampling["rows"]:
         assert (row["units"], row["seeds"]) == (6, 2)
+        assert row["brier_lm_seed_low"] <= row["brier_lm"] <= row["brier_lm_seed_high"]
         assert row["draws_per_unit"] == (3 if row["name"] == "vote" else 1)
 
 
@@ -195,6 +196,8 @@ def test_every_trial_is_measured_on_every_block_length(results: dict[str, Any]) 
         ("energy", 32), ("energy", 64), ("flow head", 32), ("flow head", 64),
         ("softmax", 32), ("softmax", 64),
     ]  # fmt: skip
+    for row in results["blocks"]:
+        assert row["seed_low"] <= row["brier_lm"] <= row["seed_high"]  # two seeds
     short, long = results["blocks"][:2]
     # 8 chunks of 4: 0 to 28 tokens before them, and 16 chunks: 0 to 60; a row of fill is shorter
     assert (short["context_tokens"], long["context_tokens"]) == (14, 30)

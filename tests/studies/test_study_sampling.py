@@ -31,6 +31,8 @@ def row(cell: str, name: str, accuracy: float = 10.0, **stated: Any) -> dict[str
     return {
         "cell": cell, "sampler": label, "name": name, "stated": stated, "units": 512, "accuracy": accuracy,
         "accuracy_se": 0.5, "collision": 2 * accuracy, "collision_se": None, "brier_lm": 3.0,
+        "brier_lm_seed_low": None, "brier_lm_seed_high": None, "brier_lm_text_low": 2.5,
+        "brier_lm_text_high": 3.25,
         "draws_per_unit": 50.0, "network_calls_per_unit": None, "mean_level": 1.75, "fallback_share": 0.125,
     }  # fmt: skip
 
@@ -123,7 +125,8 @@ def test_the_text_by_hand() -> None:
     }
     grid = sampling_grid(result)
     assert [*grid.rows[0]] == [
-        "a", "direct", "10.00", "0.50", "20.00", "-", "3.00", "50.0", "adaptive", "1.75", "12.5",
+        "a", "direct", "10.00", "0.50", "20.00", "-", "3.00", "-", "[2.50, 3.25]", "50.0", "adaptive",
+        "1.75", "12.5",
     ]  # fmt: skip
     assert grid.notes[0].startswith("512 held-out units")
     assert grid.notes[1:] == ["Left out for a: vote, greedy: tired."]

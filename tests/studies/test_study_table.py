@@ -22,7 +22,7 @@ def row_of(grid: Grid | None, label: str) -> list[str]:
 
 
 def test_the_main_table_by_hand() -> None:
-    """Seeds of b: mean 6, deviation sqrt 2, half width 12.706 sqrt 2 / sqrt 2; b - a: 4 and 2."""
+    """Seeds of b: mean 6, deviation sqrt 2, half width 12.7062 sqrt 2 / sqrt 2; b - a: 4 and 2."""
     grid = main_grid(made_results([made_cell("a", [3.0, 3.0]), made_cell("b", [7.0, 5.0])]))
     assert [row[0] for row in grid.rows] == ["b", "a"]
     assert dict(zip(grid.heads[:6], grid.rows[0][:6], strict=True)) == {
@@ -118,7 +118,7 @@ def test_csv_rows_are_unrounded() -> None:
     heads, rows = cell_rows(made_results([made_cell("a", [1 / 3, 2 / 3]), made_cell("b", [1.0, 1.0])]))
     found = dict(zip(heads, rows[0], strict=True))
     assert found["brier_lm"] == 0.5
-    assert found["brier_lm_seed_high"] == pytest.approx(0.5 + 12.706 / 6, abs=1e-12)
+    assert found["brier_lm_seed_high"] == pytest.approx(0.5 + 12.7062047 / 6, abs=1e-8)
     assert found["brier_lm_text_low"] == 0.2
     assert found["brier_3"] == pytest.approx(0.0025, abs=1e-15)
     assert found["train_flops"] == 11e12
@@ -153,6 +153,17 @@ def test_standing_without_a_text_interval_goes_by_the_run_s_own() -> None:
     cell = made_results([made_cell("a", [5.5])], text=None)["cells"][0]
     assert standing(cell, "trigram") == "level 6.02"
     assert standing(cell, "bigram") == "above 1.22"
+
+
+def test_standing_takes_the_widest_of_the_runs_own_intervals() -> None:
+    """Seeds 2.9 and 3.1 leave 1.73 to 4.27 open, the runs 2.8 to 3.0 and 0.5 to 7.0: 0.5 to 7.0 in all. The
+    run that is surer of itself draws no end inwards, as it would in a mean of ends: 1.65 to 5.0.
+    """
+    cell = made_results([made_cell("a", [2.9, 3.1])], text=None)["cells"][0]
+    for trial, (low, high) in zip(cell["trials"], ((2.8, 3.0), (0.5, 7.0)), strict=True):
+        trial["evaluation"] |= {"brier_lm_low": low, "brier_lm_high": high}
+    assert standing(cell, "trigram") == "level 6.02"  # the mean of 3.0 and 7.0 lies under it
+    assert standing(cell, "bigram") == "level 1.22"
 
 
 CEILING = {
@@ -205,7 +216,7 @@ def test_latents_of_points_have_no_width() -> None:
 def test_the_block_table_by_hand() -> None:
     grid = block_grid(made_results([made_cell("a", [1.0])], blocks=made_blocks(["a"])))
     assert grid is not None
-    assert [*grid.rows[0]] == ["a", "16", "7", "8,000", "3", "4.18", "[3.78, 4.58]"]
+    assert [*grid.rows[0]] == ["a", "16", "7", "8,000", "3", "4.18", "[3.18, 5.18]", "[3.78, 4.58]"]
     assert len(grid.rows) == 5
     assert block_grid(made_results([made_cell("a", [1.0])])) is None
 

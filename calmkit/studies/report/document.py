@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from calmkit.studies.relation import relation_text
 from calmkit.studies.report.block_table import block_grid
+from calmkit.studies.report.columns import columns_grid
 from calmkit.studies.report.latent_table import latent_grid
+from calmkit.studies.report.latex import as_latex, label_of, latex_escaped, latex_table
 from calmkit.studies.report.reading import Summary
 from calmkit.studies.report.render import (
     Grid,
-    as_latex,
     as_markdown,
     as_text,
-    latex_escaped,
     markdown_escaped,
     wrapped,
 )
@@ -60,8 +60,10 @@ def provenance(summary: Summary) -> str:
     )
 
 
-def text_document(summary: Summary) -> str:
-    """For a terminal."""
+def text_document(summary: Summary, columns: Sequence[str] | None = None) -> str:
+    """For a terminal; with columns, one table of these alone."""
+    if columns is not None:
+        return as_text(columns_grid(summary, columns))
     parts = []
     for one in sections(summary):
         if isinstance(one, Grid):
@@ -71,8 +73,10 @@ def text_document(summary: Summary) -> str:
     return "\n".join(parts)
 
 
-def markdown_document(summary: Summary) -> str:
-    """For a page on GitHub or a notebook."""
+def markdown_document(summary: Summary, columns: Sequence[str] | None = None) -> str:
+    """For a page on GitHub or a notebook; with columns, one table of these alone."""
+    if columns is not None:
+        return as_markdown(columns_grid(summary, columns))
     parts = [f"# {markdown_escaped(summary['study'])}\n"]
     if summary["description"]:
         parts.append(f"{markdown_escaped(summary['description'])}\n")
@@ -85,12 +89,14 @@ def markdown_document(summary: Summary) -> str:
     return "\n".join(parts)
 
 
-def latex_document(summary: Summary) -> str:
-    r"""For a paper: the tables, to be read by `\input`; sentences become comments of the source."""
-    parts = ["% \\usepackage{booktabs} in the preamble\n"]
-    for one in sections(summary):
+def latex_document(summary: Summary, columns: Sequence[str] | None = None) -> str:
+    r"""For a paper: the tables, to be read by `\input`; sentences become comments of the source. The first
+    fits a column; with columns, one table of these alone.
+    """
+    parts = ["% \\usepackage{booktabs} in the preamble\n", latex_table(summary, columns)]
+    for one in sections(summary)[1:] if columns is None else []:
         if isinstance(one, Grid):
-            parts.append(as_latex(one))
+            parts.append(as_latex(one, label_of(summary["study"], one.title.partition(":")[0])))
         else:
             parts.append("\n".join(f"% {latex_escaped(line)}" for line in one.lines) + "\n")
     return "\n".join(parts)

@@ -10,13 +10,15 @@ from calmkit.studies.report.figures import (
     FAINT,
     Drawn,
     colour_and_marker,
-    log_axis,
     make_figure,
     shown,
 )
+from calmkit.studies.report.log_ticks import log_axis
 from calmkit.studies.report.measures import measure
 from calmkit.studies.report.reading import Cell, Pick, Summary, evaluated, fact, mean, ranked, scale, score
 from calmkit.studies.statistics import Interval
+
+ROOM = 0.2  # of the axis, above what is shown: for names
 
 
 def flops_cost_figure(summary: Summary) -> Drawn | None:
@@ -72,9 +74,9 @@ def _figure(summary: Summary, pick: Pick, words: str, cheaper: str, less_is_chea
             axes.plot([cost, cost], ends, color=colour, linewidth=1.2, zorder=2)
     line = [(found[i][1], shown_as.factor * found[i][2].mean) for i in front]
     axes.step(*zip(*line, strict=True), where="post", color="black", linewidth=0.9, linestyle="--", zorder=1)
+    axes.margins(y=ROOM)
     if summary["primary"] == "brier_lm":
-        axes.set_ylim(bottom=0)
-    axes.margins(y=0.12)
+        axes.set_ylim(0, (1 + ROOM) * axes.dataLim.y1 or 1.0)
     axes.grid(**FAINT)
     axes.set_xlabel(words)
     axes.set_ylabel(shown_as.name)

@@ -24,6 +24,7 @@ AXES = {"flops": "training TFLOPs, autoencoder included", "seconds": "training s
 FACTOR = {"flops": 1e-12, "seconds": 1.0}
 REACH = 1.5  # a line this many times as high as the best curve is still drawn
 ASIDE = 4  # points between the intervals at the ends of two curves
+NAMES_APART = 0.08  # of the axis: nearer to each other, the names of two lines go apart
 MARKED = 8  # points of a curve that carry a marker, at most
 
 
@@ -143,11 +144,12 @@ def _draw_lines(axes: Any, summary: Summary) -> None:
     lines = references(summary)[-1:]
     if best := ceiling(summary):
         lines = [*lines, ("ceiling", best["brier_lm"])]
-    for name, value in lines:
-        if value <= REACH * top:
-            axes.set_ylim(top=max(axes.get_ylim()[1], 1.05 * value))
-            axes.axhline(value, color="black", linewidth=0.9, linestyle="--" if name == "ceiling" else ":")
-            axes.annotate(
-                name, (1, value), (3, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                va="center", fontsize=8,
-            )  # fmt: skip
+    lines = sorted((line for line in lines if line[1] <= REACH * top), key=lambda line: line[1])
+    axes.set_ylim(top=max([axes.get_ylim()[1], *(1.05 * value for _, value in lines)]))
+    near = len(lines) == 2 and lines[1][1] - lines[0][1] < NAMES_APART * axes.get_ylim()[1]
+    for (name, value), side in zip(lines, ("top", "bottom") if near else ("center", "center"), strict=False):
+        axes.axhline(value, color="black", linewidth=0.9, linestyle="--" if name == "ceiling" else ":")
+        axes.annotate(
+            name, (1, value), (3, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            va=side, fontsize=8,
+        )  # fmt: skip

@@ -11,6 +11,7 @@ from calmkit.studies.report.figures import (
     colour_and_marker,
     legend_below,
     make_figure,
+    panel_title,
     shown,
 )
 from calmkit.studies.report.latent_table import Latents, distinct_latents
@@ -165,5 +166,5 @@ def _panels(found: list[Latents], height: float) -> Any:
     rows = -(-len(found) // columns)
     figure = make_figure(height * rows + 0.5, len(found), columns)
     for axes, one in zip(figure.axes, found, strict=True):
-        axes.set_title(shown(one.label, 19 if columns > 1 else 40), loc="left", fontsize=9.5)
+        panel_title(axes, one.label, columns)
     return figure

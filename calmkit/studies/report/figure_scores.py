@@ -57,7 +57,7 @@ def draw_scores(axes: Any, summary: Summary) -> None:
         )  # fmt: skip
     axes.set_yticks(range(len(cells)), [shown(cell["label"] + mark(summary, cell)) for cell in cells])
     axes.set_ylim(-0.6, len(cells) - 0.4)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=8)  # room for a marker that stands at the edge
     axes.spines["left"].set_visible(False)
     _draw_lines(axes, [line for line in lines if low <= line[1] <= high])
     axes.set_xlabel(shown_as.name)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from calmkit.studies.report.measures import quantity
 from calmkit.studies.report.reading import Summary
 from calmkit.studies.report.render import plain
 
@@ -110,30 +109,9 @@ def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> 
     )
 
 
-def engineering(value: float, _: Any = None) -> str:
-    """A number as an axis of many decades tells it: 2 k, 50 M."""
-    return quantity(value).strip()
-
-
-def log_axis(axis: Any, values: Sequence[float]) -> None:
-    """A logarithmic x or y axis with a handful of readable ticks."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
-
-    low, high = min(values), max(values)
-    wide = high / low
-    margin = max(1.25, wide**0.12)
-    limits = (low / margin, high * margin)
-    axes = axis.axes
-    if axis.axis_name == "x":
-        axes.set_xscale("log")
-        axes.set_xlim(limits)
-    else:
-        axes.set_yscale("log")
-        axes.set_ylim(limits)
-    axis.set_major_locator(LogLocator(subs=(1.0,) if wide > 300 else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(engineering))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
+def panel_title(axes: Any, text: str, columns: int) -> None:
+    """What a panel among others shows, in as many lines as it takes."""
+    axes.set_title(shown(text, 19 if columns > 1 else 40), loc="left", fontsize=9.5)
 
 
 def as_svg(figure: Any, name: str = "", told: str = "") -> str:

@@ -14,6 +14,7 @@ from calmkit.studies.report.figure_latents import (
     robustness_figure,
     scales_figure,
 )
+from calmkit.studies.report.figure_loss import loss_figure
 from calmkit.studies.report.figure_scores import draw_scores, scores_figure
 from calmkit.studies.report.figures import Drawn, as_svg, legend_below, make_figure, shown, style
 from calmkit.studies.report.reading import Summary, ranked, scale
@@ -25,6 +26,7 @@ FIGURES: Mapping[str, Draw] = {
     "scores": scores_figure,
     "curves": flops_figure,
     "curves_by_time": seconds_figure,
+    "loss": loss_figure,
     "cost": flops_cost_figure,
     "speed": speed_figure,
     "collision": collision_figure,

@@ -15,6 +15,11 @@ def mark(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
     return next((f" [{_letter(number)}]" for number in found), "")
 
 
+def marked_label(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
+    """What a table calls a cell: its label, and its mark if it has one."""
+    return f"{cell['label']}{mark(summary, cell)}"
+
+
 def _letter(number: int) -> str:
     """a, b, ..., z, aa, ab, ..."""
     more, last = divmod(number, 26)

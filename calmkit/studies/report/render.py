@@ -1,4 +1,4 @@
-"""render: one grid of texts as terminal text, Markdown, LaTeX or CSV."""
+"""render: one grid of texts as terminal text, Markdown or CSV."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 LINE = 118  # letters of a line of prose in a terminal
-LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_",
-    "%": r"\%", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", '"': "''", "`": r"\textasciigrave{}", "[": "{[}", "]": "{]}",
-}  # fmt: skip
-"""Brackets too: one that begins a row would be read as the argument of the line break before it."""
 
 
 @dataclass(frozen=True)
@@ -73,31 +67,6 @@ def as_markdown(grid: Grid) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_latex(grid: Grid) -> str:
-    """A `table` with the rules of booktabs."""
-
-    def line(cells: Iterable[str]) -> str:
-        return " & ".join(map(latex_escaped, cells)) + r" \\"
-
-    form = "l" * grid.left + "r" * (len(grid.heads) - grid.left)
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering\small",
-            rf"\caption{{{latex_escaped(' '.join([_sentence(grid.title), *grid.notes]))}}}",
-            rf"\begin{{tabular}}{{{form}}}",
-            r"\toprule",
-            line(grid.heads),
-            r"\midrule",
-            *map(line, grid.rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
 def as_csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Numbers as they are, unrounded; what is unknown is empty."""
     buffer = io.StringIO()
@@ -110,12 +79,3 @@ def markdown_escaped(text: str) -> str:
     """A text that Markdown shows as it is."""
     text = plain(text).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
-
-
-def latex_escaped(text: str) -> str:
-    """A text that LaTeX shows as it is."""
-    return "".join(LATEX.get(character, character) for character in plain(text))
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", ":")) else f"{text}."

@@ -13,10 +13,10 @@ from calmkit.studies.report.figures import (
     Drawn,
     colour_and_marker,
     legend_below,
-    log_axis,
     make_figure,
     shown,
 )
+from calmkit.studies.report.log_ticks import log_axis
 from calmkit.studies.report.reading import Cell, Summary, evaluated, mean, ranked
 from calmkit.studies.sampling import Row, family, moving_value
 

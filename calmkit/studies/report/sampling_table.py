@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from calmkit.metrics.brier import FEWEST_DOCUMENTS
+from calmkit.studies.report.measures import measure
 from calmkit.studies.report.reading import span
 from calmkit.studies.report.render import Grid
 from calmkit.studies.sampling import Row
 
 HEADS = (
-    "model", "sampler", "accuracy %", "+-", "collision %", "+-", "BrierLM", "draws/unit", "head calls/unit",
+    "model", "sampler", "accuracy %", "+-", "collision %", "+-", "BrierLM", "seeds 95 %",
+    "text 95 %", "draws/unit", "head calls/unit",
     "mean level", "fell back %",
 )  # fmt: skip
 
@@ -21,7 +24,9 @@ def sampling_grid(result: dict[str, Any]) -> Grid:
     units = span((row["units"] for row in rows), ",d")
     notes = [
         f"{units} held-out units per line and seed, seeds: {seeds}; +- is one standard error, over seeds "
-        "where there are two or more, else over rows."
+        "where there are two or more, else over rows. BrierLM, seeds 95 %: had other seeds been drawn; text "
+        "95 %: had other documents been held out, - where fewer than "
+        f"{FEWEST_DOCUMENTS} of them were scored."
     ]
     notes += _left_out(result["left_out"])
     title = "Samplers: accuracy and collision, geometric means over the first 1 to 4 tokens"
@@ -37,7 +42,7 @@ def _left_out(known: list[dict[str, str]]) -> list[str]:
 
 
 def _texts(row: Row) -> list[str]:
-    calls = row["network_calls_per_unit"]
+    calls, brier = row["network_calls_per_unit"], measure("brier_lm")
     return [
         row["cell"],
         row["sampler"],
@@ -45,7 +50,8 @@ def _texts(row: Row) -> list[str]:
         _or_dash(row["accuracy_se"]),
         f"{row['collision']:.2f}",
         _or_dash(row["collision_se"]),
-        f"{row['brier_lm']:.2f}",
+        brier.text(row["brier_lm"]),
+        *(brier.interval(row[f"brier_lm_{of}_low"], row[f"brier_lm_{of}_high"]) for of in ("seed", "text")),
         f"{row['draws_per_unit']:.1f}",
         "adaptive" if calls is None else f"{calls:.1f}",
         _or_dash(row["mean_level"]),

@@ -7,6 +7,7 @@ from calmkit.studies.report.reading import (
     Cell,
     Summary,
     ceiling,
+    done,
     done_cells,
     evaluated,
     mean,
@@ -17,6 +18,7 @@ from calmkit.studies.report.render import Grid
 from calmkit.studies.statistics import Interval
 
 RIVALS = ("untrained", *REFERENCES, "ceiling")
+OWN_ENDS = ("brier_lm_low", "brier_lm_high")
 
 
 def standing_grid(summary: Summary) -> Grid | None:
@@ -73,9 +75,10 @@ def reconstruction_lines(summary: Summary) -> list[str]:
 
 
 def _bounds(cell: Cell, own: Interval) -> tuple[float, float]:
-    """The widest that seeds and text allow; the runs' own intervals where there is none over the text."""
+    """The widest that seeds and text allow; each run's own interval where there is none over the text."""
     ends = [own.seed_low, own.seed_high, own.text_low, own.text_high]
     if own.text_low is None:
-        ends += [mean(cell, evaluated("brier_lm_low")), mean(cell, evaluated("brier_lm_high"))]
+        own_ends = [trial["evaluation"].get(name) for trial in done(cell) for name in OWN_ENDS]
+        ends += own_ends  # the widest of them: a mean of ends would be the end of nothing
     known = [end for end in ends if end is not None] + [own.mean]
     return min(known), max(known)

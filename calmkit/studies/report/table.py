@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from calmkit.studies.report.marks import mark, protocol_notes
+from calmkit.studies.report.marks import marked_label, protocol_notes
 from calmkit.studies.report.measures import MATCHED, asked_measures, measure, quantity
 from calmkit.studies.report.reading import (
     Cell,
@@ -86,7 +86,7 @@ def main_grid(summary: Summary) -> Grid:
     rows = []
     for cell in ranked(summary):
         own, apart = score(cell, summary["primary"]), difference(cell)
-        row = [_label(summary, cell), _chunk_size(cell), f"{len(done(cell))}/{len(cell['trials'])}"]
+        row = [marked_label(summary, cell), _chunk_size(cell), f"{len(done(cell))}/{len(cell['trials'])}"]
         row += ["-"] * 3 if own is None else [
             shown.text(own.mean),
             shown.interval(own.seed_low, own.seed_high),
@@ -124,8 +124,12 @@ def main_notes(summary: Summary) -> list[str]:
     )
     if summary["primary"] != "brier_lm" and shown.meaning:
         notes.append(f"{shown.name}: {shown.meaning}")
-    notes += [f"{one.who}: {STATES[one.state]}, in no mean: {_told(one.why)}" for one in unfinished(summary)]
-    return notes
+    return notes + unfinished_notes(summary)
+
+
+def unfinished_notes(summary: Summary) -> list[str]:
+    """Who is in no mean, and why."""
+    return [f"{one.who}: {STATES[one.state]}, in no mean: {_told(one.why)}" for one in unfinished(summary)]
 
 
 def scores_grid(summary: Summary) -> Grid:
@@ -134,7 +138,7 @@ def scores_grid(summary: Summary) -> Grid:
     asked = [_asked(name, summary) for name in asked_measures(summary)]
     columns = [*SCORES[:EVALUATED_FROM], *asked, *SCORES[EVALUATED_FROM:]]
     rows = [
-        [_label(summary, cell), *([_brier_lm(cell)] if other else []),
+        [marked_label(summary, cell), *([_brier_lm(cell)] if other else []),
          *(nats(cell) if c.head == "nats/token" else c.text(cell) for c in columns)]
         for cell in cells
     ]  # fmt: skip
@@ -187,10 +191,6 @@ def calls(cell: Cell) -> str:
 def _chunk_size(cell: Cell) -> str:
     value = mean(cell, chunk_size)
     return "-" if value is None else f"{value:g}"
-
-
-def _label(summary: Summary, cell: Cell) -> str:
-    return cell["label"] + mark(summary, cell)
 
 
 def _brier_lm(cell: Cell) -> str:

@@ -28,4 +28,5 @@ def write_results(results: dict[str, Any], folder: Path, say: Say) -> None:
     write_text(folder / "trials.csv", as_csv(*trial_rows(results)))
     write_report(results, folder / "report.html")
     say(text)
+    say(f"every number: {folder / 'results.json'}")
     say(f"report: {folder / 'report.html'}")

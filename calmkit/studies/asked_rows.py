@@ -1,0 +1,40 @@
+"""What a study asked of a trial, as rows of numbers: what seeds and text leave open of their BrierLM.
+
+A trial's row holds under `documents` what each held-out document gave, as the table beside an evaluation
+does. From these, and from the scores of the seeds, the two intervals are made as those of the main table are;
+an average of the ends of single intervals would be none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from calmkit.studies.statistics import interval, replicates, table_of
+
+Row = dict[str, Any]
+DOCUMENTS = "documents"
+ENDS = ("seed_low", "seed_high", "text_low", "text_high")
+SINGLE = ("brier_lm_low", "brier_lm_high")
+"""Of one seed, over its own documents or rows: in a trial's row, and in no mean."""
+
+
+def brier_lm_ends(group: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """`seed_low`, `seed_high`, `text_low` and `text_high` of the mean BrierLM of rows, one per seed."""
+    drawn = replicates([[table_of(row.get(DOCUMENTS) or ()) for row in group]])
+    found = interval([row["brier_lm"] for row in group], None if drawn is None else drawn[0])
+    return {end: getattr(found, end) for end in ENDS}
+
+
+def without_documents(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial without the documents of its rows, which results don't show."""
+    found = dict(trial)
+    if "sampling" in found:
+        found["sampling"] = found["sampling"] | {"rows": _slim(found["sampling"]["rows"])}
+    if "blocks" in found:
+        found["blocks"] = _slim(found["blocks"])
+    return found
+
+
+def _slim(rows: Sequence[Row]) -> list[Row]:
+    return [{name: value for name, value in row.items() if name != DOCUMENTS} for row in rows]
