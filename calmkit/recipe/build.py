@@ -9,11 +9,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from calmkit.admission import Setting
 from calmkit.recipe.convert import Misfit, convert, to_node
 from calmkit.recipe.errors import Mark, Problem, RecipeError, suggest
 from calmkit.recipe.schema import ALONE, SECTIONS, VERSION, DataSection, PartSpec, Recipe, Source
 from calmkit.recipe.tree import Keys, Node, Scalar
-from calmkit.registry import Manager, Setting, UnknownPart
+from calmkit.registry import Manager, UnknownPart
 
 _MISSING = object()
 _RANGES: Mapping[str, Any] = {

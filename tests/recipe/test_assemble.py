@@ -101,13 +101,15 @@ def test_shapes_only_does_not_wake_the_compiler() -> None:
         ),
         (
             ["sampler=direct"],
-            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide'\n"
+            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide', "
+            "which has no temperature of its own\n"
             "  --> base.yaml:11:23  (sampler.head_temperature)\n"
             "  help: options of head 'wide': none; sampler.head_temperature=null asks for nothing",
         ),
         (
             ["head=narrow", "sampler=direct", "sampler.num_steps=4"],
-            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'narrow'\n"
+            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'narrow', "
+            "which has no temperature of its own\n"
             "  --> base.yaml:11:23  (sampler.head_temperature)\n"
             "  help: options of head 'narrow': num_steps; sampler.head_temperature=null asks for nothing",
         ),
@@ -149,7 +151,8 @@ def test_shapes_only_does_not_wake_the_compiler() -> None:
             "  --> command line (data.train=none.txt)\n"
             "error[CK140]: data.sequence_length 3 is no multiple of the autoencoder's chunk size 4\n"
             "  --> command line (data.sequence_length=3)\n  help: the nearest: 4\n"
-            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide'\n"
+            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide', "
+            "which has no temperature of its own\n"
             "  --> base.yaml:11:23  (sampler.head_temperature)\n"
             "  help: options of head 'wide': none; sampler.head_temperature=null asks for nothing",
         ),

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from small_jobs import log, python, run
 
+from calmkit.admission import settings
 from calmkit.interfaces import Job
 from calmkit.recipe.convert import convert, to_node
 from calmkit.recipe.errors import Mark
-from calmkit.registry import settings
 from calmkit.studies.launchers import slurm
 from calmkit.studies.launchers.slurm import SlurmLauncher
 from calmkit.testing.launchers import check_launcher
