@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
-from calmkit.admission import broken
+from calmkit.admission import broken, missing_fact
 from calmkit.registry import KINDS, make_manager
 from calmkit.testing.blame import call_behind
 
@@ -147,39 +147,10 @@ def with_seed(seed: int, function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-@law("what a part keeps is registered")
-def check_registered(part: Subject, module: nn.Module) -> None:
-    """No layer, parameter or tensor in a plain attribute, a list or a dict, where torch never finds it.
-
-    It would not be trained, saved, moved to a device or cast to a precision. What somebody else owns, such as
-    an inner module of a wrapped part, is looked into too.
-    """
-    known = {id(value) for value in (*module.modules(), *module.parameters(), *module.buffers())}
-    for path, child in module.named_modules():
-        for name, value in vars(child).items():
-            if name.startswith("_") and name in vars(nn.Module()):  # torch's own books
-                continue
-            for kept in _within(value):
-                where = f"{path}.{name}" if path else name
-                cure = (
-                    "a buffer or a parameter"
-                    if isinstance(kept, Tensor)
-                    else "an nn.ModuleList or nn.ModuleDict"
-                )
-                seen = f"'{where}' holds a {type(kept).__name__} that torch does not find; {cure} would do"
-                part.require(id(kept) in known, "what a part keeps is registered", seen)
-
-
-def _within(value: object) -> Iterator[nn.Module | Tensor]:
-    """Layers and tensors in a value, and in the lists, tuples, sets and dicts that it is made of."""
-    if isinstance(value, nn.Module | Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for kept in value.values():
-            yield from _within(kept)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for kept in value:
-            yield from _within(kept)
+def check_facts(part: Subject, built: object) -> None:
+    """What a recipe asks of an instance is set by its constructor."""
+    missing = missing_fact(built)
+    part.require(missing is None, "the constructor states the facts of its kind", str(missing))
 
 
 def check_repeats(part: Subject, module: nn.Module, law: str, outputs: Callable[[], Tensor]) -> None:
@@ -191,8 +162,18 @@ def check_repeats(part: Subject, module: nn.Module, law: str, outputs: Callable[
         for mode in (True, False):
             module.train(mode)
             first, again = (with_seed(0, outputs) for _ in range(2))
-            seen = f"two equal calls after the same seed differ where training is {mode}; is a state kept?"
+            seen = f"two equal calls after the same seed differ where training is {mode}"
             part.require(torch.equal(first, again), law, seen)
+
+
+def check_autocast(part: Subject, outputs: Callable[[], list[Tensor]]) -> None:
+    """Training may run all parts but the frozen autoencoder under bfloat16 autocast, with float32 weights."""
+    law = "it holds under bfloat16 autocast"
+    with part.under(law):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = outputs()
+        for i, value in enumerate(found):
+            part.require(value.isfinite().all(), law, f"output {i} is not finite")
 
 
 @law("gradient reaches every parameter")
