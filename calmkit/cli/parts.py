@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from calmkit.interfaces import Embedder, GenerativeHead
 from calmkit.registry import KINDS, Manager, Part
 
 Rows = list[dict[str, str]]
@@ -48,8 +49,28 @@ def setting_rows(part: Part) -> Rows:
 
 
 def documentation(part: Part) -> str:
-    """The docstring of the part."""
-    return inspect.getdoc(part.cls) or ""
+    """The docstring of the part, and the facts that its class states."""
+    told = inspect.getdoc(part.cls) or ""
+    facts = _facts(part.cls)
+    return f"{told}\n\n{facts}" if facts else told
+
+
+def _facts(cls: type) -> str:
+    """What a head or an embedder states on its class, in one sentence; nothing for other kinds."""
+    if issubclass(cls, Embedder):
+        return f"Facts: reads {'data and latents' if cls.reads == 'both' else cls.reads}."
+    if not issubclass(cls, GenerativeHead):
+        return ""
+    info = cls.info
+    none = "no temperature of its own"
+    facts = [
+        f"a draw is {info.sampling.replace('_', ' ')}",
+        none if info.temperature == "none" else f"a temperature acts on its {info.temperature}",
+        f"takes {' and '.join(sorted(info.events))} events",
+        f"honours {', '.join(sorted(info.options)) or 'no option'} of a draw",
+        "holds in half precision" if info.half_precision else "is called in float32",
+    ]
+    return f"Facts: {'; '.join([*facts, *(['reads the whole past'] if info.needs_memory else [])])}."
 
 
 def _shown(value: Any) -> str:

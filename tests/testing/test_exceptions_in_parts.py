@@ -168,7 +168,7 @@ HEADS: list[tuple[type[GenerativeHead], str, str]] = [
     (
         Nothing,
         "loss and draws for any leading dimensions",
-        r"`part.require\(loss.shape.* raised AttributeError",
+        r"`part.require\(loss.shape.* raised Attr",
     ),
     (
         OtherSignature,
