@@ -33,6 +33,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 MUST_BE_TOLD: tuple[type, ...] = (Corpus, Tokenizer)
 """Kinds that may have a setting without a default: where somebody's data lie, only they can say."""
 
+STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 READS = ("data", "latents", "both")
 
 
@@ -107,8 +108,10 @@ def _constructor(cls: type, sizes: tuple[str, ...]) -> Iterator[str]:
     else:
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
     for parameter in parameters:
-        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-            yield f"its constructor takes {parameter}, so nobody can tell which options there are; name each"
+        stars = STARS.get(parameter.kind)
+        if stars is not None:
+            taken = f"{stars}{parameter.name}"
+            yield f"its constructor takes {taken}, so nobody can tell which options there are; name each"
     given = tuple(p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY)
     if given != sizes:
         wanted = ", ".join((*sizes, "*", "..."))

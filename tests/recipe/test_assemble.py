@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_parts import BASE, fake_manager
+from fake_parts import BASE, FAKES, fake_manager
 
 from calmkit.recipe.assemble import assemble, build_sampler, validate
 from calmkit.recipe.errors import RecipeError
@@ -28,6 +28,32 @@ def refused(*overrides: str) -> str:
     with pytest.raises(RecipeError) as caught:
         validate(recipe, manager)
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "fact", "section", "said"),
+    [
+        ("autoencoders", "plain", "event", "autoencoder", "event to an EventSpec"),
+        ("autoencoders", "plain", "chunk_size", "autoencoder", "chunk_size to a count of tokens, 1 or more"),
+        ("backbones", "plain", "hidden_dim", "backbone", "hidden_dim to its width, 1 or more"),
+        ("samplers", "vote", "options", "sampler", "options to SampleOptions"),
+        ("tokenizers", "plain", "vocab_size", "tokenizer", "vocab_size to a count of ids, 1 or more"),
+    ],
+)
+def test_a_part_that_forgets_a_fact_of_its_kind_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, kind: str, name: str, fact: str, section: str, said: str
+) -> None:
+    cls = fake_manager().find(kind, name).cls
+
+    class Forgets(cls):  # type: ignore[misc, valid-type]
+        """Sets all but one."""
+
+        def __setattr__(self, key: str, value: object) -> None:
+            if key != fact:
+                super().__setattr__(key, value)
+
+    monkeypatch.setitem(FAKES[kind], name, Forgets)
+    assert f"error[CK145]: {section} '{name}': its constructor must set {said}; it is None" in refused()
 
 
 def test_assembled_sizes() -> None:
