@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import second_device
 import torch
 from small_runs import SHORT, column, small_run, workshop
 from torch import Tensor
@@ -45,6 +46,8 @@ HEADS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def device() -> torch.device:
+    if ASKED == second_device.NAME:
+        return second_device.register()
     if ASKED is not None:
         return torch.device(ASKED)
     found = torch.accelerator.current_accelerator()
@@ -105,7 +108,7 @@ def test_the_energy_loss_and_its_gradient_are_those_of_the_cpu(device: torch.dev
     log_std, noise = torch.full((20, 16), -1.2).float(), torch.randn(100, 16).float()
     results = []
     for place in (torch.device("cpu"), device):
-        given = draws.to(place).requires_grad_()
+        given = draws.to(place, copy=True).requires_grad_()  # a leaf there as well as here
         loss = gaussian_energy_loss(given, mean.to(place), log_std.to(place), noise.to(place), 1.0)
         loss.sum().backward()
         assert given.grad is not None
