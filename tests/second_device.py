@@ -54,12 +54,15 @@ class Twin(Tensor):
 
 def run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """An operation of the device: on the CPU tensors behind, with the device's own randomness."""
-    given = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor | torch.Generator)]
+    given = [
+        value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor | torch.Generator)
+    ]
     name = op.overloadpacket.__name__
     for value in given:
         if isinstance(value, torch.Generator):
             raise RuntimeError(f"{name}: a generator of the {value.device.type} for tensors of the device")
-        if not isinstance(value, Twin) and value.ndim and name not in CROSSING:
+        stranger = isinstance(value, Tensor) and not isinstance(value, Twin)
+        if stranger and value.ndim and name not in CROSSING:
             raise RuntimeError(f"{name}: a tensor {list(value.shape)} of the CPU among those of the device")
     twins = {id(value.behind): value for value in given if isinstance(value, Twin)}
     stays = torch.device(kwargs.get("device") or NAME).type == NAME
@@ -68,6 +71,8 @@ def run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         kwargs["device"] = torch.device("cpu")
     with _own_randomness() if torch.Tag.nondeterministic_seeded in op.tags else _nothing():
         result = op(*args, **kwargs)
+    resized = [twin.shape for twin in twins.values() if twin.behind.shape != twin.shape]
+    assert not resized, f"{name} resized a tensor {resized}, which this device can't"
     if not stays or (name == "copy_" and id(args[0]) not in twins):
         return result
 
@@ -130,21 +135,24 @@ class _Module:
         STREAM.set_state(state)
 
 
-MADE_BY_TORCH = torch.tensor
+def _moved(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Makes a tensor on the CPU and moves it: for what fills the memory of a device past all dispatch."""
 
+    def made(*given: Any, device: Any = None, **words: Any) -> Tensor:
+        tensor = make(*given, **words)
+        return tensor if device is None else tensor.to(device)
 
-def _tensor(data: Any, **words: Any) -> Tensor:
-    device = words.pop("device", None)
-    made = MADE_BY_TORCH(data, **words)
-    return made if device is None else made.to(device)
+    return made
 
 
 @cache
 def register() -> torch.device:
     """The device, from now on and until this process ends."""
     _setup_privateuseone_for_python_backend(NAME, _Module())
-    torch.tensor = _tensor  # which fills the memory of a device past all dispatch
+    for name in ("tensor", "arange", "linspace", "randperm"):
+        setattr(torch, name, _moved(getattr(torch, name)))
     LIBRARY.fallback(lambda op, *args, **kwargs: run(op, args, kwargs), "PrivateUse1")
+    LIBRARY.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")  # autocast casts nothing
     return torch.device(NAME, 0)
 
 
