@@ -33,7 +33,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 MUST_BE_TOLD: tuple[type, ...] = (Corpus, Tokenizer)
 """Kinds that may have a setting without a default: where somebody's data lie, only they can say."""
 
-STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+STARS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 READS = ("data", "latents", "both")
 
 
