@@ -39,8 +39,8 @@ class LossOutput:
 class Autoencoder(nn.Module, ABC):
     """Maps the data of a unit to a posterior over its value, and back.
 
-    The constructor is `(vocab_size, *, chunk_size, ...)`; what follows the star is settable in a recipe. It is
-    never asked for zero units. Stage 1 may call it under bfloat16 autocast; in stage 2 `encode` is called
+    The constructor is `(vocab_size, *, chunk_size, ...)`; what follows the star is settable in a recipe. It
+    is never asked for zero units. Stage 1 may call it under bfloat16 autocast; in stage 2 `encode` is called
     outside it.
 
     Attributes:
