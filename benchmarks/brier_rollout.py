@@ -68,7 +68,7 @@ def one_by_one(model: CalmModel, chunks: Tensor, valid: Tensor, num_draws: int) 
                 equal = (ids[0] == ids[1]).flatten().cumprod(0)
                 part = slice(ahead * model.chunk_size, (ahead + 1) * model.chunk_size)
                 if model.chunk_size == 1:
-                    slot[part] += torch.stack([model.head.log_prob(here, draw) for draw in ids]).exp().mean()
+                    slot[part] += torch.stack([model.log_prob(here, draw) for draw in ids]).exp().mean()
                 else:
                     slot[part] += equal
                 if not equal[-1] or ahead == several - 1:

@@ -1,4 +1,4 @@
-"""One accelerator: how fast real sizes train and write. For a machine lent by the hour.
+"""One accelerator: how fast real sizes train and write. For a machine that is paid by the hour.
 
     python benchmarks/gpu.py --out results.json     # CALM-M and Transformer-S of the paper, minutes
     python benchmarks/gpu.py --small --device cpu   # the same lines at toy size, to see that they hold

@@ -183,7 +183,7 @@ def chunk_cross_entropy(model: CalmModel, world: World, draws: int) -> tuple[flo
         estimates.append(-(world.truth[number] * q.log()).sum() - (outcomes - 1) / (2 * draws))
         if isinstance(model.head, DensityHead) and model.autoencoder.event.kind == "tokens":
             every = torch.tensor(list(itertools.product(range(size), repeat=K)))
-            log_q = model.head.log_prob(Context(here.h.expand(outcomes, -1)), every)
+            log_q = model.log_prob(Context(here.h.expand(outcomes, -1)), every)
             exact.append(-(world.truth[number] * log_q).sum())
     known = float(torch.stack(exact).mean()) / K if exact else None
     return float(torch.stack(estimates).mean()) / K, known

@@ -3,6 +3,9 @@
     chunks -> autoencoder.encode (frozen) -> posterior ----------------------.
            -> embedder -> backbone -> context -> keep = valid & predict -> head.loss -> one value per unit
 
+Whoever wants something of a head asks here, with or without a model: `head_loss`, `head_log_prob` and
+`head_draws` call it in the precision that its `HeadInfo` allows, and never with zero units.
+
 A discrete model is the same thing with an identity autoencoder and a head over ids, so one training loop,
 one metric and one table serve both.
 
@@ -11,6 +14,8 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, sections 2
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -22,6 +27,7 @@ from calmkit.interfaces import (
     Autoencoder,
     Backbone,
     Context,
+    DensityHead,
     Embedder,
     GenerativeHead,
     Posterior,
@@ -120,17 +126,94 @@ class CalmModel(nn.Module):
         context = self.context(chunks, valid, target.sample(1)[0])
         keep = self.predict(valid)
         if self.head.info.needs_memory:
-            per_unit = self.head.loss(context, target)[keep]
+            per_unit = head_loss(self.head, context, target)[keep]
         else:
-            per_unit = self.head.loss(context[keep], target[keep])
+            per_unit = head_loss(self.head, context[keep], target[keep])
         return UnitLoss(per_unit, keep)
 
     def draw(
         self, context: Context, num: int, options: SampleOptions | None = None
     ) -> tuple[Int[Tensor, "num *units K"], Shaped[Tensor, "num *units_and_event"]]:
         """`num` draws per unit, as ids and as the values they were decoded from."""
-        z = self.head.sample(context, num, options)
+        if context.h[..., 0].numel() == 0:
+            return self._no_draws(context.h, num)
+        z = head_draws(self.head, context, num, options)
         return self.autoencoder.to_data(z), z
+
+    def log_prob(self, context: Context, z: Shaped[Tensor, "*units_and_event"]) -> Float[Tensor, "*units"]:
+        """Exact log density of values, nats per unit, of a model whose head is a `DensityHead`."""
+        assert isinstance(self.head, DensityHead)
+        return head_log_prob(self.head, context, z)
+
+    def _no_draws(self, h: Tensor, num: int) -> tuple[Tensor, Tensor]:
+        """`draw` of no unit: the shapes, and nobody asked."""
+        event, leading = self.autoencoder.event, (num, *h.shape[:-1])
+        ids = torch.empty(*leading, self.chunk_size, dtype=torch.long, device=h.device)
+        return ids, ids if event.kind == "tokens" else h.new_empty(*leading, *event.shape)
+
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+def head_loss(head: GenerativeHead, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
+    """The head's loss of each unit, as its facts ask to be called."""
+    if context.h[..., 0].numel() == 0:
+        return context.h.sum(-1)
+    with _precision_of(head, context.h.device):
+        if head.info.half_precision:
+            return head.loss(context, target)
+        mean, log_std = _wide(target.mean), None if target.log_std is None else _wide(target.log_std)
+        return head.loss(_wide_context(context), Posterior(mean, log_std))
+
+
+def head_log_prob(
+    head: DensityHead, context: Context, z: Shaped[Tensor, "*units_and_event"]
+) -> Float[Tensor, "*units"]:
+    """The head's log density of each value, as its facts ask to be called."""
+    if context.h[..., 0].numel() == 0:
+        return context.h.sum(-1)
+    with _precision_of(head, context.h.device):
+        if head.info.half_precision:
+            return head.log_prob(context, z)
+        return head.log_prob(_wide_context(context), _wide(z))
+
+
+def head_draws(
+    head: GenerativeHead, context: Context, num: int = 1, options: SampleOptions | None = None
+) -> Shaped[Tensor, "num *units_and_event"]:
+    """`num` draws of each unit, of which there is one at least, as the head's facts ask to be called."""
+    with _precision_of(head, context.h.device):
+        return head.sample(context if head.info.half_precision else _wide_context(context), num, options)
+
+
+@contextmanager
+def _precision_of(head: GenerativeHead, device: torch.device) -> Iterator[None]:
+    """Outside autocast for a head that does not hold in half precision.
+
+    Raises:
+        ValueError: If the weights of such a head are of half precision.
+    """
+    if head.info.half_precision:
+        yield
+        return
+    half = next((name for name, value in head.named_parameters() if value.dtype in HALF), None)
+    if half is not None:
+        name = type(head).__name__
+        raise ValueError(
+            f"{name} does not hold in half precision (its HeadInfo.half_precision is false), and its "
+            f"parameter '{half}' is of half precision; keep the model in float32 and use autocast."
+        )
+    with torch.autocast(device.type, enabled=False):
+        yield
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value.float() if value.dtype in HALF else value
+
+
+def _wide_context(context: Context) -> Context:
+    memory = None if context.memory is None else _wide(context.memory)
+    return Context(_wide(context.h), memory, context.visible)
 
 
 def fill_after_end(

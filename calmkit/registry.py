@@ -11,7 +11,6 @@ import importlib
 import importlib.metadata
 import inspect
 import re
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ from typing import Any, cast
 import pluggy
 
 from calmkit import hookspecs
+from calmkit.admission import Setting, broken, name_refusal, settings
 from calmkit.interfaces import (
     Autoencoder,
     Backbone,
@@ -96,20 +96,6 @@ KINDS: Mapping[str, Kind] = {
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One option of a part: a keyword-only parameter of its constructor."""
-
-    name: str
-    annotation: Any
-    default: Any = inspect.Parameter.empty
-
-    @property
-    def required(self) -> bool:
-        """True where the constructor has no default."""
-        return self.default is inspect.Parameter.empty
-
-
-@dataclass(frozen=True)
 class Part:
     """A registered part and where it came from."""
 
@@ -139,17 +125,6 @@ class Rejected:
 
 class UnknownPart(LookupError):
     """No part of that name; the message lists those there are and every plugin that was left out."""
-
-
-def settings(cls: type) -> dict[str, Setting]:
-    """The keyword-only parameters of a part's constructor."""
-    init = inspect.unwrap(cls.__init__)  # type: ignore[misc]
-    hints = typing.get_type_hints(init)
-    return {
-        name: Setting(name, hints.get(name, Any), parameter.default)
-        for name, parameter in inspect.signature(init).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
 
 
 @dataclass
@@ -277,27 +252,13 @@ def _offers(module: object, plugin: str) -> dict[str, dict[object, object]]:
 def refusal(kind: str, name: object, cls: object) -> str | None:
     """Why a class can't be a part of that kind under that name; None where it can."""
     base, sizes = KINDS[kind].base, KINDS[kind].sizes
-    if not isinstance(name, str) or not name:
-        return f"{kind}: the name {name!r} is not a text"
+    why = name_refusal(name)
+    if why is not None:
+        return f"{kind}: {why}"
     if not (isinstance(cls, type) and issubclass(cls, base)):
         return f"{kind}: '{name}' is {cls!r}, not a subclass of {base.__name__}"
-    if inspect.isabstract(cls):
-        missing = ", ".join(sorted(cls.__abstractmethods__))  # type: ignore[attr-defined]
-        return f"{kind}: '{name}' is abstract; it lacks: {missing}"
-    given = _given(cls)
-    if given != sizes:
-        wanted = ", ".join((*sizes, "*", "..."))
-        return f"{kind}: the constructor of '{name}' must be ({wanted}); it takes {given} before the star"
     try:
-        settings(cls)
-    except Exception as error:  # an annotation is any expression
-        return f"{kind}: the annotations of the constructor of '{name}' can't be read: {error}"
-    return None
-
-
-def _given(cls: type) -> tuple[str, ...]:
-    """Parameters of the constructor that are not keyword-only; none where the class has no constructor."""
-    if cls.__init__ is object.__init__:  # type: ignore[misc]
-        return ()
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
-    return tuple(p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY)
+        found = broken(cls, base, sizes)
+    except Exception as error:  # a class may answer in any way; its neighbours are asked all the same
+        return f"{kind}: '{name}' can't be looked at: {type(error).__name__}: {error}"
+    return None if found is None else f"{kind}: '{name}' is refused: {found.seen}"

@@ -1,18 +1,21 @@
 """On an accelerator: the numbers of the CPU, and everything stays where the model is.
 
-`pytest -m gpu -n 0`. Skipped where there is none; `CALMKIT_TEST_DEVICE=cpu` runs the same lines on the CPU,
-to see that they still hold together.
+`pytest -m gpu -n 0`. Skipped where there is none; `tests/test_second_device.py` runs the same lines on a
+device that is none, `CALMKIT_TEST_DEVICE=pretend`, which sees what the CPU forgives.
 """
 
 from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import second_device
 import torch
+from guest_student_t import StudentTHead
 from small_runs import SHORT, column, small_run, workshop
 from torch import Tensor
 
@@ -22,9 +25,9 @@ from calmkit.backbones.transformer import TransformerBackbone
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.generation import generate
 from calmkit.heads.energy_score import gaussian_energy_loss
-from calmkit.interfaces import Autoencoder, DensityHead
+from calmkit.interfaces import Autoencoder, Context, DensityHead, EventSpec, Posterior
 from calmkit.metrics.rollout import brier_draws
-from calmkit.model import CalmModel
+from calmkit.model import CalmModel, head_draws, head_loss
 from calmkit.registry import make_manager
 
 ASKED = os.environ.get("CALMKIT_TEST_DEVICE")
@@ -43,8 +46,19 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def float32_as_users_have_it() -> Iterator[None]:
+    """Not every device has float64, and whoever makes numbers in torch's default dtype makes them here."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    yield
+    torch.set_default_dtype(before)
+
+
 @pytest.fixture
 def device() -> torch.device:
+    if ASKED == second_device.NAME:
+        return second_device.register()
     if ASKED is not None:
         return torch.device(ASKED)
     found = torch.accelerator.current_accelerator()
@@ -105,7 +119,7 @@ def test_the_energy_loss_and_its_gradient_are_those_of_the_cpu(device: torch.dev
     log_std, noise = torch.full((20, 16), -1.2).float(), torch.randn(100, 16).float()
     results = []
     for place in (torch.device("cpu"), device):
-        given = draws.to(place).requires_grad_()
+        given = draws.to(place, copy=True).requires_grad_()  # a leaf there as well as here
         loss = gaussian_energy_loss(given, mean.to(place), log_std.to(place), noise.to(place), 1.0)
         loss.sum().backward()
         assert given.grad is not None
@@ -132,6 +146,21 @@ def test_draws_scores_and_text_stay_on_the_device_and_follow_the_seed(
         for _ in range(2)
     ]
     assert all(torch.equal(a, b) for a, b in zip(*texts, strict=True))
+
+
+def test_a_head_that_holds_in_float32_only_is_called_so_under_the_device_s_autocast(
+    device: torch.device,
+) -> None:
+    event = EventSpec((16,))
+    head = StudentTHead(H, event).to(device)
+    context = Context(torch.randn(5, H, device=device).bfloat16())
+    target = Posterior(torch.randn(5, 16, device=device))
+    with torch.autocast(device.type, torch.bfloat16):
+        loss, draws = head_loss(head, context, target), head_draws(head, context, 3)
+    assert (loss.dtype, draws.dtype) == (torch.float32, torch.float32)
+    assert loss.device.type == draws.device.type == device.type
+    loss.mean().backward()
+    assert all(parameter.grad is not None for parameter in head.parameters())
 
 
 def test_a_run_trains_on_the_device(tmp_path: Path, device: torch.device) -> None:

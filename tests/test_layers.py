@@ -25,6 +25,7 @@ nn, dynamics
 autoencoders | embedders | backbones | heads | samplers
 model
 generation, metrics
+admission
 registry
 recipe
 data, interop
@@ -139,6 +140,18 @@ def asks_whether_it_has(path: str, tree: ast.Module) -> list[str]:
     return [f"line {n.lineno}: hasattr; a capability is a type" for n in names]
 
 
+def calls_a_head(path: str, tree: ast.Module) -> list[str]:
+    """Heads are called by `calmkit.model`, as their facts ask for; the kit asks them itself."""
+    if room_of(path) in ("model", "heads", "testing"):
+        return []
+    calls = (n.func for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
+    return [
+        f"line {call.lineno}: {ast.unparse(call)}; calmkit.model has head_loss, head_log_prob, head_draws"
+        for call in calls
+        if call.attr in ("loss", "log_prob", "sample") and ast.unparse(call.value).split(".")[-1] == "head"
+    ]
+
+
 def knows_a_guest(path: str, tree: ast.Module) -> list[str]:
     del path
     guests = ("plugins", "calmkit_")
@@ -160,6 +173,7 @@ RULES: list[Callable[[str, ast.Module], list[str]]] = [
     names_a_device,
     unpickles,
     asks_whether_it_has,
+    calls_a_head,
     knows_a_guest,
     without_source,
 ]
@@ -205,6 +219,8 @@ BROKEN = [
     (unpickles, "data/a.py", "torch.load(path)"),
     (unpickles, "data/a.py", "torch.load(path, weights_only=False)"),
     (asks_whether_it_has, "model.py", "if hasattr(head, 'log_prob'): pass"),
+    (calls_a_head, "metrics/a.py", "x = model.head.log_prob(context, z)"),
+    (calls_a_head, "training/a.py", "head.loss(context, target)"),
     (knows_a_guest, "heads/a.py", "import calmkit_laplace_head"),
     (without_source, "heads/energy.py", '"""A head."""'),
 ]
@@ -224,6 +240,8 @@ ALLOWED = [
     (heavy_on_load, "data/datamodule.py", "import lightning.pytorch as pl"),
     (heavy_on_load, "heads/a.py", "def f():\n    import diffusers"),
     (heavy_on_load, "heads/a.py", "if TYPE_CHECKING:\n    import diffusers"),
+    (calls_a_head, "model.py", "head.loss(context, target)"),
+    (calls_a_head, "metrics/a.py", "head_loss(model.head, context, target); autoencoder.loss(chunks)"),
     (unpickles, "data/a.py", "torch.load(path, weights_only=True)"),
     (without_source, "heads/energy.py", '"""A head. https://arxiv.org/abs/2510.27688"""'),
     (without_source, "nn/a.py", ""),

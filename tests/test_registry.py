@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,17 +20,24 @@ from calmkit import registry
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import (
     Choice,
+    Context,
     Corpus,
     Draw,
+    Embedder,
+    EventSpec,
     GenerativeHead,
+    HeadInfo,
+    IterativeHead,
     Measure,
     MeasureInfo,
     Number,
+    Posterior,
     SampleOptions,
     Sampler,
     Split,
 )
 from calmkit.registry import BUILTINS, KINDS, Rejected, UnknownPart, make_manager
+from calmkit.testing import check_embedder, check_head
 
 
 class Plain(Sampler):
@@ -67,6 +79,131 @@ class Unreadable(Plain):
 
     def __init__(self, *, temperature: "Nowhere" = None) -> None:
         super().__init__(temperature=1.0)
+
+
+class Required(Plain):
+    """Cannot do without a setting."""
+
+    def __init__(self, *, candidates: int) -> None:
+        super().__init__()
+
+
+class Unannotated(Plain):
+    """Does not say what its setting is."""
+
+    def __init__(self, *, candidates=3) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+
+
+class Anything(Plain):
+    """Takes whatever comes."""
+
+    def __init__(self, **options: float) -> None:
+        super().__init__()
+
+
+class AnyNumber(Plain):
+    """Takes however much comes."""
+
+    def __init__(self, *sizes: int, candidates: int = 3) -> None:
+        super().__init__()
+
+
+class FromAFile(Bare):
+    """A corpus must be told where it lies."""
+
+    def __init__(self, *, path: str) -> None:
+        pass
+
+
+class Reads(Embedder):
+    """Keeps what it reads to itself."""
+
+    def __init__(self, hidden_dim: int, event: EventSpec, chunk_size: int, vocab_size: int) -> None:
+        super().__init__()
+
+    def forward(self, data: Tensor, z: Tensor) -> Tensor:
+        raise AssertionError("never called")
+
+
+class Misreads(Reads):
+    """Reads what there is not."""
+
+    reads = "pixels"  # type: ignore[assignment]
+
+
+class NoInfo(GenerativeHead):
+    """States nothing."""
+
+    def __init__(self, hidden_dim: int, event: EventSpec) -> None:
+        super().__init__()
+
+    def loss(self, context: Context, target: Posterior) -> Tensor:
+        raise AssertionError("never called")
+
+    def sample(self, context: Context, num: int = 1, options: SampleOptions | None = None) -> Tensor:
+        raise AssertionError("never called")
+
+
+class OtherInfo(NoInfo):
+    """States its facts in words of its own."""
+
+    info = ("one_step",)  # type: ignore[assignment]
+
+
+class LateInfo(NoInfo):
+    """States its facts when it is built, and a recipe is composed before that."""
+
+    def __init__(self, hidden_dim: int, event: EventSpec) -> None:
+        super().__init__(hidden_dim, event)
+        self.info = HeadInfo(sampling="one_step")  # type: ignore[misc]
+
+
+class NotIterative(NoInfo):
+    """Says that it takes steps, and can't say how many."""
+
+    info = HeadInfo(sampling="iterative")
+
+
+class SecretlyIterative(IterativeHead, NoInfo):
+    """Takes steps, and says that it takes one."""
+
+    info = HeadInfo(sampling="one_step")
+
+    def network_calls(self, options: SampleOptions | None = None) -> int | None:
+        return 5
+
+
+class LaterGood(NoInfo):
+    """States its facts."""
+
+    info = HeadInfo(sampling="one_step")
+
+
+class Stubborn(type(GenerativeHead)):  # type: ignore[misc]
+    """A metaclass whose classes answer no question."""
+
+    @property
+    def info(cls) -> HeadInfo:
+        raise RuntimeError("ask somebody else")
+
+
+class Unaskable(NoInfo, metaclass=Stubborn):
+    """Raises where it is looked at."""
+
+
+def heads(**classes: Any) -> object:
+    def calmkit_heads() -> dict[str, Any]:
+        return classes
+
+    return plugin(calmkit_heads=calmkit_heads)
+
+
+def embedders(**classes: Any) -> object:
+    def calmkit_embedders() -> dict[str, Any]:
+        return classes
+
+    return plugin(calmkit_embedders=calmkit_embedders)
 
 
 def plugin(**hooks: Callable[[], Any]) -> object:
@@ -188,10 +325,28 @@ BAD: dict[str, tuple[Any, str]] = {
     "not a subclass": (samplers(odd=dict), "not a subclass of Sampler"),
     "an instance": (samplers(odd=Plain()), "not a subclass of Sampler"),
     "wrong kind": (plugin(calmkit_heads=lambda: {"odd": Plain}), "not a subclass of GenerativeHead"),
-    "abstract": (samplers(odd=Abstract), "'odd' is abstract; it lacks: choose"),
+    "abstract": (samplers(odd=Abstract), "'odd' is refused: it is abstract; it lacks: choose"),
     "positional setting": (samplers(odd=Positional), "must be (*, ...); it takes ('temperature',)"),
     "unreadable annotation": (samplers(odd=Unreadable), "name 'Nowhere' is not defined"),
     "used name": (samplers(direct=Plain), "the name 'direct' is taken by calmkit.samplers.direct"),
+    "required setting": (samplers(odd=Required), "its setting 'candidates' has no default"),
+    "unannotated setting": (samplers(odd=Unannotated), "its setting 'candidates' has no annotation"),
+    "any keyword": (samplers(odd=Anything), "its constructor takes **options, so nobody can tell"),
+    "any argument": (samplers(odd=AnyNumber), "its constructor takes *sizes, so nobody can tell"),
+    "a name with a space": (samplers(**{"od d": Plain}), "allowed are letters (a-z, A-Z), digits and '_'"),
+    "a name with a slash": (samplers(**{"od/d": Plain}), "the name 'od/d' can't be written in a recipe"),
+    "a name that is a number": (samplers(**{"3": Plain}), "the name '3' can't be written in a recipe"),
+    "a name of other letters": (samplers(**{"größe": Plain}), "can't be written in a recipe"),
+    "an empty name": (samplers(**{"": Plain}), "the name '' is not a text"),
+    "the name of nothing": (samplers(null=Plain), "the name 'null' is what a recipe writes for nothing"),
+    "no info": (heads(odd=NoInfo), "it states no info on the class (found None), such as `info = HeadInfo("),
+    "info of another type": (heads(odd=OtherInfo), "(found ('one_step',))"),
+    "info on the instance": (heads(odd=LateInfo), "it states no info on the class"),
+    "iterative in words": (heads(odd=NotIterative), "is 'iterative', yet it is no IterativeHead"),
+    "iterative in deed": (heads(odd=SecretlyIterative), "is 'one_step', yet it is an IterativeHead"),
+    "no reads": (embedders(odd=Reads), "it states no reads on the class (found None); one of data, latents,"),
+    "unknown reads": (embedders(odd=Misreads), "(found 'pixels'); one of data, latents, both would do"),
+    "no answer": (heads(odd=Unaskable), "'odd' can't be looked at: RuntimeError: ask somebody else"),
     "name is no text": (plugin(calmkit_samplers=lambda: {3: Plain}), "the name 3 is not a text"),
 }
 
@@ -247,6 +402,85 @@ def test_two_measures_never_yield_one_number() -> None:
     assert manager.rejected == [
         Rejected("guest", "metrics: 'a_wide' yields 'a_wide', a number of 'a' already")
     ]
+
+
+def test_a_corpus_may_have_to_be_told_where_it_lies() -> None:
+    def calmkit_corpora() -> dict[str, type[Corpus]]:
+        return {"file": FromAFile}
+
+    manager = make_manager([guest(plugin(calmkit_corpora=calmkit_corpora))])
+    assert manager.find("corpora", "file").settings["path"].required
+
+
+def test_a_class_that_answers_no_question_leaves_its_neighbours_in() -> None:
+    manager = make_manager([guest(heads(odd=Unaskable, other=LaterGood))])
+    assert set(manager.parts["heads"]) == {"regression", "other"}
+
+
+def test_the_kit_says_what_the_door_says() -> None:
+    with pytest.raises(AssertionError, match="law 'info states the facts of a head': it states no info"):
+        check_head(NoInfo)
+    with pytest.raises(AssertionError, match=r"law 'reads is 'data', .*': it states no reads"):
+        check_embedder(Reads)
+
+
+NO_INFO = """
+from torch import nn
+from calmkit.hookspecs import hookimpl
+from calmkit.interfaces import GenerativeHead
+
+class NoInfo(GenerativeHead):
+    def __init__(self, hidden_dim, event):
+        super().__init__()
+        self.project = nn.Linear(hidden_dim, event.shape[0])
+    def loss(self, context, target):
+        return (self.project(context.h) - target.mean).square().sum(-1)
+    def sample(self, context, num=1, options=None):
+        return self.project(context.h).expand(num, *context.h.shape[:-1], -1)
+
+@hookimpl
+def calmkit_heads():
+    return {"noinfo": NoInfo}
+"""
+ONE_STEP = """
+from calmkit.interfaces import GenerativeHead, HeadInfo
+
+class Head(GenerativeHead):
+    info = HeadInfo(sampling="onestep")
+"""
+
+
+def installed(folder: Path, name: str, module: str) -> None:
+    """A distribution as pip leaves one, with an entry point for its module."""
+    (folder / f"{name}.py").write_text(module)
+    facts = folder / f"{name}-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(f"[calmkit]\n{name} = {name}\n")
+
+
+def test_system_a_bad_guest_is_named_and_stops_nobody(tmp_path: Path) -> None:
+    """As a user meets it: two distributions that are wrong, and somebody else's commands."""
+    installed(tmp_path, "guest_noinfo", NO_INFO)
+    installed(tmp_path, "guest_onestep", ONE_STEP)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+
+    def calmkit(*words: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from calmkit.cli.main import cli; cli()"
+        environment = os.environ | {"PYTHONPATH": path, "COLUMNS": "400"}
+        command = [sys.executable, "-c", code, *words]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+    listed = calmkit("ls", "plugins", "--json")
+    assert listed.returncode == 0, listed.stderr
+    left_out = {row["name"]: row for row in json.loads(listed.stdout) if row["state"] == "left out"}
+    assert "heads: 'noinfo' is refused: it states no info" in left_out["guest_noinfo 1.0"]["parts or reason"]
+    said = left_out["guest_onestep 1.0"]["parts or reason"]
+    assert said.startswith("ValueError: HeadInfo: sampling is 'onestep'; it must be one of one_step, ")
+    other = calmkit("validate", "tiny/energy", "head=local_ar")
+    assert other.returncode == 2
+    assert "error[CK141]: head 'local_ar' takes tokens events" in other.stderr
+    assert calmkit("validate", "tiny/energy").returncode == 0
 
 
 def test_the_good_parts_of_a_guest_stay() -> None:

@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import Any
 
+from calmkit.interfaces import Embedder, GenerativeHead
 from calmkit.registry import KINDS, Manager, Part
 
 Rows = list[dict[str, str]]
@@ -63,8 +64,10 @@ def setting_rows(part: Part) -> Rows:
 
 
 def documentation(part: Part) -> str:
-    """The docstring of the part without its arguments, which `setting_rows` tells."""
-    return _ARGUMENTS.sub("", inspect.getdoc(part.cls) or "").strip()
+    """The docstring without its arguments, which `setting_rows` tells, and the facts of the class."""
+    told = _ARGUMENTS.sub("", inspect.getdoc(part.cls) or "").strip()
+    facts = _facts(part.cls)
+    return f"{told}\n\n{facts}" if facts else told
 
 
 _ARGUMENTS = re.compile(r"^Args:\n(?P<body>(?:[ \t]+\S.*(?:\n|$)|[ \t]*\n)*)", re.MULTILINE)
@@ -85,6 +88,24 @@ def arguments(docstring: str) -> dict[str, str]:
         elif said and line.startswith((" ", "\t")):
             said[next(reversed(said))].append(line.strip())
     return {name: " ".join(filter(None, text)) for name, text in said.items()}
+
+
+def _facts(cls: type) -> str:
+    """What a head or an embedder states on its class, in one sentence; nothing for other kinds."""
+    if issubclass(cls, Embedder):
+        return f"Facts: reads {'data and latents' if cls.reads == 'both' else cls.reads}."
+    if not issubclass(cls, GenerativeHead):
+        return ""
+    info = cls.info
+    none = "no temperature of its own"
+    facts = [
+        f"a draw is {info.sampling.replace('_', ' ')}",
+        none if info.temperature == "none" else f"a temperature acts on its {info.temperature}",
+        f"takes {' and '.join(sorted(info.events))} events",
+        f"honours {', '.join(sorted(info.options)) or 'no option'} of a draw",
+        "holds in half precision" if info.half_precision else "is called in float32",
+    ]
+    return f"Facts: {'; '.join([*facts, *(['reads the whole past'] if info.needs_memory else [])])}."
 
 
 def _shown(value: Any) -> str:

@@ -39,11 +39,13 @@ class LossOutput:
 class Autoencoder(nn.Module, ABC):
     """Maps the data of a unit to a posterior over its value, and back.
 
-    The constructor is `(vocab_size, *, chunk_size, ...)`; what follows the star is settable in a recipe.
+    The constructor is `(vocab_size, *, chunk_size, ...)`; what follows the star is settable in a recipe. It
+    is never asked for zero units. Stage 1 may call it under bfloat16 autocast; in stage 2 `encode` is called
+    outside it.
 
     Attributes:
-        event: What the value of one unit is.
-        chunk_size: K, tokens per unit.
+        event: What the value of one unit is; a recipe whose head or embedder can't take it is refused.
+        chunk_size: K, tokens per unit; a sequence length that it does not divide is refused.
     """
 
     event: EventSpec

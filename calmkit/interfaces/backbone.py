@@ -51,10 +51,11 @@ class Backbone(nn.Module, ABC):
     before i it is a learned start vector that no unit ever reads, so filling on the left with invalid units
     changes nothing.
 
-    The constructor is `(*, hidden_dim, ...)`.
+    The constructor is `(*, hidden_dim, ...)`. It is never asked for zero rows or zero units, and may be
+    called under bfloat16 autocast.
 
     Attributes:
-        hidden_dim: H.
+        hidden_dim: H; embedder and head are built for it.
     """
 
     hidden_dim: int

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 class Embedder(nn.Module, ABC):
     """Turns each unit into one vector of the backbone's width.
 
-    The constructor is `(hidden_dim, event, chunk_size, vocab_size, *, ...)`.
+    The constructor is `(hidden_dim, event, chunk_size, vocab_size, *, ...)`. It is never asked for zero
+    units, and may be called under bfloat16 autocast.
 
     Attributes:
         reads: `"data"` (the ids), `"latents"` or `"both"`; a recipe whose event has no latents refuses the

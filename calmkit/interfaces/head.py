@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, final, get_args
 
 import torch
 from jaxtyping import Float, Shaped
@@ -41,26 +41,63 @@ class SampleOptions:
         return frozenset(field.name for field in fields(self) if getattr(self, field.name) is not None)
 
 
+Sampling = Literal["one_step", "iterative", "autoregressive"]
+Temperature = Literal["none", "scale", "noise", "logits"]
+EVENT_KINDS = ("continuous", "tokens")
+"""Values of `EventSpec.kind`."""
+
+
 @final
 @dataclass(frozen=True)
 class HeadInfo:
-    """Facts about a head, checked when a recipe is composed.
+    """Facts about a head. The program goes by each of them, and by nothing else that a head may be.
 
     Attributes:
-        sampling: How a draw is made: one network call, several (`IterativeHead`), or one per token.
-        temperature: What `SampleOptions.temperature` acts on; `"none"`: only a Sampler can lower it.
-        events: Kinds of `EventSpec` the head takes.
-        needs_memory: True for a head that reads the whole past; it gets `[B, L]` unflattened.
+        sampling: How a draw is made: one network call, several (then the class is an `IterativeHead`, and no
+            other is), or one per token, which is counted as K calls.
+        temperature: What `SampleOptions.temperature` acts on; `"none"`, exactly where `options` does not name
+            it: only a sampler can lower it. `calmkit show` prints it, and a sampler that asks such a head for
+            one is refused with that reason.
+        events: Kinds of `EventSpec` the head takes; a recipe whose autoencoder gives another is refused.
+        needs_memory: True for a head that reads the whole past: the program then calls it with rows
+            `[B, L]` unflattened and with `Context.memory`. No backbone of calmkit hands on a memory and
+            generation feeds none back, so a recipe that names such a head is refused when it is composed.
         options: Fields of `SampleOptions` it honours. Any other that is set is an error, never ignored.
-        half_precision: True where loss and draws hold in bfloat16 too.
+        half_precision: True where loss, draws and density hold in bfloat16 too, both under autocast and with
+            weights of half precision. Otherwise the head is called outside autocast, with everything in
+            float32, and weights of half precision are refused (`calmkit.model`).
+
+    Raises:
+        ValueError: For a value that is none of these, or two that contradict each other.
     """
 
-    sampling: Literal["one_step", "iterative", "autoregressive"]
-    temperature: Literal["none", "scale", "noise", "logits"] = "none"
+    sampling: Sampling
+    temperature: Temperature = "none"
     events: frozenset[str] = frozenset({"continuous"})
     needs_memory: bool = False
     options: frozenset[str] = frozenset()
     half_precision: bool = False
+
+    def __post_init__(self) -> None:
+        for name, words in (("sampling", get_args(Sampling)), ("temperature", get_args(Temperature))):
+            self._require(getattr(self, name) in words, name, f"one of {', '.join(words)}")
+        known = (("events", EVENT_KINDS), ("options", tuple(field.name for field in fields(SampleOptions))))
+        for name, words in known:
+            value, wanted = getattr(self, name), f"a frozenset of {', '.join(words)}"
+            self._require(isinstance(value, frozenset) and value <= set(words), name, wanted)
+        self._require(bool(self.events), "events", f"at least one of {', '.join(EVENT_KINDS)}")
+        for name in ("needs_memory", "half_precision"):
+            self._require(isinstance(getattr(self, name), bool), name, "True or False")
+        named = "temperature" in self.options
+        wanted = "scale, noise or logits where options name 'temperature', and none elsewhere"
+        self._require(named == (self.temperature != "none"), "temperature", wanted)
+        steps = self.options & {"num_steps", "solver"}
+        wanted = f"iterative where options name {' and '.join(sorted(steps))}"
+        self._require(not steps or self.sampling == "iterative", "sampling", wanted)
+
+    def _require(self, holds: bool, name: str, wanted: str) -> None:
+        if not holds:
+            raise ValueError(f"HeadInfo: {name} is {getattr(self, name)!r}; it must be {wanted}.")
 
     def accept(self, options: SampleOptions | None) -> SampleOptions:
         """The options, or the defaults for None.
@@ -83,10 +120,11 @@ class GenerativeHead(nn.Module, ABC):
 
     The constructor is `(hidden_dim, event, *, ...)`; what follows the star is settable in a recipe. Draws
     come from torch's default generator, which callers fork and seed; a head that lists `generator` in
-    `info.options` also honours that one.
+    `info.options` also honours that one. The program calls a head through `calmkit.model`, in the precision
+    that `info` allows, and never with zero units.
 
     Attributes:
-        info: Facts about the class.
+        info: Facts about the class, stated on the class.
     """
 
     info: ClassVar[HeadInfo]

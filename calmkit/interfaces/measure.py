@@ -126,6 +126,9 @@ def stored_name(measure: str, key: str) -> str:
 DrawUnits = Callable[["int | None"], tuple[Tensor, Tensor]]
 """`draw(num)` -> ids `[num, N, K]` and the values they were decoded from, `[num, N, *E]`."""
 
+Density = Callable[[Context, Tensor], Tensor]
+"""`density(context, z)` -> log density of each value, nats per unit."""
+
 
 @final
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ class HeldOut:
         rows: `[N]`, which row of the batch each unit belongs to.
         documents: `[N]`, which document of the held-out text, the same number in every batch; None: unknown.
         draw: Behind `draws`.
+        density: Behind `log_prob`: calls the head in the precision that its facts allow.
     """
 
     head: GenerativeHead
@@ -156,6 +160,7 @@ class HeldOut:
     rows: Int[Tensor, " N"]
     documents: Int[Tensor, " N"] | None
     draw: DrawUnits = field(repr=False)
+    density: Density = field(repr=False)
 
     def draws(self, num: int | None = None) -> Shaped[Tensor, "num N *event"]:
         """`num` independent draws of the head per unit; None: as many as `evaluation.draws` says.
@@ -178,10 +183,10 @@ class HeldOut:
         if not isinstance(self.head, DensityHead):
             raise TypeError(f"{type(self.head).__name__} knows no density; state needs=(DensityHead,).")
         if not self.head.info.needs_memory:
-            return self.head.log_prob(self.context[self.keep], z)
+            return self.density(self.context[self.keep], z)
         placed = torch.zeros((*self.keep.shape, *z.shape[1:]), dtype=z.dtype, device=z.device)
         placed[self.keep] = z
-        return self.head.log_prob(self.context, placed)[self.keep]
+        return self.density(self.context, placed)[self.keep]
 
 
 class Measure(ABC):

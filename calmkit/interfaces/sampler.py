@@ -58,6 +58,6 @@ class Sampler(ABC):
 
         Args:
             draw: The source of draws; its randomness is its own.
-            rows: Which rows to choose for.
+            rows: Which rows to choose for, one at least.
             generator: Of the choice's own randomness, on the device of the draws; None: torch's default.
         """

@@ -38,7 +38,7 @@ from calmkit.interfaces import (
     StatesStepFlops,
     StatesTrainingFlops,
 )
-from calmkit.model import CalmModel
+from calmkit.model import CalmModel, head_draws, head_loss
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -186,10 +186,11 @@ def _training(part: nn.Module, units: int, samples: _Samples) -> int:
             return _forward_backward(part, lambda: part(x, valid).h, [x])
         assert isinstance(part, GenerativeHead)
         if not part.info.needs_memory:
-            return _forward_backward(part, lambda: part.loss(Context(x[0]), target[0]), [x])
+            return _forward_backward(part, lambda: head_loss(part, Context(x[0]), target[0]), [x])
         memory = _given(samples.hidden(device, dtype))
         visible = torch.ones(1, units, units, dtype=torch.bool, device=device).tril()
-        return _forward_backward(part, lambda: part.loss(Context(x, memory, visible), target), [x, memory])
+        past = Context(x, memory, visible)
+        return _forward_backward(part, lambda: head_loss(part, past, target), [x, memory])
 
 
 def _step(part: Embedder | Backbone, units: int, samples: _Samples) -> int:
@@ -213,7 +214,7 @@ def _draw(part: GenerativeHead, draws: int, options: SampleOptions | None, sampl
         if part.info.needs_memory:
             visible = torch.ones(1, 1, samples.units, dtype=torch.bool, device=device)
             context = Context(context.h, samples.hidden(device, dtype), visible)
-        return _forward(lambda: part.sample(context, draws, options))
+        return _forward(lambda: head_draws(part, context, draws, options))
 
 
 @contextmanager

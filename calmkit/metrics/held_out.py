@@ -62,4 +62,5 @@ def held_out(
         rows=rows,
         documents=None if documents is None else documents[keep],
         draw=draw,
+        density=model.log_prob,
     )

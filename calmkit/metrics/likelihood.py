@@ -148,13 +148,12 @@ def _log_prob(
     model: CalmModel, context: Context, z: Shaped[Tensor, "B L *event"], keep: Bool[Tensor, "B L"]
 ) -> Float[Tensor, " N"]:
     """The head's log density of the units that count, in blocks (a head with a memory takes all at once)."""
-    assert isinstance(model.head, DensityHead)
     if model.head.info.needs_memory:
-        return model.head.log_prob(context, z)[keep].to(torch.get_default_dtype())
+        return model.log_prob(context, z)[keep].to(torch.get_default_dtype())
     chosen, values = context[keep], z[keep]
     blocks = [
-        model.head.log_prob(chosen[i : i + UNITS_PER_BLOCK], values[i : i + UNITS_PER_BLOCK])
-        for i in range(0, max(1, len(values)), UNITS_PER_BLOCK)
+        model.log_prob(chosen[i : i + UNITS_PER_BLOCK], values[i : i + UNITS_PER_BLOCK])
+        for i in range(0, max(1, len(values)), UNITS_PER_BLOCK)  # none are one block of no unit
     ]
     return torch.cat(blocks).to(torch.get_default_dtype())
 
@@ -169,9 +168,10 @@ def _reconstruction(
             chunk_cross_entropy(
                 model.autoencoder.decode(values[i : i + UNITS_PER_BLOCK]), truth[i : i + UNITS_PER_BLOCK]
             )
-            for i in range(0, max(1, len(values)), UNITS_PER_BLOCK)
+            for i in range(0, len(values), UNITS_PER_BLOCK)
         ]
-    return torch.cat(blocks).to(torch.get_default_dtype())
+    nothing = torch.zeros(0, device=chunks.device)  # an autoencoder is never asked for no unit
+    return torch.cat(blocks or [nothing]).to(torch.get_default_dtype())
 
 
 def _device(model: CalmModel) -> torch.device:

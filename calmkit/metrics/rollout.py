@@ -119,12 +119,11 @@ def _chances(
     model: CalmModel, context: Context, ids: Int[Tensor, "*draws P one"]
 ) -> Float[Tensor, "*draws P one"]:
     """p(token | prefix) of a discrete model at K = 1, for each draw, in blocks of positions."""
-    assert isinstance(model.head, DensityHead)
-    head, size = model.head, DRAWS_PER_BLOCK
+    size = DRAWS_PER_BLOCK
     flat = ids.reshape(-1, *ids.shape[-2:])  # [draws, P, 1]
     chances = [
         torch.cat(
-            [head.log_prob(context[i : i + size], draw[i : i + size]) for i in range(0, len(draw), size)]
+            [model.log_prob(context[i : i + size], draw[i : i + size]) for i in range(0, len(draw), size)]
         )
         for draw in flat
     ]

@@ -14,13 +14,20 @@ from calmkit.recipe.errors import Problem, RecipeError
 from calmkit.recipe.fit import (
     embedder_fits,
     head_fits,
+    head_is_served,
     length_fits,
     numbers_are_finite,
     runs_are_there,
     sampler_fits,
     stages_fit,
 )
-from calmkit.recipe.parts import build_corpus, build_metrics, build_part, build_tokenizer, refusals
+from calmkit.recipe.parts import (
+    build_corpus,
+    build_metrics,
+    build_part,
+    build_tokenizer,
+    vocab_size_of,
+)
 from calmkit.recipe.schema import Recipe
 from calmkit.recipe.shapes_only import shapes_only
 from calmkit.registry import Manager
@@ -96,7 +103,7 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
         The model on the meta device: all shapes, no numbers.
 
     Raises:
-        RecipeError: With all that is wrong, CK133, CK140 to CK146.
+        RecipeError: With all that is wrong, CK133, CK140 to CK146, CK148.
     """
     problems: list[Problem] = [*numbers_are_finite(recipe)]
 
@@ -111,6 +118,7 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
     model: CalmModel | None = gathered(lambda: _model_of_shapes(recipe, manager))
     gathered(lambda: build_sampler(recipe, manager, None if model is None else model.head))
     gathered(lambda: build_metrics(recipe, manager))
+    problems += head_is_served(recipe, manager)
     problems += [] if elsewhere else runs_are_there(recipe)
     if model is not None:
         problems += stages_fit(recipe, model.autoencoder)
@@ -120,8 +128,6 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
 
 
 def _model_of_shapes(recipe: Recipe, manager: Manager) -> CalmModel:
-    tokenizer = build_tokenizer(recipe, manager)
-    with refusals(recipe, "tokenizer"):  # one that lies in a file is read when it is first asked
-        vocab_size = tokenizer.vocab_size
+    vocab_size = vocab_size_of(recipe, build_tokenizer(recipe, manager))
     with shapes_only():
         return assemble(recipe, manager, vocab_size, eos_id=0)  # no shape depends on which id that is

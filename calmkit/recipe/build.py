@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from calmkit.admission import Setting
 from calmkit.recipe.convert import Misfit, convert, to_node
 from calmkit.recipe.errors import Mark, Problem, RecipeError, suggest
 from calmkit.recipe.schema import (
@@ -22,7 +23,7 @@ from calmkit.recipe.schema import (
     Source,
 )
 from calmkit.recipe.tree import Items, Keys, Node, Scalar
-from calmkit.registry import Manager, Setting, UnknownPart
+from calmkit.registry import Manager, UnknownPart
 
 _MISSING = object()
 _RANGES: Mapping[str, Any] = {

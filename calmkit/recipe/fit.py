@@ -14,6 +14,9 @@ from calmkit.recipe.errors import Problem
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 
+HALF_WEIGHTS = {"bf16-true": "bf16-mixed", "16-true": "16-mixed"}
+"""Precisions that make weights half, and what computes as fast with weights in float32."""
+
 
 def numbers_are_finite(recipe: Recipe) -> Iterator[Problem]:
     """CK133: a file can't say infinity, and neither may a recipe made in Python or a part's own default."""
@@ -48,6 +51,27 @@ def head_fits(recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Ite
         )
 
 
+def head_is_served(recipe: Recipe, manager: Manager) -> Iterator[Problem]:
+    """CK148: what the head's facts ask of its callers can be given: no memory, float32 where it must be."""
+    name, precision, key = recipe.head.name, recipe.trainer.precision, "trainer.precision"
+    info = _head(manager, name).info
+    if info.needs_memory:
+        message = (
+            f"head '{name}' reads the whole past (its HeadInfo.needs_memory is true), which no backbone of "
+            "calmkit hands on and generation does not feed back"
+        )
+        others = sorted(n for n in manager.parts["heads"] if not _head(manager, n).info.needs_memory)
+        help = f"heads that read the condition alone: {', '.join(others) or 'none'}"
+        yield Problem("CK148", message, recipe.source.mark("head.name"), "head", help)
+    if precision in HALF_WEIGHTS and not info.half_precision:
+        message = (
+            f"{key} {precision} makes the weights of head '{name}' half, which it does not hold in "
+            "(its HeadInfo.half_precision is false)"
+        )
+        help = f"{HALF_WEIGHTS[precision]} keeps the weights in float32 and calls this head in float32"
+        yield Problem("CK148", message, recipe.source.mark(key), key, help)
+
+
 def embedder_fits(recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Iterator[Problem]:
     """CK142: an embedder that reads latents has some to read."""
     cls: type[Embedder] = manager.find("embedders", recipe.embedder.name).cls
@@ -79,9 +103,11 @@ def sampler_fits(
     for option in sorted(asked - honoured):
         key = _setting_of(recipe, option)
         takes = ", ".join(sorted(honoured - {"generator"})) or "none"
+        lone = option == "temperature" and _head(manager, head).info.temperature == "none"
+        why = ", which has no temperature of its own" if lone else ""
         yield Problem(
             "CK143",
-            f"sampler '{recipe.sampler.name}' asks for '{option}', not honoured by head '{head}'",
+            f"sampler '{recipe.sampler.name}' asks for '{option}', not honoured by head '{head}'{why}",
             recipe.source.mark(key),
             key,
             f"options of head '{head}': {takes}; {key}=null asks for nothing",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from calmkit.admission import missing_fact
 from calmkit.interfaces import Corpus, DataError, HeldOutMeasure, Tokenizer
 from calmkit.recipe.errors import refuse
 from calmkit.recipe.schema import METRICS, NOUNS, SECTIONS, PartSpec, Recipe
@@ -17,11 +18,16 @@ def build_part(recipe: Recipe, manager: Manager, section: str, **sizes: Any) -> 
     """The part of a section, with the sizes its kind takes.
 
     Raises:
-        RecipeError: CK145 it refuses its settings, CK146 it cannot be read.
+        RecipeError: CK145 it refuses its settings, or lacks a fact of its kind, CK146 it cannot be read.
     """
     spec = spec_of(recipe, section)
     with refusals(recipe, section):
-        return manager.build(SECTIONS[section], spec.name, spec.options, **sizes)
+        part = manager.build(SECTIONS[section], spec.name, spec.options, **sizes)
+        # A tokenizer that lies in a file is read when it is first asked, by `vocab_size_of`.
+        missing = None if section == "tokenizer" else missing_fact(part)
+        if missing is not None:
+            raise ValueError(missing)
+        return part
 
 
 def build_corpus(recipe: Recipe, manager: Manager) -> Corpus:
@@ -57,6 +63,19 @@ def build_metrics(recipe: Recipe, manager: Manager) -> dict[str, HeldOutMeasure]
             raise refuse("CK133", message, recipe.source.mark(METRICS), METRICS, "take it out of the list")
         found[spec.name] = measure
     return found
+
+
+def vocab_size_of(recipe: Recipe, tokenizer: Tokenizer) -> int:
+    """V, as the recipe's tokenizer states it before `prepare`.
+
+    Raises:
+        RecipeError: CK145 it states none, CK146 it cannot be read.
+    """
+    with refusals(recipe, "tokenizer"):
+        missing = missing_fact(tokenizer)
+        if missing is not None:
+            raise ValueError(missing)
+        return tokenizer.vocab_size
 
 
 def spec_of(recipe: Recipe, section: str) -> PartSpec:

@@ -1,7 +1,8 @@
 """The public conformance kit: laws that every part obeys, ours and guests'.
 
 Each check takes a registered name or a class and the settings to build it with, and raises an AssertionError
-whose sentence names the part, the law and what was seen. In a plugin's own tests:
+whose sentence names the part, the law and what was seen. An exception inside the part is told so too, with
+the call that it came through. In a plugin's own tests:
 
     from calmkit.testing import check_head
     from my_plugin import MyHead

@@ -12,16 +12,19 @@ from calmkit.model import CalmModel
 from calmkit.registry import make_manager
 from calmkit.testing import laws
 from calmkit.testing.laws import LEADING, VOCAB_SIZE, Subject
+from calmkit.testing.registered import check_registered
 
 
 def check_autoencoder(part: str | type[Autoencoder], **settings: Any) -> None:
     """Hold an autoencoder to its contract.
 
-    Laws: constructor; shapes for any leading dimensions; `encode` deterministic and equal in train and eval
-    mode; `to_data` the most likely ids of `decode`, all below V; `decode` differentiable where the value is
-    continuous; one finite loss per unit and gradient to every parameter, or `NotTrainable` exactly where
-    there are none; `state_dict`; dtype and device follow the parameters; frozen inside a `CalmModel`, after
-    `.train()` too.
+    Laws: constructor; `event` and `chunk_size`; what it keeps is registered; shapes for any leading
+    dimensions, zero units never among them; no state between calls; `encode` deterministic and equal in train
+    and eval mode; `to_data` the most likely ids of `decode`, all below V; `decode` differentiable where the
+    value is continuous; one finite loss per unit and gradient to every parameter, or `NotTrainable` exactly
+    where there are none; `state_dict`; dtype and device follow the parameters; it holds under bfloat16
+    autocast; frozen inside a `CalmModel`, after `.train()` too. An exception in it is told as the law that
+    was being checked and the call that it came through.
 
     Args:
         part: Name in the registry, or a class.
@@ -33,7 +36,9 @@ def check_autoencoder(part: str | type[Autoencoder], **settings: Any) -> None:
     with laws.undisturbed():
         subject = laws.subject("autoencoders", part, settings)
         autoencoder: Autoencoder = subject.build(VOCAB_SIZE)
+        laws.check_facts(subject, autoencoder)
         _check_facts(subject, autoencoder)
+        check_registered(subject, autoencoder)
         _check_shapes(subject, autoencoder)
         _check_loss(subject, autoencoder)
         # From here on it is a little trained: zero-initialised layers would hide what they do.
@@ -55,15 +60,15 @@ def _chunks(autoencoder: Autoencoder, units: tuple[int, ...] = (4, 5)) -> Tensor
     return torch.randint(VOCAB_SIZE, (*units, autoencoder.chunk_size))
 
 
+@laws.law("event and chunk_size say what a unit is")
 def _check_facts(part: Subject, autoencoder: Autoencoder) -> None:
     event, law = autoencoder.event, "event and chunk_size say what a unit is"
-    part.require(isinstance(event, EventSpec), law, f"event is {event!r}")
-    part.require(autoencoder.chunk_size >= 1, law, f"chunk_size is {autoencoder.chunk_size}")
     if event.vocab_size is not None:
         fits = event == EventSpec((autoencoder.chunk_size,), VOCAB_SIZE)
         part.require(fits, law, f"{event} for {autoencoder.chunk_size} ids below {VOCAB_SIZE}")
 
 
+@laws.law("encode, decode and to_data for any leading dimensions")
 def _check_shapes(part: Subject, autoencoder: Autoencoder) -> None:
     size = autoencoder.chunk_size
     for units in LEADING:
@@ -84,6 +89,7 @@ def _check_shapes(part: Subject, autoencoder: Autoencoder) -> None:
         part.require(ids.shape == (*units, size), "to_data gives ids [*, K]", seen)
 
 
+@laws.law("one loss per unit, not reduced")
 def _check_loss(part: Subject, autoencoder: Autoencoder) -> None:
     law = "NotTrainable exactly where there are no parameters"
     data = _chunks(autoencoder)
@@ -97,6 +103,8 @@ def _check_loss(part: Subject, autoencoder: Autoencoder) -> None:
         output = autoencoder.loss(data)
     except NotTrainable:
         part.require(False, law, "it has parameters")
+    kept = "a loss keeps no state"
+    laws.check_repeats(part, autoencoder, kept, lambda: autoencoder.loss(data).per_unit)
     shape = tuple(output.per_unit.shape)
     part.require(
         shape == data.shape[:2], "one loss per unit, not reduced", f"{shape} for chunks {data.shape}"
@@ -107,12 +115,10 @@ def _check_loss(part: Subject, autoencoder: Autoencoder) -> None:
         seen = f"'{name}' has shape {tuple(term.shape)}, requires_grad {term.requires_grad}"
         part.require(good, "terms are scalars without gradient", seen)
     laws.check_gradients(part, autoencoder, lambda: autoencoder.loss(_chunks(autoencoder)).per_unit.mean())
-    for mode in (True, False):
-        autoencoder.train(mode)
-        first, again = (laws.with_seed(0, lambda: autoencoder.loss(data).per_unit) for _ in range(2))
-        part.require(torch.equal(first, again), "same seed, same loss", f"not where training is {mode}")
+    laws.check_repeats(part, autoencoder, kept, lambda: autoencoder.loss(data).per_unit)
 
 
+@laws.law("encode is deterministic")
 def _check_encode(part: Subject, autoencoder: Autoencoder) -> None:
     data = _chunks(autoencoder)
     first, again = (laws.with_seed(seed, lambda: autoencoder.encode(data)) for seed in (0, 1))
@@ -127,6 +133,7 @@ def _check_encode(part: Subject, autoencoder: Autoencoder) -> None:
             part.require(torch.equal(first.log_std, other.log_std), law, "log_std differs")
 
 
+@laws.law("to_data gives the most likely ids")
 def _check_decode(part: Subject, autoencoder: Autoencoder) -> None:
     z = autoencoder.encode(_chunks(autoencoder)).mean.detach()
     logits, ids = autoencoder.decode(z), autoencoder.to_data(z)
@@ -144,6 +151,7 @@ def _check_decode(part: Subject, autoencoder: Autoencoder) -> None:
     part.require(good, "decode is differentiable", f"the gradient in z is {gradient}")
 
 
+@laws.law("dtype and device follow the parameters")
 def _check_dtype_and_device(part: Subject) -> None:
     for dtype in (torch.float32, torch.float64):
         autoencoder: Autoencoder = part.build(VOCAB_SIZE, dtype=dtype)
@@ -158,14 +166,24 @@ def _check_dtype_and_device(part: Subject) -> None:
             values["log_std"] = posterior.log_std
         for what, value in values.items():
             laws.check_dtype(part, value, dtype, what)
+    autoencoder = part.build(VOCAB_SIZE, dtype=torch.float32)
+    data = _chunks(autoencoder)
+    laws.check_autocast(part, lambda: _as_stage_1_calls_it(autoencoder, data))
     device = laws.accelerator()
     if device is not None:
-        autoencoder = part.build(VOCAB_SIZE, dtype=torch.float32).to(device)
+        autoencoder = autoencoder.to(device)
         mean = autoencoder.encode(_chunks(autoencoder).to(device)).mean
         laws.check_device(part, mean, device, "the mean")
         laws.check_device(part, autoencoder.decode(mean), device, "a logit")
 
 
+def _as_stage_1_calls_it(autoencoder: Autoencoder, data: Tensor) -> list[Tensor]:
+    mean = autoencoder.encode(data).mean
+    outputs = [mean, autoencoder.to_data(mean)]
+    return [*outputs, autoencoder.loss(data).per_unit] if list(autoencoder.parameters()) else outputs
+
+
+@laws.law("frozen inside a model, after .train() too")
 def _check_frozen(part: Subject, autoencoder: Autoencoder) -> None:
     """In a model: no gradient, and eval mode that survives `model.train()`."""
     event, size, width = autoencoder.event, autoencoder.chunk_size, 8

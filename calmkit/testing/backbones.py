@@ -10,6 +10,7 @@ from torch import Tensor
 from calmkit.interfaces import Backbone, State
 from calmkit.testing import laws
 from calmkit.testing.laws import Subject
+from calmkit.testing.registered import check_registered
 
 ROWS, UNITS = 3, 7
 
@@ -17,11 +18,13 @@ ROWS, UNITS = 3, 7
 def check_backbone(part: str | type[Backbone], **settings: Any) -> None:
     """Hold a backbone to its contract.
 
-    Laws: constructor; shapes; a start vector where no valid unit came before; no leak from the future, bit
-    for bit; every valid unit is seen by those after it; invalid units are not, on the left or the right; a
-    row alone gives what it gives in a batch; `step`, one at a time and in blocks, equals `forward`; `select`
-    commutes with `step`; stepping an older state again is right or an error; the branches of `states` equal
-    `forward`; gradient; `state_dict`; dtype and device.
+    Laws: constructor; `hidden_dim`; what it keeps is registered; shapes; no state between calls; a start
+    vector where no valid unit came before; no leak from the future, bit for bit; every valid unit is seen by
+    those after it; invalid units are not, on the left or the right; a row alone gives what it gives in a
+    batch; `step`, one at a time and in blocks, equals `forward`; `select` commutes with `step`; stepping an
+    older state again is right or an error; the branches of `states` equal `forward`; gradient; `state_dict`;
+    dtype and device; it holds under bfloat16 autocast. An exception in it is told as the law that was being
+    checked and the call that it came through.
 
     Args:
         part: Name in the registry, or a class.
@@ -33,11 +36,16 @@ def check_backbone(part: str | type[Backbone], **settings: Any) -> None:
     with laws.undisturbed():
         subject = laws.subject("backbones", part, settings)
         backbone: Backbone = subject.build()
+        laws.check_facts(subject, backbone)
+        check_registered(subject, backbone)
+        with torch.no_grad():
+            _check_shapes(subject, backbone)
+            given = _batch(backbone)
+            laws.check_repeats(subject, backbone, "forward keeps no state", lambda: backbone(*given).h)
         _check_gradients(subject, backbone)
         # From here on it is a little trained: zero-initialised layers would hide what they do.
         backbone.eval()
         with torch.no_grad():
-            _check_shapes(subject, backbone)
             _check_causal(subject, backbone)
             _check_filling(subject, backbone)
             _check_rows(subject, backbone)
@@ -68,6 +76,7 @@ def _check_gradients(part: Subject, backbone: Backbone) -> None:
     laws.check_gradients(part, backbone, loss)
 
 
+@laws.law("h is [B, L, H] and finite")
 def _check_shapes(part: Subject, backbone: Backbone) -> None:
     for batch, units in ((1, 1), (2, 1), (2, 5)):
         x = torch.randn(batch, units, backbone.hidden_dim, dtype=torch.float64)
@@ -79,6 +88,7 @@ def _check_shapes(part: Subject, backbone: Backbone) -> None:
     part.require(h.shape == wanted, law, f"shape {tuple(h.shape)} instead of {wanted}")
 
 
+@laws.law("no leak from the future")
 def _check_causal(part: Subject, backbone: Backbone) -> None:
     x, valid = _batch(backbone)
     before = backbone(x, valid).h
@@ -98,6 +108,7 @@ def _check_causal(part: Subject, backbone: Backbone) -> None:
                 part.require(not torch.equal(after[row, j + 1], before[row, j + 1]), law, seen)
 
 
+@laws.law("filling on the left changes nothing")
 def _check_filling(part: Subject, backbone: Backbone) -> None:
     """Filled on the left, a row is as it was without, behind the start vector."""
     x, _ = _batch(backbone)
@@ -115,6 +126,7 @@ def _check_filling(part: Subject, backbone: Backbone) -> None:
         part.close(filled[:, : count + 1], at_start, law_start, f"h at {count} fillings and start's h")
 
 
+@laws.law("a row alone gives what it gives in a batch")
 def _check_rows(part: Subject, backbone: Backbone) -> None:
     x, valid = _batch(backbone)
     h = backbone(x, valid).h
@@ -133,6 +145,7 @@ def _walk(backbone: Backbone, x: Tensor, valid: Tensor, blocks: tuple[int, ...])
     return torch.cat(pieces, 1)
 
 
+@laws.law("step equals forward")
 def _check_step(part: Subject, backbone: Backbone) -> None:
     x, valid = _batch(backbone)
     h = backbone(x, valid).h
@@ -146,6 +159,7 @@ def _read(backbone: Backbone, x: Tensor, valid: Tensor, room: int = UNITS) -> St
     return backbone.step(x, valid, state)[1]
 
 
+@laws.law("select commutes with step")
 def _check_select(part: Subject, backbone: Backbone) -> None:
     x, valid = _batch(backbone)
     h = backbone(x, valid).h
@@ -169,6 +183,7 @@ def _check_select(part: Subject, backbone: Backbone) -> None:
         )
 
 
+@laws.law("stepping an older state again is right, or an error")
 def _check_older_state(part: Subject, backbone: Backbone) -> None:
     """A state is a value: stepping an older one again is right, or an error, never a silent mix."""
     x, _ = _batch(backbone)
@@ -192,6 +207,7 @@ def _check_older_state(part: Subject, backbone: Backbone) -> None:
     part.close(onward, h[:, 6:7], law, "h of the newer state after the older one was stepped again")
 
 
+@laws.law("the branches of states equal forward")
 def _check_states(part: Subject, backbone: Backbone) -> None:
     """Branch (b, i) has read the units before i of row b."""
     x, valid = _batch(backbone)
@@ -215,7 +231,12 @@ def _check_states(part: Subject, backbone: Backbone) -> None:
         part.close(third[k, 0], wanted[-1], law, f"h of branch ({b}, {i}), selected, three units on")
 
 
+@laws.law("dtype and device follow the input")
 def _check_dtype_and_device(part: Subject) -> None:
+    single: Backbone = part.build(dtype=torch.float32)
+    x, valid = _batch(single)
+    x = x.float()
+    laws.check_autocast(part, lambda: [single(x, valid).h, _walk(single, x, valid, (2, 1, 3))])
     device = laws.accelerator()
     for dtype, place in [
         (torch.float32, torch.device("cpu")),

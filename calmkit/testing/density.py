@@ -29,6 +29,7 @@ def make_target(event: EventSpec, units: tuple[int, ...], dtype: torch.dtype = t
     return Posterior(mean, 0.1 * log_std - 1)
 
 
+@laws.law("a density sums to 1")
 def check_density(part: Subject, event: EventSpec) -> None:
     """The density sums to 1 and is that of the draws: exactly over ids, on a grid over a plane of latents."""
     event = event if event.vocab_size is not None else EventSpec((2,))

@@ -10,6 +10,7 @@ from torch import Tensor
 from calmkit.interfaces import Embedder, EventSpec
 from calmkit.testing import laws
 from calmkit.testing.laws import CHUNK_SIZE, HIDDEN_DIM, LEADING, VOCAB_SIZE, Subject
+from calmkit.testing.registered import check_registered
 
 CONTINUOUS = EventSpec((6,))
 
@@ -17,9 +18,11 @@ CONTINUOUS = EventSpec((6,))
 def check_embedder(part: str | type[Embedder], **settings: Any) -> None:
     """Hold an embedder to its contract.
 
-    Laws: constructor; one vector of width H per unit, for any leading dimensions; each depends on its own
-    unit only, and on what `reads` says; equal in train and eval mode; gradient; `state_dict`; dtype and
-    device. One that reads the ids is held to them beside token ids too.
+    Laws: constructor; `reads`; what it keeps is registered; no state between calls; one vector of width H per
+    unit, for any leading dimensions; each depends on its own unit only, and on what `reads` says; equal in
+    train and eval mode; gradient; `state_dict`; dtype and device; it holds under bfloat16 autocast. One that
+    reads the ids is held to them beside token ids too. An exception in it is told as the law that was being
+    checked and the call that it came through.
 
     Args:
         part: Name in the registry, or a class.
@@ -30,11 +33,8 @@ def check_embedder(part: str | type[Embedder], **settings: Any) -> None:
     """
     with laws.undisturbed():
         embedder = laws.subject("embedders", part, settings)
-        reads = getattr(embedder.cls, "reads", None)
-        known = ("data", "latents", "both")
-        embedder.require(reads in known, "reads is 'data', 'latents' or 'both'", f"it is {reads!r}")
         _check_event(embedder, CONTINUOUS, CHUNK_SIZE)
-        if reads == "data":
+        if embedder.cls.reads == "data":
             for chunk_size in (CHUNK_SIZE, 1):
                 _check_event(embedder, EventSpec((chunk_size,), VOCAB_SIZE), chunk_size)
 
@@ -48,33 +48,50 @@ def _units(event: EventSpec, chunk_size: int, units: tuple[int, ...]) -> tuple[T
 def _check_event(part: Subject, event: EventSpec, chunk_size: int) -> None:
     sizes = (HIDDEN_DIM, event, chunk_size, VOCAB_SIZE)
     embedder: Embedder = part.build(*sizes)
-    for units in LEADING:
-        out, law = embedder(*_units(event, chunk_size, units)), "one vector per unit"
-        wanted = (*units, HIDDEN_DIM)
-        part.require(out.shape == wanted, law, f"{tuple(out.shape)} instead of {wanted}")
-        part.require(out.isfinite().all(), "vectors are finite", f"not for units {units}")
+    check_registered(part, embedder)
+    _check_shapes(part, embedder, event, chunk_size)
+    data, z = _units(event, chunk_size, (2, 5))
+    laws.check_repeats(part, embedder, "an embedder keeps no state", lambda: embedder(data, z))
 
     def loss() -> Tensor:
         out = embedder(*_units(event, chunk_size, (2, 5)))
         return (out - torch.randn_like(out)).square().mean()
 
     laws.check_gradients(part, embedder, loss)
-    data, z = _units(event, chunk_size, (2, 5))
-    train, evaluation = (embedder.train(mode)(data, z) for mode in (True, False))
-    part.close(train, evaluation, "equal in train and eval mode", "vectors in the two modes")
+    law = "equal in train and eval mode"
+    with part.under(law):
+        train, evaluation = (embedder.train(mode)(data, z) for mode in (True, False))
+        part.close(train, evaluation, law, "vectors in the two modes")
     _check_reads(part, embedder, event, data, z)
     laws.check_state_dict(part, embedder, part.build(*sizes, seed=1), lambda m: [m(data, z)])
+    _check_dtype_and_device(part, event, chunk_size)
+
+
+@laws.law("one vector per unit")
+def _check_shapes(part: Subject, embedder: Embedder, event: EventSpec, chunk_size: int) -> None:
+    for units in LEADING:
+        out, law = embedder(*_units(event, chunk_size, units)), "one vector per unit"
+        wanted = (*units, HIDDEN_DIM)
+        part.require(out.shape == wanted, law, f"{tuple(out.shape)} instead of {wanted}")
+        part.require(out.isfinite().all(), "vectors are finite", f"not for units {units}")
+
+
+@laws.law("dtype and device follow the input")
+def _check_dtype_and_device(part: Subject, event: EventSpec, chunk_size: int) -> None:
+    sizes, (data, z) = (HIDDEN_DIM, event, chunk_size, VOCAB_SIZE), _units(event, chunk_size, (2, 5))
     for dtype in (torch.float32, torch.float64):
         with laws.default_dtype(laws.other(dtype)):
             out = part.build(*sizes, dtype=dtype)(data, z if event.vocab_size is not None else z.to(dtype))
         laws.check_dtype(part, out, dtype, "a vector")
+    z = z if event.vocab_size is not None else z.float()
+    embedder: Embedder = part.build(*sizes, dtype=torch.float32)
+    laws.check_autocast(part, lambda: [embedder(data, z)])
     device = laws.accelerator()
     if device is not None:
-        z = z if event.vocab_size is not None else z.float()
-        out = part.build(*sizes, dtype=torch.float32).to(device)(data.to(device), z.to(device))
-        laws.check_device(part, out, device, "a vector")
+        laws.check_device(part, embedder.to(device)(data.to(device), z.to(device)), device, "a vector")
 
 
+@laws.law("reads says what is read")
 def _check_reads(part: Subject, embedder: Embedder, event: EventSpec, data: Tensor, z: Tensor) -> None:
     before = embedder(data, z)
     other_data, other_z = data.clone(), z.clone()

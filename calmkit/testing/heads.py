@@ -17,9 +17,12 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
 )
+from calmkit.model import head_draws, head_log_prob, head_loss
 from calmkit.testing import laws
 from calmkit.testing.density import check_density, make_context, make_target
-from calmkit.testing.laws import CHUNK_SIZE, HIDDEN_DIM, VOCAB_SIZE, Subject
+from calmkit.testing.head_options import check_options
+from calmkit.testing.laws import CHUNK_SIZE, HIDDEN_DIM, LEADING, VOCAB_SIZE, Subject
+from calmkit.testing.registered import check_registered
 
 EVENTS = {
     "continuous": (EventSpec((6,)),),
@@ -30,11 +33,15 @@ EVENTS = {
 def check_head(part: str | type[GenerativeHead], **settings: Any) -> None:
     """Hold a head to its contract, for every kind of event that its `info` names.
 
-    Laws: constructor; shapes and one finite loss per unit for any leading dimensions; units independent of
-    each other; the same loss in train and eval mode; gradient; same seed same draw, other seed other draw (a
-    head whose draws are all equal is deterministic and must stay so); `state_dict`; dtype and device; sample
-    options honoured or refused; a temperature below 1 narrows the draws; a density that sums to 1 and agrees
-    with the draws.
+    Laws: constructor; `info`; what it keeps is registered; shapes and one finite loss per unit for any
+    leading dimensions; no state between calls; units independent of each other; the same loss in train and
+    eval mode; gradient; same seed same draw, other seed other draw (a head whose draws are all equal is
+    deterministic and must stay so); `state_dict`; dtype and device; called as training calls it, in bfloat16
+    or, where `info.half_precision` is false, in float32; sample options honoured or refused; a temperature
+    below 1 narrows the draws; a density that sums to 1 and agrees with the draws.
+
+    An exception in the head is told as the law that was being checked and the call that it came through. A
+    head is never asked for zero units, as the core never does.
 
     Args:
         part: Name in the registry, or a class.
@@ -51,7 +58,10 @@ def check_head(part: str | type[GenerativeHead], **settings: Any) -> None:
 
 def _check_event(part: Subject, event: EventSpec) -> None:
     head: GenerativeHead = part.build(HIDDEN_DIM, event)
+    check_registered(part, head)
     _check_shapes(part, head, event)
+    context, target = make_context(head, (2, 5)), make_target(event, (2, 5))
+    laws.check_repeats(part, head, "a loss keeps no state", lambda: head.loss(context, target))
 
     def loss() -> Tensor:
         units = _leading(head)[-1]
@@ -59,13 +69,13 @@ def _check_event(part: Subject, event: EventSpec) -> None:
 
     laws.check_gradients(part, head, loss)
     # From here on the head is a little trained: at birth the draws of a zero-initialised head are all equal,
-    # and the loss may see neither condition nor target.
+    # and the loss may see neither condition nor target, nor what it keeps between calls.
+    laws.check_repeats(part, head, "a loss keeps no state", lambda: head.loss(context, target))
     _check_units(part, head, event)
     _check_mode(part, head, event)
     _check_seed(part, head, event)
-    _check_options(part, head, event)
+    check_options(part, head, event)
     _check_calls(part, head)
-    context, target = make_context(head, (2, 5)), make_target(event, (2, 5))
     laws.check_state_dict(
         part,
         head,
@@ -79,9 +89,10 @@ def _check_event(part: Subject, event: EventSpec) -> None:
 
 def _leading(head: GenerativeHead) -> list[tuple[int, ...]]:
     """Heads with a memory get `[B, L]` unflattened."""
-    return [(2, 0), (1, 3), (2, 5)] if head.info.needs_memory else [(), (3,), (0,), (2, 0), (2, 5)]
+    return [(1, 3), (2, 5)] if head.info.needs_memory else list(LEADING)
 
 
+@laws.law("loss and draws for any leading dimensions")
 def _check_shapes(part: Subject, head: GenerativeHead, event: EventSpec) -> None:
     for units in _leading(head):
         context, target = make_context(head, units), make_target(event, units)
@@ -101,6 +112,7 @@ def _check_shapes(part: Subject, head: GenerativeHead, event: EventSpec) -> None
                 part.require(inside, "draws of ids are ids", f"{draws.dtype} {draws.tolist()}")
 
 
+@laws.law("the loss of a unit depends on its own condition and target")
 def _check_units(part: Subject, head: GenerativeHead, event: EventSpec) -> None:
     """The loss of a unit answers to its own condition and target, and to nobody else's."""
     units = (2, 5)
@@ -119,6 +131,7 @@ def _check_units(part: Subject, head: GenerativeHead, event: EventSpec) -> None:
         part.require(after[0, 0] != before[0, 0], law, seen)
 
 
+@laws.law("a loss means the same in train and eval mode")
 def _check_mode(part: Subject, head: GenerativeHead, event: EventSpec) -> None:
     context, target = make_context(head, (2, 5)), make_target(event, (2, 5))
     law = "a loss means the same in train and eval mode"
@@ -126,6 +139,7 @@ def _check_mode(part: Subject, head: GenerativeHead, event: EventSpec) -> None:
     part.close(train, evaluation, law, "the two losses at equal seed")
 
 
+@laws.law("same seed, same draw")
 def _check_seed(part: Subject, head: GenerativeHead, event: EventSpec) -> None:
     context = make_context(head, (2, 5))
     first, again, elsewhere = (laws.with_seed(seed, head.sample, context, 4) for seed in (0, 0, 1))
@@ -140,75 +154,8 @@ def _check_seed(part: Subject, head: GenerativeHead, event: EventSpec) -> None:
         part.require(not torch.equal(first[0], first[i]), law, f"draws 0 and {i} are the same for every unit")
 
 
-def _check_options(part: Subject, head: GenerativeHead, event: EventSpec) -> None:
-    context, honoured = make_context(head, (2, 5)), head.info.options
-    tries = {"temperature": 0.5, "num_steps": 2, "solver": "euler", "generator": torch.Generator()}
-    for name in sorted(tries.keys() - honoured):
-        seen = f"'{name}' is not in info.options, yet sample() took it"
-        _require_refused(part, head, context, SampleOptions(**{name: tries[name]}), seen)  # type: ignore[arg-type]
-    named = head.info.temperature != "none"
-    law = "info.temperature says what info.options honours"
-    seen = f"temperature is '{head.info.temperature}', options {sorted(honoured)}"
-    part.require(named == ("temperature" in honoured), law, seen)
-    if named:
-        _require_refused(part, head, context, SampleOptions(temperature=0.0), "sample() took temperature 0")
-        _check_temperature(part, head, event)
-    if "solver" in honoured:
-        unknown = SampleOptions(solver="no such solver")
-        _require_refused(part, head, context, unknown, "sample() took solver 'no such solver'")
-    if "num_steps" in honoured:
-        draws = head.sample(context, 2, SampleOptions(num_steps=2))
-        part.require(draws.isfinite().all(), "draws are finite", f"num_steps=2 gave {draws.tolist()}")
-    if "generator" in honoured:
-        left, right = (laws.with_seed(seed, head.sample, context, 2, _generator_options()) for seed in (0, 1))
-        law = "a given generator is the only source of randomness"
-        part.require(torch.equal(left, right), law, "draws changed with torch's default generator")
-
-
-def _generator_options() -> SampleOptions:
-    return SampleOptions(generator=torch.Generator().manual_seed(5))
-
-
-def _require_refused(
-    part: Subject, head: GenerativeHead, context: Context, options: SampleOptions, seen: str
-) -> None:
-    try:
-        head.sample(context, 1, options)
-    except ValueError:
-        return
-    part.require(False, "a sample option is honoured or a ValueError, never ignored", seen)
-
-
-def _check_temperature(part: Subject, head: GenerativeHead, event: EventSpec) -> None:
-    """Seeded, and far from the border: the spread at temperature 0.1 against that at 1, over 256 draws."""
-    context = make_context(head, (1, 4))
-    cold, plain, one = (
-        laws.with_seed(0, head.sample, context, 256, options)
-        for options in (SampleOptions(temperature=0.1), None, SampleOptions(temperature=1.0))
-    )
-    part.close(one, plain, "temperature 1 changes nothing", "draws with it and without")
-    law, (low, high) = "a temperature below 1 narrows the draws", (_spread(cold, event), _spread(one, event))
-    seen = f"spread {low:.4g} at temperature 0.1, {high:.4g} at 1"
-    # A temperature on noise leaves the first noise of an iterative head alone, and of a head that has hardly
-    # learned that may be nearly all of the spread.
-    allowed = 1.01 * high if head.info.temperature == "noise" else high
-    part.require(low <= allowed and not torch.equal(cold, one), law, seen)
-
-
-def _spread(draws: Tensor, event: EventSpec) -> float:
-    """Mean standard deviation, or, of ids, the share of draws that are not the most frequent id."""
-    if event.vocab_size is None:
-        return draws.std(0).mean().item()
-    ids = torch.nn.functional.one_hot(draws, event.vocab_size).double().mean(0)
-    return 1 - ids.amax(-1).mean().item()
-
-
+@laws.law("network_calls is a positive count, or None")
 def _check_calls(part: Subject, head: GenerativeHead) -> None:
-    iterative = head.info.sampling == "iterative"
-    law = "IterativeHead exactly where info.sampling is 'iterative'"
-    part.require(
-        isinstance(head, IterativeHead) == iterative, law, f"info.sampling is '{head.info.sampling}'"
-    )
     if not isinstance(head, IterativeHead):
         return
     law = "network_calls is a positive count, or None"
@@ -218,6 +165,7 @@ def _check_calls(part: Subject, head: GenerativeHead) -> None:
         part.require(calls is None or calls >= 1, law, f"{calls} for {options}")
 
 
+@laws.law("dtype and device follow the input")
 def _check_dtype_and_device(part: Subject, event: EventSpec) -> None:
     dtypes = [torch.float32, torch.float64]
     if part.cls.info.half_precision:
@@ -234,8 +182,7 @@ def _check_dtype_and_device(part: Subject, event: EventSpec) -> None:
             laws.check_dtype(part, draws, dtype, "a draw")
         finite = loss.isfinite().all() and draws.isfinite().all()
         part.require(finite, "loss and draws are finite", f"not in {dtype}")
-    if part.cls.info.half_precision:
-        _check_autocast(part, event)
+    _check_autocast(part, event)
     device = laws.accelerator()
     if device is not None:
         head = part.build(HIDDEN_DIM, event, dtype=torch.float32).to(device)
@@ -248,13 +195,23 @@ def _check_dtype_and_device(part: Subject, event: EventSpec) -> None:
         laws.check_device(part, head.sample(context, 2), device, "a draw")
 
 
+@laws.law("a head holds as training calls it")
 def _check_autocast(part: Subject, event: EventSpec) -> None:
-    """How training runs it: float32 weights and targets, matrix products in bfloat16."""
+    """Weights and targets in float32, h and matrix products in bfloat16 or as `info.half_precision` asks."""
     head = part.build(HIDDEN_DIM, event, dtype=torch.float32).train()
     context, target = make_context(head, (2, 5), torch.float32), make_target(event, (2, 5), torch.float32)
+    context = replace(context, h=context.h.bfloat16())
+    half, where = head.info.half_precision, "under bfloat16 autocast"
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = head.loss(context, target)
-    part.require(loss.isfinite().all(), "a loss is finite", f"{loss.tolist()} under bfloat16 autocast")
+        loss, draws = head_loss(head, context, target), head_draws(head, context, 2)
+        values = {"loss": loss, "draws": draws}
+        if isinstance(head, DensityHead):
+            values["log_prob"] = head_log_prob(head, context, target.mean)
+    for name, value in values.items():
+        law = "loss, draws and density are finite"
+        part.require(value.isfinite().all(), law, f"{name} is not {where}: {value.tolist()}")
+        wide = half or value.dtype in (torch.float32, torch.int64)
+        part.require(wide, "dtype follows the input", f"{name} is {value.dtype}, called in float32")
     loss.mean().backward()
     bad = [n for n, p in head.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-    part.require(not bad, "gradients are finite", f"not under bfloat16 autocast for {bad}")
+    part.require(not bad, "gradients are finite", f"not {where} for {bad}")

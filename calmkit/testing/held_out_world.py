@@ -158,6 +158,7 @@ class HeldOutWorld:
             rows=keep.nonzero()[:, 0],
             documents=number[place, :units][keep] if self.documents else None,
             draw=draw,
+            density=head.log_prob,
         )
 
     def _truth(

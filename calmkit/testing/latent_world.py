@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from calmkit.interfaces import Context, EventSpec, GenerativeHead, Posterior
+from calmkit.model import head_draws, head_loss
 from calmkit.testing.mean_norm import mean_norm
 
 RADIUS = 2.0
@@ -217,8 +218,8 @@ def learn(
             context, target = world.batch(batch_size)
             log_std = None if target.log_std is None else target.log_std.to(like)
             optimizer.zero_grad(set_to_none=True)
-            loss = head.train().loss(Context(context.h.to(like)), Posterior(target.mean.to(like), log_std))
-            loss.mean().backward()
+            posterior = Posterior(target.mean.to(like), log_std)
+            head_loss(head.train(), Context(context.h.to(like)), posterior).mean().backward()
             optimizer.step()
             schedule.step()
     return seen
@@ -227,7 +228,7 @@ def learn(
 @torch.no_grad()
 def _draws(head: GenerativeHead, world: LatentWorld, num: int, like: Tensor) -> Float[Tensor, "num C D"]:
     with torch.random.fork_rng(devices=[]):
-        return head.sample(Context(world.context.h.to(like)), num)
+        return head_draws(head, Context(world.context.h.to(like)), num)
 
 
 def _refuse(posterior_std: float, *sizes: int) -> None:

@@ -65,17 +65,23 @@ def check_launcher(part: str | type[Launcher], jobs_folder: Path | None = None, 
         subject = laws.subject("launchers", part, settings)
         launcher: Launcher = subject.build()
     with tempfile.TemporaryDirectory(dir=jobs_folder, ignore_cleanup_errors=True) as made:
-        listener = Listener()
-        launcher.run([], listener)
-        subject.require(not listener.told, "without jobs nothing is told", f"{listener.told}")
+        _check_nothing(subject, launcher)
         _check_ends(subject, launcher, Path(made))
         _check_interrupt(subject, launcher, Path(made))
+
+
+@laws.law("without jobs nothing is told")
+def _check_nothing(part: Subject, launcher: Launcher) -> None:
+    listener = Listener()
+    launcher.run([], listener)
+    part.require(not listener.told, "without jobs nothing is told", f"{listener.told}")
 
 
 def _python(folder: Path, name: str, code: str, *arguments: str) -> Job:
     return Job(name, (sys.executable, "-I", "-S", "-c", code, *arguments), folder / name / "job.log")
 
 
+@laws.law("each job is told once")
 def _check_ends(part: Subject, launcher: Launcher, folder: Path) -> None:
     speaks, exits = _python(folder, "speaks", SPEAK), _python(folder, "exits", EXIT)
     killed = _python(folder, "killed", KILLED)
@@ -101,6 +107,7 @@ def _check_ends(part: Subject, launcher: Launcher, folder: Path) -> None:
     part.require(refused, "a job that can't be started has failed, and its log says why", seen)
 
 
+@laws.law("KeyboardInterrupt is raised again and stops the jobs that run")
 def _check_interrupt(part: Subject, launcher: Launcher, folder: Path) -> None:
     """One job ends once the other beats; told of it, the listener interrupts, and the beating must stop."""
     law, beats = "KeyboardInterrupt is raised again and stops the jobs that run", folder / "beats"

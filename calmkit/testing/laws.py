@@ -5,21 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from calmkit.registry import make_manager, refusal, settings
+from calmkit.admission import broken, missing_fact
+from calmkit.registry import KINDS, make_manager
+from calmkit.testing.blame import call_behind
 
 HIDDEN_DIM = 16
 CHUNK_SIZE = 2
 VOCAB_SIZE = 7
-LEADING = ((), (3,), (2, 5), (0,), (2, 0))
-"""Leading dimensions that a part must take, none and zero units among them."""
+LEADING = ((), (3,), (2, 5))
+"""Leading dimensions that a part must take, none among them. The core never asks for zero units."""
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Largest difference of two roads to the same number, relative to numbers of size 1."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class LawBroken(AssertionError):
+    """A part does not keep a law; the message names part, law and what was seen."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +50,27 @@ class Subject:
     options: dict[str, Any]
 
     def require(self, holds: object, law: str, seen: str) -> None:
-        """Raise an AssertionError naming part, law and what was seen, unless the law holds."""
+        """Raise a `LawBroken` naming part, law and what was seen, unless the law holds."""
         if not holds:
-            raise AssertionError(f"{self.kind}: '{self.name}' breaks the law '{law}': {seen}.")
+            raise LawBroken(f"{self.kind}: '{self.name}' breaks the law '{law}': {seen}.")
+
+    @contextmanager
+    def under(self, law: str) -> Iterator[None]:
+        """While a law is checked, an exception that comes out of the part has broken it."""
+        try:
+            yield
+        except LawBroken:
+            raise
+        except Exception as error:
+            words = str(error).strip().split("\n", 1)[0].rstrip(".")
+            what = type(error).__name__ + (f": {words}" if words else "")
+            seen = f"{call_behind(error, self.cls)} raised {what}"
+            raise LawBroken(f"{self.kind}: '{self.name}' breaks the law '{law}': {seen}.") from error
 
     def build(self, *sizes: Any, dtype: torch.dtype = torch.float64, seed: int = 0) -> Any:
         """A fresh instance in eval mode; its weights depend on the seed alone."""
         torch.manual_seed(seed)
-        with default_dtype(torch.float32):
+        with default_dtype(torch.float32), self.under("it is built from its sizes and its settings"):
             part = self.cls(*sizes, **self.options)
         return part.to(dtype).eval() if isinstance(part, nn.Module) else part
 
@@ -64,6 +88,20 @@ class Subject:
         self.require(
             gap <= tolerance * size, law, f"{what} differ by {gap:.3g}, allowed {tolerance * size:.3g}"
         )
+
+
+def law(name: str) -> Callable[[Callable[Concatenate[Subject, P], R]], Callable[Concatenate[Subject, P], R]]:
+    """Marks a check with the law that an exception in it has broken, where no law in it is named nearer."""
+
+    def marked(check: Callable[Concatenate[Subject, P], R]) -> Callable[Concatenate[Subject, P], R]:
+        @wraps(check)
+        def checked(part: Subject, /, *arguments: P.args, **keywords: P.kwargs) -> R:
+            with part.under(name):
+                return check(part, *arguments, **keywords)
+
+        return checked
+
+    return marked
 
 
 def subject(kind: str, part: str | type, options: dict[str, Any]) -> Subject:
@@ -109,6 +147,36 @@ def with_seed(seed: int, function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
+def check_facts(part: Subject, built: object) -> None:
+    """What a recipe asks of an instance is set by its constructor."""
+    missing = missing_fact(built)
+    part.require(missing is None, "the constructor states the facts of its kind", str(missing))
+
+
+def check_repeats(part: Subject, module: nn.Module, law: str, outputs: Callable[[], Tensor]) -> None:
+    """Two equal calls under one seed give the same, in train and in eval mode: no state is kept between them.
+
+    To be checked before the other laws, which compare calls with each other.
+    """
+    with part.under(law):
+        for mode in (True, False):
+            module.train(mode)
+            first, again = (with_seed(0, outputs) for _ in range(2))
+            seen = f"two equal calls after the same seed differ where training is {mode}"
+            part.require(torch.equal(first, again), law, seen)
+
+
+def check_autocast(part: Subject, outputs: Callable[[], list[Tensor]]) -> None:
+    """Training may run all parts but the frozen autoencoder under bfloat16 autocast, with float32 weights."""
+    law = "it holds under bfloat16 autocast"
+    with part.under(law):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = outputs()
+        for i, value in enumerate(found):
+            part.require(value.isfinite().all(), law, f"output {i} is not finite")
+
+
+@law("gradient reaches every parameter")
 def check_gradients(part: Subject, module: nn.Module, loss: Callable[[], Tensor], steps: int = 3) -> None:
     """Gradient reaches every parameter: none missing at once, none all zero after a few optimiser steps.
 
@@ -139,6 +207,7 @@ def check_gradients(part: Subject, module: nn.Module, loss: Callable[[], Tensor]
     optimizer.zero_grad(set_to_none=True)
 
 
+@law("state_dict round trip")
 def check_state_dict(
     part: Subject, trained: nn.Module, fresh: nn.Module, outputs: Callable[[Any], list[Tensor]]
 ) -> None:
@@ -168,13 +237,13 @@ def accelerator() -> torch.device | None:
 
 
 def _check_constructor(part: Subject) -> None:
-    law = "the constructor is the recipe's schema"
-    reason = refusal(part.kind, part.name, part.cls)
-    part.require(reason is None, law, str(reason))
+    kind = KINDS[part.kind]
+    law = "a part derives from the class of its kind"
+    derives = isinstance(part.cls, type) and issubclass(part.cls, kind.base)
+    part.require(derives, law, f"{part.cls!r} is not a subclass of {kind.base.__name__}")
+    found = broken(part.cls, kind.base, kind.sizes)
+    if found is not None:
+        part.require(False, found.law, found.seen)
     documented = vars(part.cls).get("__doc__")
+    law = "the constructor is the recipe's schema"
     part.require(documented, law, "the class has no docstring; `calmkit show` prints it")
-    for name, setting in settings(part.cls).items():
-        annotated = setting.annotation is not Any
-        part.require(annotated, law, f"setting '{name}' has no annotation to check a recipe against")
-        explained = not setting.required or name in (documented or "")
-        part.require(explained, law, f"setting '{name}' has neither a default nor a word in the docstring")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Choice, SampleOptions, Sampler
+from calmkit.interfaces import Choice, Sampler
 from calmkit.testing import laws
 from calmkit.testing.laws import Subject
 
@@ -58,21 +58,24 @@ def check_sampler(part: str | type[Sampler], **settings: Any) -> None:
     with laws.undisturbed():
         subject = laws.subject("samplers", part, settings)
         sampler: Sampler = subject.build()
-        seen = f"{getattr(sampler, 'options', None)!r}"
-        good = isinstance(getattr(sampler, "options", None), SampleOptions)
-        subject.require(good, "options are SampleOptions", seen)
+        laws.check_facts(subject, sampler)
         for rows in (torch.tensor([0]), torch.arange(4), torch.tensor([5, 0, 3])):
             for chunk_size in (1, 3):
                 _check_choice(subject, sampler, rows, chunk_size)
         _check_generator(subject, sampler)
         _check_rows(subject, sampler)
         _check_places(subject, sampler)
-        device = laws.accelerator()
-        if device is not None:
-            rows = torch.arange(3, device=device)
-            choice = sampler.choose(_random_chunks(2), rows)
-            for name in ("ids", "index", "draws", "level"):
-                laws.check_device(subject, getattr(choice, name), device, name)
+        _check_device(subject, sampler)
+
+
+@laws.law("device follows the input")
+def _check_device(part: Subject, sampler: Sampler) -> None:
+    device = laws.accelerator()
+    if device is None:
+        return
+    choice = sampler.choose(_random_chunks(2), torch.arange(3, device=device))
+    for name in ("ids", "index", "draws", "level"):
+        laws.check_device(part, getattr(choice, name), device, name)
 
 
 def _random_chunks(
@@ -88,6 +91,7 @@ def _random_chunks(
     return draw
 
 
+@laws.law("a choice has one entry per row")
 def _check_choice(part: Subject, sampler: Sampler, rows: Tensor, chunk_size: int) -> None:
     source = Recorder(_random_chunks(chunk_size), rows)
     choice: Choice = laws.with_seed(0, lambda: sampler.choose(source, rows))
@@ -117,6 +121,7 @@ def _check_choice(part: Subject, sampler: Sampler, rows: Tensor, chunk_size: int
         part.require(same, "same seed, same choice", f"{name} differs; {where}")
 
 
+@laws.law("the choice's randomness is the generator's where one is given")
 def _check_generator(part: Subject, sampler: Sampler) -> None:
     """With a generator, and draws that bring their own, torch's default generator has no say."""
     law = "the choice's randomness is the generator's where one is given"
@@ -138,6 +143,7 @@ def _check_generator(part: Subject, sampler: Sampler) -> None:
     part.require(same, law, "one seed of the generator gives two choices")
 
 
+@laws.law("a row gets one of its own draws")
 def _check_rows(part: Subject, sampler: Sampler) -> None:
     """Where row r can only draw chunk (r, r), it gets that, in any order of the rows."""
     for rows in (torch.tensor([2, 0, 3, 1]), torch.tensor([7, 4]), torch.arange(5)):
@@ -147,6 +153,7 @@ def _check_rows(part: Subject, sampler: Sampler) -> None:
         part.require(torch.equal(choice.ids, wanted), "a row gets one of its own draws", seen)
 
 
+@laws.law("no row is favoured by its place")
 def _check_places(part: Subject, sampler: Sampler, count: int = 2000) -> None:
     """Rows of one law choose alike in the first and the second half of a batch."""
     rows = torch.arange(2 * count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
 )
+from calmkit.model import head_log_prob
 
 WORDS: dict[str, Any] = {"label": "width", "better": "lower", "meaning": "How wide."}
 
@@ -114,6 +116,7 @@ def held(head: Any, keep: Tensor) -> HeldOut:
         head=head, autoencoder=autoencoder, context=Context(torch.zeros(*keep.shape, 4)), keep=keep,
         target=Posterior(ids), ids=ids, rows=keep.nonzero()[:, 0], documents=None,
         draw=lambda num: (ids.expand(num or 2, -1, -1), ids.expand(num or 2, -1, -1)),
+        density=partial(head_log_prob, head),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_parts import BASE, WideHead, fake_manager
+from fake_parts import BASE, FAKES, WideHead, fake_manager
 
 from calmkit.interfaces import EventSpec
 from calmkit.recipe.assemble import assemble, build_sampler, validate
@@ -32,6 +32,32 @@ def refused(*overrides: str) -> str:
     with pytest.raises(RecipeError) as caught:
         validate(recipe, manager)
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "fact", "section", "said"),
+    [
+        ("autoencoders", "plain", "event", "autoencoder", "event to an EventSpec"),
+        ("autoencoders", "plain", "chunk_size", "autoencoder", "chunk_size to a count of tokens, 1 or more"),
+        ("backbones", "plain", "hidden_dim", "backbone", "hidden_dim to its width, 1 or more"),
+        ("samplers", "vote", "options", "sampler", "options to SampleOptions"),
+        ("tokenizers", "plain", "vocab_size", "tokenizer", "vocab_size to a count of ids, 1 or more"),
+    ],
+)
+def test_a_part_that_forgets_a_fact_of_its_kind_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, kind: str, name: str, fact: str, section: str, said: str
+) -> None:
+    cls = fake_manager().find(kind, name).cls
+
+    class Forgets(cls):  # type: ignore[misc, valid-type]
+        """Sets all but one."""
+
+        def __setattr__(self, key: str, value: object) -> None:
+            if key != fact:
+                super().__setattr__(key, value)
+
+    monkeypatch.setitem(FAKES[kind], name, Forgets)
+    assert f"error[CK145]: {section} '{name}': its constructor must set {said}; it is None" in refused()
 
 
 def test_assembled_sizes() -> None:
@@ -157,13 +183,15 @@ def test_shapes_only_does_not_wake_the_compiler() -> None:
         ),
         (
             ["sampler=direct"],
-            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide'\n"
+            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide', "
+            "which has no temperature of its own\n"
             "  --> base.yaml:11:23  (sampler.head_temperature)\n"
             "  help: options of head 'wide': none; sampler.head_temperature=null asks for nothing",
         ),
         (
             ["head=narrow", "sampler=direct", "sampler.num_steps=4"],
-            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'narrow'\n"
+            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'narrow', "
+            "which has no temperature of its own\n"
             "  --> base.yaml:11:23  (sampler.head_temperature)\n"
             "  help: options of head 'narrow': num_steps; sampler.head_temperature=null asks for nothing",
         ),
@@ -205,7 +233,8 @@ def test_shapes_only_does_not_wake_the_compiler() -> None:
             "  --> command line (data.train=none.txt)\n"
             "error[CK140]: data.sequence_length 3 is no multiple of the autoencoder's chunk size 4\n"
             "  --> command line (data.sequence_length=3)\n  help: the nearest: 4\n"
-            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide'\n"
+            "error[CK143]: sampler 'direct' asks for 'temperature', not honoured by head 'wide', "
+            "which has no temperature of its own\n"
             "  --> base.yaml:11:23  (sampler.head_temperature)\n"
             "  help: options of head 'wide': none; sampler.head_temperature=null asks for nothing",
         ),

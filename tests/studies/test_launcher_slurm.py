@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from small_jobs import log, python, run, wait_for
 
+from calmkit.admission import settings
 from calmkit.interfaces import Job
 from calmkit.recipe.convert import convert, to_node
 from calmkit.recipe.errors import Mark
-from calmkit.registry import settings
 from calmkit.studies.launchers import slurm, slurm_left
 from calmkit.studies.launchers.slurm import SlurmLauncher
 from calmkit.studies.launchers.slurm_left import note_job, noted_job

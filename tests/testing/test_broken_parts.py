@@ -236,7 +236,7 @@ class Bare(Head):
 
 
 class Silent(Head):
-    """Has a setting of which nobody says a word."""
+    """Has a setting that every recipe would have to set."""
 
     def __init__(self, hidden_dim: int, event: EventSpec, *, secret: int) -> None:
         super().__init__(hidden_dim, event)
@@ -252,7 +252,7 @@ class Mute(Head):
     [
         (Positional, "before the star"),
         (Bare, "'width' has no annotation"),
-        (Silent, "'secret' has neither a default nor"),
+        (Silent, "'secret' has no default"),
         (Mute, "no docstring"),
     ],
 )
