@@ -130,9 +130,7 @@ def test_a_trainer_that_cannot_be_is_refused(run: Run, words: str, told: str) ->
         make_trainer(run.recipe(None, [words]))
 
 
-def test_devices_are_looked_for_before_a_document_is_read(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_devices_are_looked_for_before_a_document_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*given: object) -> None:
         raise AssertionError("a document was read")
 
