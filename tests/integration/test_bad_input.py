@@ -14,6 +14,7 @@ from typing import final
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file
 from small_runs import SHORT, corpus, workshop
 from torch import Tensor
@@ -350,12 +351,28 @@ def test_a_disk_that_fills_up_at_a_checkpoint(folder: Path, monkeypatch: pytest.
 
 
 def test_a_disk_that_fills_up_at_a_logger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning.pytorch.loggers.CSVLogger.save", full)
+    save, calls = CSVLogger.save, []
+
+    def save_until_full(self: CSVLogger) -> None:
+        calls.append(self)
+        save(self) if len(calls) < 4 else full()
+
+    monkeypatch.setattr(CSVLogger, "save", save_until_full)
     said = refused(1, "trainer.log_every=1", "stages.autoencoder.max_steps=8")
     assert "is full, so metrics.csv could not be written" in said
     assert "autoencoder-unfinished.safetensors" in said
     tensors = load_file(folder / "run" / "checkpoints" / "autoencoder-unfinished.safetensors")
     assert all(bool(value.isfinite().all()) for value in tensors.values())
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_no_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(CSVLogger, "save", full)
+        assert "no step of stage autoencoder was taken" in refused(1)
+    assert not (folder / "run" / "checkpoints" / "autoencoder-unfinished.safetensors").exists()
+    assert calm().exit_code == 0
 
 
 def test_a_disk_without_room_is_refused_before_the_first_step(
