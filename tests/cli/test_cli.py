@@ -24,6 +24,7 @@ from calmkit.generation import Unit
 from calmkit.interfaces import Context, HeadInfo, IterativeHead, Posterior, SampleOptions
 from calmkit.recipe.load import load_recipe
 from calmkit.registry import KINDS, Kind, Part, Rejected, make_manager
+from calmkit.studies.display import Display
 from calmkit.training.standing import read_standing
 
 
@@ -501,12 +502,14 @@ def test_generate_refuses_a_device_before_it_reads_a_weight(
 def test_study_run(monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
 
-    def run_study(name: str, *, overrides: Sequence[str], out: Path | None, say: Any) -> None:
+    def run_study(name: str, *, overrides: Sequence[str], out: Path | None, display: Display) -> None:
         given.append((name, *overrides, out))
-        say("done")
+        display.say("done")
 
     stub(monkeypatch, "calmkit.studies.run", run_study=run_study)
-    assert run("study", "run", "quickstart", "data=text", "seed=2", "--out", "x").stdout == "done\n"
+    first, *rest = run("study", "run", "quickstart", "data=text", "seed=2", "--out", "x").stdout.splitlines()
+    assert first.startswith("reading quickstart; ")  # before anything slow is loaded
+    assert rest == ["done"]
     assert given == [("quickstart", "data=text", "seed=2", Path("x"))]
 
 

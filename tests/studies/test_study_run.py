@@ -27,6 +27,7 @@ from calmkit.studies.store import claimed
 from calmkit.studies.timing import StepClock
 from calmkit.training.errors import RunFailed
 from calmkit.training.run import Run
+from calmkit.training.standing import read_standing
 
 STUDY = """\
 calmkit_study: 1
@@ -201,6 +202,19 @@ def test_every_trial_is_measured_on_every_block_length(results: dict[str, Any]) 
     short, long = results["blocks"][:2]
     # 8 chunks of 4: 0 to 28 tokens before them, and 16 chunks: 0 to 60; a row of fill is shorter
     assert (short["context_tokens"], long["context_tokens"]) == (14, 30)
+
+
+def test_a_process_that_measures_tells_what_it_measures(folder: Path, results: dict[str, Any]) -> None:
+    softmax = folder / "out" / "cells" / f"{trials(results)[4]['key']}.work"
+    told = read_standing(softmax / "measure-progress.json")
+    assert told is not None
+    samplers = ("direct", "direct num_steps=2", "vote candidates=3", "direct head_temperature=0.5")
+    phases = [
+        *(f"sampler {label}" for label in samplers),
+        "evaluation, blocks of 32",
+        "evaluation, blocks of 64",
+    ]
+    assert [*told.over, told.phase] == ["starting", *phases]
 
 
 def test_latents_are_those_of_the_shared_autoencoder(folder: Path, results: dict[str, Any]) -> None:
