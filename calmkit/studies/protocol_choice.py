@@ -109,15 +109,16 @@ def _unequal(runs: Sequence[Candidate]) -> RunFailed:
         groups.setdefault(", ".join(values), []).append(run)
     common = max(groups.values(), key=len)[0]
     lines = [f"  {values}: {some_runs([run.folder for run in group])}" for values, group in groups.items()]
-    cures = [cure for run in runs if (cure := _cure(run, common))]
     if any(run.tokenizer != common.tokenizer for run in runs):
-        cure = "Their tokenizers are not the same, so no evaluation makes their scores comparable."
+        lines.append("Their tokenizers are not the same, so no evaluation makes their scores comparable.")
     else:
-        cure = f"Measure them alike first: {'; '.join(cures[:NAMED])}{'; ...' if len(cures) > NAMED else ''}."
+        cures = [f"  {cure}" for run in runs if (cure := _cure(run, common))]
+        more = [f"  ... and {len(cures) - NAMED} more"] if len(cures) > NAMED else []
+        lines += ["Measure them alike first:", *cures[:NAMED], *more]
     first = "These runs were not measured alike, so their scores can't be ranked together:"
     last = (
-        f"{cure} Or compare them all the same with --any-protocol (any_protocol=True): their rows are "
-        "marked, and each is ranked only beside those that were measured like it."
+        "Or compare them all the same with --any-protocol (any_protocol=True): their rows are marked, and "
+        "each is ranked only beside those that were measured like it."
     )
     return RunFailed("\n".join([first, *lines, last]))
 

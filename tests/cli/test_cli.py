@@ -406,6 +406,10 @@ def test_eval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert given == [(run_folder, ("evaluation.draws=8",))]
     assert run("eval", str(run_folder)).stderr.splitlines()[1:] == ["written elsewhere"]
     assert json.loads(run("eval", str(run_folder), "--json").stdout) == {"brier_lm": 1.23456789, "units": 12}
+    scores = {"brier_lm": 1.0, "protocol": {"name": "rows8-tokens64", "max_rows": 8}}
+    stub(monkeypatch, "calmkit.training.evaluate", evaluate=lambda *args, **kwargs: scores)
+    assert run("eval", str(run_folder)).stdout == "measure\tvalue\nbrier_lm\t1\nprotocol\trows8-tokens64\n"
+    assert json.loads(run("eval", str(run_folder), "--json").stdout) == scores  # the whole protocol
     refused = run("eval", str(run_folder), "head=narrow")
     assert refused.exit_code == 2
     assert (

@@ -208,15 +208,19 @@ def test_unequal_protocols_are_refused_with_the_cure(tmp_path: Path) -> None:
         compare([few, *many])
     first, *lines, last = str(refused.value).split("\n")
     assert first == "These runs were not measured alike, so their scores can't be ranked together:"
-    assert lines == [f"  max_rows 8, draws 4: {few}", f"  max_rows 128, draws 2: {many[0]}, {many[1]}"]
-    cure = f"calmkit eval {few} evaluation.max_rows=128 evaluation.draws=2."
-    assert last.startswith(f"Measure them alike first: {cure} Or compare them all the same with --any-")
+    assert lines == [
+        f"  max_rows 8, draws 4: {few}",
+        f"  max_rows 128, draws 2: {many[0]}, {many[1]}",
+        "Measure them alike first:",
+        f"  calmkit eval {few} evaluation.max_rows=128 evaluation.draws=2",
+    ]
+    assert last.startswith("Or compare them all the same with --any-protocol")
 
 
 def test_other_data_are_refused_with_the_cure_where_there_is_one(tmp_path: Path) -> None:
     here = made_run(tmp_path / "a")
     there = made_run(tmp_path / "b", data="b.txt", text="beef")
-    with pytest.raises(RunFailed, match=rf"calmkit eval {there} data=text data.train=a.txt\. Or"):
+    with pytest.raises(RunFailed, match=rf"  calmkit eval {there} data=text data.train=a.txt\nOr"):
         compare([here, there])
     facts = json.loads((there / "model" / "config.json").read_text())
     (there / "model" / "config.json").write_text(json.dumps(facts | {"tokenizer": "another"}))

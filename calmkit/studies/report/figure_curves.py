@@ -76,7 +76,8 @@ def draw_curves(axes: Any, summary: Summary, by: str = "flops") -> tuple[list[An
         _draw_lines(axes, summary)
     axes.grid(axis="y", **FAINT)
     axes.set_xlabel(AXES[by])
-    axes.set_xlim(left=0)
+    room = ASIDE * (len(labels) + 1) / (36 * axes.figure.get_figwidth())  # axes have half a figure or more
+    axes.set_xlim(0, axes.dataLim.x1 * (1 + room) or 1)
     axes.set_ylabel(shown(measure(name, summary).name))
     return handles, labels
 
