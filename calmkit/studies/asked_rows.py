@@ -20,10 +20,16 @@ SINGLE = ("brier_lm_low", "brier_lm_high")
 
 
 def brier_lm_ends(group: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """`seed_low`, `seed_high`, `text_low` and `text_high` of the mean BrierLM of rows, one per seed."""
+    """`seed_low`, `seed_high`, `text_low` and `text_high` of the mean BrierLM of rows, one per seed.
+
+    The first two are None where all seeds stand at 0: there the score is clamped, and their agreement says
+    nothing.
+    """
     drawn = replicates([[table_of(row.get(DOCUMENTS) or ()) for row in group]])
     found = interval([row["brier_lm"] for row in group], None if drawn is None else drawn[0])
-    return {end: getattr(found, end) for end in ENDS}
+    ends = {end: getattr(found, end) for end in ENDS}
+    clamped = not any(row["brier_lm"] for row in group)
+    return ends | ({"seed_low": None, "seed_high": None} if clamped else {})
 
 
 def without_documents(trial: Mapping[str, Any]) -> dict[str, Any]:

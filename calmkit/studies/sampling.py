@@ -201,6 +201,12 @@ def family(row: Row, rows: list[Row]) -> tuple[tuple[Any, ...], str]:
     return (row["cell"], row["name"], *_settings(rest)), moving
 
 
+def family_label(row: Row, moving: str) -> str:
+    """What a line of the figure is called: as in the table, less the setting that the line runs along."""
+    stated = {name: value for name, value in row["stated"].items() if name != moving}
+    return " ".join([row["name"], *_settings(stated)])
+
+
 def moving_value(row: Row, moving: str) -> float | None:
     """The setting along which a row's line runs; None where the study does not state it."""
     value = row["stated"].get(moving)

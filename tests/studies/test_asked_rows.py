@@ -78,6 +78,15 @@ def test_one_seed_and_unknown_documents_leave_nothing_to_say(known: list[list[fl
     assert set(brier_lm_ends([{"brier_lm": 3.0}]).values()) == {None}
 
 
+def test_seeds_that_all_stand_where_the_score_is_clamped_say_nothing() -> None:
+    """0 and 0 would have an interval without width; 0 and 2 have theirs: 1 plus and minus 12.7062."""
+    none = brier_lm_ends([{"brier_lm": 0.0, "documents": documents(2.0)} for _ in range(2)])
+    assert (none["seed_low"], none["seed_high"]) == (None, None)
+    assert none["text_low"] == pytest.approx(2.0)  # the documents are another matter
+    one = brier_lm_ends([{"brier_lm": 0.0}, {"brier_lm": 2.0}])
+    assert one["seed_high"] == pytest.approx(13.7062, abs=1e-4)
+
+
 def test_all_seeds_count_in_every_mean() -> None:
     """The first knows no level and draws once; levels 3 and 2 of the second are half of all choices each."""
     (row,) = over_seeds(

@@ -143,4 +143,7 @@ def test_the_figure_has_a_line_per_family_with_its_ends_named() -> None:
     svg = as_svg(drawn.figure)
     assert "a: vote temperature=0.5, by candidates" in svg
     assert "a: direct<" in svg
+    alone = draw("collision", {"cells": [{"label": "a"}], "sampling": {"rows": rows[1:3]}})
+    assert alone is not None
+    assert "a: vote temperature=0.5 candidates=101<" in as_svg(alone.figure)  # as the table calls it
     assert (">101<" in svg, ">109<" in svg, ">103<" in svg) == (True, True, False)

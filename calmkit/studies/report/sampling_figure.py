@@ -18,7 +18,7 @@ from calmkit.studies.report.figures import (
 )
 from calmkit.studies.report.log_ticks import log_axis
 from calmkit.studies.report.reading import Cell, Summary, evaluated, mean, ranked
-from calmkit.studies.sampling import Row, family, moving_value
+from calmkit.studies.sampling import Row, family, family_label, moving_value
 
 WIDE = 10  # times the smallest collision
 LINES = ("-", "--", ":", "-.")
@@ -106,7 +106,7 @@ def _samplers(summary: Summary) -> Drawn:
         seen[cell, name] += 1
         path = [(float(row["collision"]), float(row["accuracy"])) for row in members]
         by = f", by {moving}" if moving and len(members) > 1 else ""
-        labels.append(f"{cell}: {' '.join(key[1:])}{by}")
+        labels.append(f"{cell}: {family_label(members[0], moving)}{by}")
         marker = MARKERS[names.index(name) % len(MARKERS)]
         paths.append(path)
         handles += axes.plot(

@@ -24,9 +24,9 @@ def sampling_grid(result: dict[str, Any]) -> Grid:
     units = span((row["units"] for row in rows), ",d")
     notes = [
         f"{units} held-out units per line and seed, seeds: {seeds}; +- is one standard error, over seeds "
-        "where there are two or more, else over rows. BrierLM, seeds 95 %: had other seeds been drawn; text "
-        "95 %: had other documents been held out, - where fewer than "
-        f"{FEWEST_DOCUMENTS} of them were scored."
+        "where there are two or more, else over rows. BrierLM, seeds 95 %: had other seeds been drawn, - "
+        "where all stand at 0, the least there is; text 95 %: had other documents been held out, - where "
+        f"fewer than {FEWEST_DOCUMENTS} of them were scored."
     ]
     notes += _left_out(result["left_out"])
     title = "Samplers: accuracy and collision, geometric means over the first 1 to 4 tokens"
