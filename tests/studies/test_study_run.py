@@ -19,6 +19,7 @@ from calmkit.interfaces import Job
 from calmkit.recipe.errors import RecipeError
 from calmkit.registry import make_manager
 from calmkit.studies.failures import failure, work_folder
+from calmkit.studies.rankable import rankable
 from calmkit.studies.results import study_results
 from calmkit.studies.run import report_study, resume_study, run_study
 from calmkit.studies.snapshot import planned_in
@@ -237,7 +238,7 @@ def test_a_trial_that_missed_its_budget_is_marked_and_in_no_mean(
         stopped = json.loads(before)
         stopped |= {"lm_steps": 8, "lm_train_flops": stopped["lm_train_flops"] / 2}
         facts.write_text(json.dumps(stopped))
-        energy = study_results(planned, {})["cells"][0]
+        energy = study_results(planned, {}, rankable(manager))["cells"][0]
     finally:
         facts.write_text(before)
     kept, short = energy["trials"]
