@@ -91,7 +91,7 @@ def evaluate(
     own = own_protocol(run, trained, asked=recipe)
     path = run.folder / evaluation_file(protocol, own)
     measured = measure(recipe, text_model.model, data, "eval", progress=progress)
-    asked = asked_measures(recipe, manager, text_model.model, data)
+    asked = asked_measures(recipe, manager, text_model.model, data, progress)
     scores: dict[str, Any] = measured.scores
     facts = run.facts if protocol.agrees(own) else {}
     known = reconstruction(recipe, facts, text_model.model, data, progress)

@@ -27,7 +27,9 @@ from calmkit.model import CalmModel
 from calmkit.recipe.parts import build_metrics
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
+from calmkit.training.callbacks import RowsProgress
 from calmkit.training.documents import write_sums
+from calmkit.training.progress import Progress
 from calmkit.training.stages import RANK_STRIDE, Batch
 from calmkit.training.trainer import interrupts, make_trainer
 
@@ -67,8 +69,11 @@ class Asked:
         write_sums(evaluation, self.per_document)
 
 
-def asked_measures(recipe: Recipe, manager: Manager, model: CalmModel, data: TextDataModule) -> Asked:
+def asked_measures(
+    recipe: Recipe, manager: Manager, model: CalmModel, data: TextDataModule, progress: Progress | None = None
+) -> Asked:
     """Take the measures of `evaluation.metrics` on the held-out rows of `data`; every process must call it.
+    `progress`, if any, is told how far that is.
 
     torch's CPU generator is left as it was.
 
@@ -84,9 +89,12 @@ def asked_measures(recipe: Recipe, manager: Manager, model: CalmModel, data: Tex
             fit[name] = measure
     if not fit:
         return found
+    told = RowsProgress(progress or Progress.silent(), "metrics")
     module = _Measuring(model, fit, recipe.evaluation.draws, recipe.seed)
     with torch.random.fork_rng(devices=[]), interrupts():
-        make_trainer(recipe).validate(module, dataloaders=None, datamodule=data, verbose=False)
+        make_trainer(recipe, callbacks=[told]).validate(
+            module, dataloaders=None, datamodule=data, verbose=False
+        )
     found.notes += [f"metric '{name}' is left out: {why}" for name, why in module.failed.items()]
     for name, numbers in module.numbers.items():
         found.scores |= {stored_name(name, key): value for key, value in numbers.items()}

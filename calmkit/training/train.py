@@ -280,7 +280,7 @@ def _evaluate_and_show(
 ) -> None:
     recipe = session.recipe
     measured = measure(recipe, model, data, "final", progress=session.progress)
-    asked = asked_measures(recipe, session.manager, model, data)
+    asked = asked_measures(recipe, session.manager, model, data, session.progress)
     scores: dict[str, Any] = measured.scores
     known = reconstruction(recipe, facts, model, data, session.progress)
     if not is_rank_zero():

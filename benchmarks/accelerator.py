@@ -1,7 +1,7 @@
-"""Everything that wants an accelerator, in one go. For a machine lent by the hour.
+"""Everything that wants an accelerator, in one go.
 
-    python benchmarks/lent_machine.py --out found                # on the machine, within the hour
-    python benchmarks/lent_machine.py --out found --small        # the same lines in minutes, on a CPU too
+    python benchmarks/accelerator.py --out found                # within the hour
+    python benchmarks/accelerator.py --out found --small        # the same lines in minutes, on a CPU too
 
 Four parts, each in a process of its own with a time limit, so that one that fails or hangs takes nothing from
 the others: the GPU tests (`pytest -m gpu`), speed at real sizes (`benchmarks/gpu.py`), the states of branches
@@ -69,7 +69,7 @@ def _write_study(file: Path, steps: str, small: bool) -> None:
     names = {"stages.autoencoder.max_steps": steps, "stages.lm.max_steps": steps}
     fixed = {"stages.autoencoder.gate": "null", "evaluation.max_rows": "8" if small else "64"}
     file.write_text(
-        "calmkit_study: 1\nname: lent_machine\ndescription: Two heads for a few steps.\nbase: tiny/k2\n"
+        "calmkit_study: 1\nname: accelerator\ndescription: Two heads for a few steps.\nbase: tiny/k2\n"
         f"share: [autoencoder]\nset: {{{', '.join(f'{k}: {v}' for k, v in (names | fixed).items())}}}\n"
         "grid:\n  head: [energy, mixture]\nseeds: [1, 2]\n",
         encoding="utf-8",
