@@ -89,10 +89,10 @@ def asked_measures(
             fit[name] = measure
     if not fit:
         return found
-    told = RowsProgress(progress or Progress.silent(), "metrics")
+    shown = RowsProgress(progress or Progress.silent(), "metrics")
     module = _Measuring(model, fit, recipe.evaluation.draws, recipe.seed)
     with torch.random.fork_rng(devices=[]), interrupts():
-        make_trainer(recipe, callbacks=[told]).validate(
+        make_trainer(recipe, callbacks=[shown]).validate(
             module, dataloaders=None, datamodule=data, verbose=False
         )
     found.notes += [f"metric '{name}' is left out: {why}" for name, why in module.failed.items()]

@@ -22,6 +22,7 @@ from calmkit.recipe.parts import build_corpus
 from calmkit.registry import Manager, Part, make_manager
 from calmkit.training.evaluate import datamodule, evaluate
 from calmkit.training.measures import Asked, asked_measures
+from calmkit.training.progress import Progress
 from calmkit.training.run import Run
 
 TIMED = ("tokens_per_second", "plain_tokens_per_second")
@@ -198,7 +199,9 @@ def test_measuring_leaves_randomness_and_weights(folder: Path) -> None:
         recipe, prepare_data(build_corpus(recipe, MANAGER), tokenizer, default_cache()), 4, 1, 6
     )
     before, weights = torch.get_rng_state(), [p.clone() for p in model.parameters()]
-    first = asked_measures(recipe, MANAGER, model, data).scores
+    lines: list[str] = []
+    first = asked_measures(recipe, MANAGER, model, data, Progress(lines.append)).scores
+    assert lines[0].startswith("metrics")
     assert torch.equal(torch.get_rng_state(), before)
     assert str(asked_measures(recipe, MANAGER, model, data).scores) == str(first)
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
