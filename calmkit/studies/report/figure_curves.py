@@ -102,12 +102,12 @@ def _draw_end(axes: Any, cell: Cell, name: str, x: float, place: int, colour: st
 def _rows_told(summary: Summary) -> str:
     """On how many rows the points of the curves were measured, and their ends."""
     trials = [trial for cell in summary["cells"] for trial in done(cell) if trial["curve"]]
-    way = [trial.get("eval_rows") for trial in trials]
+    way: list[Any] = [trial.get("eval_rows") for trial in trials]
     table = [trial["evaluation"].get("rows") for trial in trials]
     end = "each ends with the table's number and its 95 % interval over the text"
     if all(w is not None and t is not None and w >= t for w, t in zip(way, table, strict=True)):
         return f"on the table's rows; {end}"
-    rows = "fewer rows" if None in way else f"{span(map(float, way))} rows"
+    rows = "fewer rows" if None in way else f"{span(float(one) for one in way)} rows"
     return f"on {rows} spread evenly over the held-out text; {end}, on {span(table)} rows"
 
 
