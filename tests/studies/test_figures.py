@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 
 import pytest
 from made_results import made_cell, made_latents, made_results, made_trial, rich_results
+from matplotlib.transforms import Bbox
 
 from calmkit.studies.report.figure_cost import pareto_front
 from calmkit.studies.report.figure_curves import curve_points
@@ -174,30 +177,44 @@ def test_the_names_of_points_that_coincide_are_apart_and_inside(place: tuple[flo
 
 
 def test_a_label_is_not_read_as_that_of_the_point_below() -> None:
-    """At the right edge of its axes, where its name finds no room to the right."""
+    """flow stands right above diffusion, at the same cost."""
+    known = [("energy", 2.25, 1.04e6), ("flow", 3.40, 3.47e6), ("diffusion", 3.06, 3.47e6),
+             ("mixture", 8.02, 1.1e6), ("softmax", 6.85, 2.2e6)]  # fmt: skip
+    drawn = draw("cost", made_results([made_cell(n, [y, y], token_flops=x) for n, y, x in known], text=1.5))
+    assert drawn is not None
     with style():
-        (axes,) = make_figure(3.3).axes
-        axes.set_xlim(0, 10)
-        axes.set_ylim(0, 10)
-        points = [(9.8, 5.0), (9.8, 4.2)]
-        label_points(axes, points, ["upper", "lower"])
-        boxes = [text.get_window_extent() for text in axes.texts]
-        upper, lower = axes.transData.transform(points)
-    middles = [(box.y0 + box.y1) / 2 for box in boxes]
-    assert abs(middles[0] - upper[1]) < abs(middles[0] - lower[1])
-    assert abs(middles[1] - lower[1]) < abs(middles[1] - upper[1])
+        drawn.figure.draw_without_rendering()
+        (axes,) = drawn.figure.axes
+        boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
+        places = {name: axes.transData.transform((x, y)) for name, y, x in known}
+
+    def gap(box: Bbox, place: Sequence[float]) -> float:
+        nearest = (min(max(place[0], box.x0), box.x1), min(max(place[1], box.y0), box.y1))
+        return math.dist(nearest, place)
+
+    for name, box in boxes.items():
+        assert gap(box, places[name]) <= min(gap(box, place) for place in places.values()) + 1, name
 
 
 @pytest.mark.parametrize("kind", ["cost", "speed", "collision"])
 def test_models_that_are_equal_in_all_have_readable_names(kind: str) -> None:
-    summary = made_results([made_cell(name, [5.0, 5.0]) for name in ("energy", "flow", "mixture", "softmax")])
+    names = [
+        "energy",
+        "flow lr=0.001",
+        "mixture",
+        "softmax",
+        "diffusion of a long name",
+        "regression",
+        "point",
+    ]
+    summary = made_results([made_cell(name, [5.0, 5.0]) for name in names])
     drawn = draw(kind, summary)
     assert drawn is not None
     with style():
         drawn.figure.draw_without_rendering()
         boxes = [text.get_window_extent() for text in drawn.figure.axes[0].texts]
         room = drawn.figure.axes[0].get_window_extent()
-    assert len(boxes) == 4
+    assert len(boxes) == len(names)
     assert not any(one.overlaps(two) for i, one in enumerate(boxes) for two in boxes[:i])
     assert all(box.y1 <= room.y1 + 0.5 and room.x0 - 0.5 <= box.x0 for box in boxes)
 

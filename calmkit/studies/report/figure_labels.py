@@ -55,23 +55,11 @@ def label_points(
         taken += [_box(corner, 2.0) for corner in _along(axes.transData.transform(list(line)))]
     written: list[Any] = []
     for number, (point, label) in enumerate(zip(points, labels, strict=True)):
-        text = axes.annotate(
-            label,
-            point,
-            (0, 0),
-            textcoords="offset points",
-            fontsize=size,
-            fontweight="bold" if bold and bold[number] else "normal",
-            linespacing=0.95,
-        )
+        weight = "bold" if bold and bold[number] else "normal"
+        style: dict[str, Any] = {"fontsize": size, "fontweight": weight, "linespacing": 0.95}
+        text = axes.annotate(label, point, (0, 0), textcoords="offset points", **style)
         text.set_in_layout(False)
-        others = [box for index, box in enumerate(taken) if index != number]
-        costs = {}
-        for spot in spots(far=must):
-            box = _moved(text, spot)
-            costs[spot] = _cost(axes, box, others) + LABEL * sum(map(box.overlaps, written))
-            costs[spot] += CROSSED * _crossed(box, places[number], written) if _is_far(spot) else 0
-            costs[spot] += MISTAKEN * _is_nearer_to_another(box, places, number)
+        costs = _costs(text, spots(far=must), places, number, taken, written)
         best = min(costs, key=lambda spot: costs[spot] + DISTANCE * math.hypot(*spot[:2]))
         if costs[best] > 0 and not must:
             text.remove()
@@ -80,6 +68,20 @@ def label_points(
         if _is_far(best):
             _tie(axes, places[number], written[-1])
             taken += [_box(corner, 1.0) for corner in _along(_tie_ends(places[number], written[-1]))]
+
+
+def _costs(
+    text: Any, spots: Sequence[Spot], places: Any, number: int, taken: Sequence[Any], written: Sequence[Any]
+) -> dict[Spot, float]:
+    """How bad each spot is for the label of one of the points, given what is taken and written."""
+    others = [box for index, box in enumerate(taken) if index != number]
+    costs = {}
+    for spot in spots:
+        box = _moved(text, spot)
+        costs[spot] = _cost(text.axes, box, others) + LABEL * sum(map(box.overlaps, written))
+        costs[spot] += CROSSED * _crossed(box, places[number], written) if _is_far(spot) else 0
+        costs[spot] += MISTAKEN * _is_nearer_to_another(box, places, number)
+    return costs
 
 
 def spots(far: bool) -> list[Spot]:
