@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import inspect
 import re
+import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from calmkit.interfaces import (
@@ -34,6 +36,11 @@ MUST_BE_TOLD: tuple[type, ...] = (Corpus, Tokenizer)
 """Kinds that may have a setting without a default: where somebody's data lie, only they can say."""
 
 STARS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+SCALARS = (int, float, bool, str, Path)
+UNIONS = (typing.Union, types.UnionType)
+LISTS = (list, tuple, Sequence)
+MAPPINGS = (dict, Mapping)
+WRITABLE = "int, float, bool, str, a Literal, a list, a mapping or a union of these"
 READS = ("data", "latents", "both")
 
 
@@ -127,8 +134,46 @@ def _settings(cls: type, base: type) -> Iterator[str]:
     for name, setting in found.items():
         if setting.annotation is Any:
             yield f"its setting '{name}' has no annotation to check a recipe against, such as `{name}: int`"
+        elif not _can_be_written(setting.annotation):
+            told = getattr(setting.annotation, "__name__", setting.annotation)
+            yield f"its setting '{name}' is of type {told}, which no recipe can hold; {WRITABLE} would do"
+        elif not setting.required and not _is_of(setting.default, setting.annotation):
+            yield f"its setting '{name}' has the default {setting.default!r}, which is not of its own type"
         if setting.required and not issubclass(base, MUST_BE_TOLD):
             yield f"its setting '{name}' has no default, and a recipe may leave any setting out"
+
+
+def _can_be_written(annotation: Any) -> bool:
+    """Whether a recipe can hold values of a type: what `calmkit.recipe.convert` turns text into."""
+    origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if origin is typing.Literal:
+        return True
+    if origin in UNIONS or origin in LISTS:
+        return all(_can_be_written(one) for one in arguments if one is not Ellipsis)
+    if origin in MAPPINGS:
+        return not arguments or (arguments[0] is str and _can_be_written(arguments[1]))
+    return origin in SCALARS or origin is type(None)
+
+
+def _is_of(value: Any, annotation: Any) -> bool:
+    """Whether a value is of a type that a recipe can hold, so that it is read back as it is written."""
+    origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in UNIONS:
+        return any(_is_of(value, one) for one in arguments)
+    if origin in LISTS:
+        fixed = origin is tuple and bool(arguments) and Ellipsis not in arguments
+        if not isinstance(value, list | tuple) or (fixed and len(value) != len(arguments)):
+            return False
+        kinds = arguments if fixed else (arguments[:1] or (str,)) * len(value)
+        return all(_is_of(one, kind) for one, kind in zip(value, kinds, strict=True))
+    if origin in MAPPINGS:
+        kind = arguments[1] if arguments else str
+        return isinstance(value, Mapping) and all(_is_of(one, kind) for one in value.values())
+    if origin in (int, float):  # True is an int to Python, and no number to a recipe
+        return isinstance(value, (int, float) if origin is float else int) and not isinstance(value, bool)
+    return isinstance(value, (str, Path) if origin is Path else origin)
 
 
 def _head_facts(cls: type) -> Iterator[str]:

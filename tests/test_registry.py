@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -36,6 +36,8 @@ from calmkit.interfaces import (
     Sampler,
     Split,
 )
+from calmkit.recipe.convert import Misfit, convert, to_node
+from calmkit.recipe.errors import Mark
 from calmkit.registry import BUILTINS, KINDS, Rejected, UnknownPart, make_manager
 from calmkit.testing import check_embedder, check_head
 
@@ -92,6 +94,20 @@ class Unannotated(Plain):
     """Does not say what its setting is."""
 
     def __init__(self, *, candidates=3) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+
+
+class Unwritable(Plain):
+    """Takes what no YAML holds."""
+
+    def __init__(self, *, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+
+
+class OtherDefault(Plain):
+    """Its default is not what it says it takes."""
+
+    def __init__(self, *, candidates: int = "many") -> None:  # type: ignore[assignment]
         super().__init__()
 
 
@@ -331,6 +347,11 @@ BAD: dict[str, tuple[Any, str]] = {
     "used name": (samplers(direct=Plain), "the name 'direct' is taken by calmkit.samplers.direct"),
     "required setting": (samplers(odd=Required), "its setting 'candidates' has no default"),
     "unannotated setting": (samplers(odd=Unannotated), "its setting 'candidates' has no annotation"),
+    "unwritable setting": (samplers(odd=Unwritable), "'dtype' is of type dtype, which no recipe can hold"),
+    "default of another type": (
+        samplers(odd=OtherDefault),
+        "the default 'many', which is not of its own type",
+    ),
     "any keyword": (samplers(odd=Anything), "its constructor takes **options, so nobody can tell"),
     "any argument": (samplers(odd=AnyNumber), "its constructor takes *sizes, so nobody can tell"),
     "a name with a space": (samplers(**{"od d": Plain}), "allowed are letters (a-z, A-Z), digits and '_'"),
@@ -531,3 +552,41 @@ def test_sizes_come_first() -> None:
     assert KINDS["heads"].base is GenerativeHead
     assert KINDS["heads"].sizes == ("hidden_dim", "event")
     assert KINDS["embedders"].sizes == ("hidden_dim", "event", "chunk_size", "vocab_size")
+
+
+TYPES: list[tuple[Any, Any, Any]] = [
+    (int, 3, True),
+    (float, 3, "3"),
+    (bool, False, 0),
+    (str, "a", None),
+    (Path, "a.txt", 3),
+    (int | None, None, 1.5),
+    (Literal["a", "b"], "a", "c"),
+    (list[int], (1, 2), ["a"]),
+    (tuple[int, float], (1, 2.5), (1,)),
+    (tuple[str, ...], (), "a"),
+    (dict[str, float], {"a": 1}, {"a": "b"}),
+    (str | list[str], ["a"], [3]),
+]
+
+
+@pytest.mark.parametrize(("annotation", "good", "bad"), TYPES, ids=lambda value: str(value))
+def test_the_default_of_a_setting_is_read_back_as_it_is_written(annotation: Any, good: Any, bad: Any) -> None:
+    def reason(default: Any) -> str | None:
+        def init(self: Any, *, width: Any = default) -> None:
+            del self, width
+
+        init.__annotations__["width"] = annotation
+        return registry.refusal("samplers", "odd", type("Odd", (Plain,), {"__init__": init}))
+
+    assert reason(good) is None
+    assert "not of its own type" in str(reason(bad))
+
+    def read_back(default: Any) -> Any:
+        try:
+            return convert(annotation, to_node(default, Mark("")))
+        except Misfit:
+            return "refused"
+
+    assert read_back(good) in (good, Path(str(good)), list(good) if isinstance(good, tuple) else good)
+    assert read_back(bad) != bad

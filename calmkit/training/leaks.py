@@ -8,6 +8,7 @@ from calmkit.data.overlap import overlap
 from calmkit.data.prepare import PreparedData, default_cache
 from calmkit.data.token_file import TokenFile
 from calmkit.interfaces import DataError
+from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.parts import build_corpus
 from calmkit.registry import Manager
 from calmkit.training.progress import Say
@@ -47,5 +48,5 @@ def _learnt_text(prepared: PreparedData, run: Run, manager: Manager) -> TokenFil
             return None
         path = TokenFile.place(corpus, "train", prepared.tokenizer, default_cache())
         return TokenFile.open(path) if path.exists() else None
-    except DataError:  # its files have gone, or are damaged
+    except (DataError, RecipeError):  # its files have gone, or are damaged
         return None
