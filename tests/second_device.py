@@ -108,6 +108,7 @@ class _Module:
             "is_bf16_supported": True,
             "device_count": 1,
             "current_device": 0,
+            "get_device_name": "a pretend device",
             "_is_in_bad_fork": False,
             "get_amp_supported_dtype": [torch.bfloat16],
         }

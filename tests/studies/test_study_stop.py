@@ -145,7 +145,8 @@ def test_what_an_earlier_try_left_running_is_ended_before_its_folder_is_moved(
     begin, said = planned(folder, tmp_path), list[str]()
     run = begin.places.trial(begin.trials[0].key)
     run.mkdir()
-    (run / "resolved.yaml").write_text("")
+    for name in ("resolved.yaml", "metrics.csv"):  # it had begun to train
+        (run / name).write_text("step\n1\n")
     launcher = Lasting(run)
     with pytest.raises(RunFailed):
         resume_study(tmp_path, say=said.append, launcher=launcher)
