@@ -2,11 +2,12 @@
 
 They see the held-out text in a pass of their own, each on random numbers of its own, so that asking for one
 changes no other number. One that a model can't be taken by is left out with a sentence, and so is a guest's
-that fails: the other numbers stay.
+that fails, or whose number is none (NaN): the other numbers stay.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -165,7 +166,13 @@ class _Measuring(pl.LightningModule):
         missing = sorted(set(info.named(name)) - {stored_name(name, key) for key in numbers})
         if missing:
             raise ValueError(f"its metric computes {sorted(numbers)}, and not {missing}")
-        self.numbers[name] = numbers
+        # An interval over a single block is NaN, which JSON has no word for: not known, so not stored.
+        told = {key: value for key, value in numbers.items() if math.isfinite(value)}
+        for key, value in numbers.items():
+            stored = stored_name(name, key)
+            if key not in told and stored in info.named(name):
+                raise ValueError(f"{stored} is {value}, which is no number to rank by")
+        self.numbers[name] = told
 
     def _guarded(self, name: str, act: Callable[[], object]) -> None:
         try:

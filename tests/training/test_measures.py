@@ -74,6 +74,13 @@ class Silent(Width):
         return UnitMeans("other", "noise")
 
 
+class NotFinite(Width):
+    """Its noise is NaN."""
+
+    def update(self, metric: torchmetrics.Metric, held: HeldOut) -> None:
+        metric.update(held, self.width(held), torch.full((len(held.ids),), float("nan")))
+
+
 class Loss(Width):
     """Yields a number that every evaluation holds."""
 
@@ -91,6 +98,7 @@ class Loss(Width):
 
 GUESTS: dict[str, type[Measure]] = {
     "width": Width, "density": Density, "fails": Fails, "silent": Silent, "loss": Loss,
+    "not_finite": NotFinite,
 }  # fmt: skip
 
 
@@ -176,6 +184,23 @@ def test_what_fails_is_left_out_with_a_sentence_and_the_rest_stays(run: Run) -> 
     assert any(line.startswith("metric 'fails' is left out: RuntimeError: no such thing in") for line in said)
     assert "and more" not in "".join(said)
     assert any("'silent' is left out: ValueError: its metric computes" in line for line in said)
+
+
+def test_a_number_that_is_not_finite_is_left_out_with_a_sentence(run: Run) -> None:
+    scores, said = measured(run, "[not_finite, width]")
+    assert "width" in scores
+    assert not any(name.startswith("not_finite") for name in scores)
+    line = (
+        "metric 'not_finite' is left out: ValueError: not_finite_noise is nan, which is no number to rank by"
+    )
+    assert line in said
+
+
+def test_an_interval_that_nobody_knows_is_not_stored(run: Run) -> None:
+    scores = evaluate(run.folder, ["evaluation.max_rows=1", "evaluation.metrics=[width]"], MANAGER)
+    assert scores["width_blocks"] == 1
+    assert scores["width"] > 0
+    assert not any(f"width{end}" in scores for end in ("_se", "_low", "_high", "_noise_se"))
 
 
 def test_the_table_by_document_adds_up_and_does_not_outlive_its_evaluation(run: Run) -> None:
