@@ -8,7 +8,7 @@ that fails, or whose number is none (NaN): the other numbers stay.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -65,9 +65,11 @@ class Asked:
         ]
         return {**scores, **free}
 
-    def write_documents(self, evaluation: Path) -> None:
-        """The tables by document beside an evaluation's file; what an earlier evaluation left goes."""
-        write_sums(evaluation, self.per_document)
+    def write_documents(self, evaluation: Path, keep: Collection[str] = ()) -> None:
+        """The tables by document beside an evaluation's file; what an earlier evaluation left goes, except
+        those of the measures to keep.
+        """
+        write_sums(evaluation, self.per_document, keep)
 
 
 def asked_measures(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,7 @@ class Loss(Width):
 
 GUESTS: dict[str, type[Measure]] = {
     "width": Width, "density": Density, "fails": Fails, "silent": Silent, "loss": Loss,
-    "not_finite": NotFinite,
+    "not_finite": NotFinite, "other": Width,
 }  # fmt: skip
 
 
@@ -215,6 +217,37 @@ def test_the_table_by_document_adds_up_and_does_not_outlive_its_evaluation(run: 
     evaluate(run.folder, (), MANAGER)
     assert not path.exists()
     assert (run.folder / "evaluation-documents.csv").exists()
+
+
+@pytest.mark.parametrize("protocol", [[], ["evaluation.draws=3"]])
+def test_asking_for_one_metric_loses_no_other(run: Run, tmp_path: Path, protocol: list[str]) -> None:
+    copy = Run(shutil.copytree(run.folder, tmp_path / "copy"))
+    said: list[str] = []
+
+    def numbers(name: str, metrics: str) -> dict[str, Any]:
+        said.clear()
+        scores = evaluate(copy.folder, [f"evaluation.metrics={metrics}", *protocol], MANAGER, said.append)
+        return {key: value for key, value in scores.items() if key.startswith(name)}
+
+    width = numbers("width", "[width]")
+    path = Path(said[-1].removeprefix("written to ").partition(":")[0])
+    table = path.with_name(f"{path.stem}-documents-width.csv")
+    before = table.read_text()
+    for metrics in ("[other, fails]", "[]"):
+        assert numbers("width", metrics) == width
+        assert table.read_text() == before
+        assert "metric 'width' is not measured anew: its earlier numbers stay" in said
+    assert "other_noise" in numbers("other", "[]")
+    again = numbers("width", "[{name: width, factor: 2}]")
+    assert list(again) == list(width)
+    assert again["width"] == pytest.approx(2 * width["width"])
+    assert table.read_text() != before
+    evaluate(copy.folder, protocol, make_manager([]))  # whose plugin has gone
+    assert json.loads(path.read_text())["width"] == again["width"]
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps({**old, "protocol": {**old["protocol"], "name": "another"}}))
+    assert numbers("width", "[]") == {}
+    assert not table.exists()
 
 
 def test_measuring_leaves_randomness_and_weights(folder: Path) -> None:
