@@ -36,7 +36,7 @@ from calmkit.training.ngrams import ngram_scores
 from calmkit.training.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.protocol import KEY, evaluation_file, own_protocol, protocol_of, written
-from calmkit.training.run import Run, is_rank_zero, load_run, read_json, wait_for_all
+from calmkit.training.run import NO_METRICS, Run, is_rank_zero, load_run, read_json, wait_for_all
 from calmkit.training.stages import AutoencoderModule, LanguageModule
 from calmkit.training.trainer import interrupts, make_trainer
 
@@ -80,7 +80,7 @@ def evaluate(
     quiet_libraries()
     progress = progress or Progress.silent()
     run, manager = Run(Path(folder)), manager or make_manager()
-    recipe, trained = run.recipe(manager, overrides), run.recipe(manager)
+    recipe, trained = run.recipe(manager, overrides), run.recipe(manager, [NO_METRICS])
     check_devices(recipe)
     text_model = load_run(run.folder, manager, overrides, device="cpu")  # the trainer moves it
     corpus = build_corpus(recipe, manager)

@@ -25,7 +25,7 @@ from calmkit.registry import Manager, Part, make_manager
 from calmkit.training.evaluate import datamodule, evaluate
 from calmkit.training.measures import Asked, asked_measures
 from calmkit.training.progress import Progress
-from calmkit.training.run import Run
+from calmkit.training.run import Run, load_run
 from calmkit.training.standing import StandingFile, read_standing
 
 TIMED = ("tokens_per_second", "plain_tokens_per_second")
@@ -248,6 +248,22 @@ def test_asking_for_one_metric_loses_no_other(run: Run, tmp_path: Path, protocol
     path.write_text(json.dumps({**old, "protocol": {**old["protocol"], "name": "another"}}))
     assert numbers("width", "[]") == {}
     assert not table.exists()
+
+
+def test_a_run_is_read_without_the_plugin_of_its_metric(run: Run, tmp_path: Path) -> None:
+    copy = Run(shutil.copytree(run.folder, tmp_path / "copy"))
+    path = copy.folder / "resolved.yaml"
+    told = path.read_text()
+    path.write_text(told.replace("metrics: []", "metrics: [{name: width, factor: 1.0}]"))
+    assert path.read_text() != told
+    assert copy.recipe(MANAGER).evaluation.metrics[0].name == "width"
+    bare = make_manager([])
+    assert load_run(copy.folder, bare, device="cpu").generate("the", max_tokens=4)
+    cure = "install the plugin that has it, or leave it out: evaluation.metrics=[]"
+    with pytest.raises(RecipeError, match=r"CK120.*unknown metric 'width'") as caught:
+        evaluate(copy.folder, (), bare)
+    assert cure in str(caught.value)
+    assert "brier_lm" in evaluate(copy.folder, ["evaluation.metrics=[]"], bare)
 
 
 def test_measuring_leaves_randomness_and_weights(folder: Path) -> None:
