@@ -76,6 +76,7 @@ def test_help_needs_no_torch() -> None:
     assert done.returncode == 0, done.stderr
     verbs = [
         "compare",
+        "docs",
         "eval",
         "export",
         "generate",

@@ -81,9 +81,9 @@ def test_lower_is_better_where_the_measure_says_so(runs: list[Path]) -> None:
     cells = {cell["label"]: cell for cell in found["cells"]}
     assert found["higher_is_better"] is False
     assert [cell["rank"] for cell in cells.values()] == [[2, 2], [1, 1]]
-    apart = cells["head=flow"]["difference"]
+    apart = cells["flow"]["difference"]
     assert (apart["mean"], apart["text_low"], apart["text_high"]) == pytest.approx((-4.0, -4.0, -4.0))
-    assert cells["head=flow"]["summary"][NAME]["text_low"] == pytest.approx(3.15)
+    assert cells["flow"]["summary"][NAME]["text_low"] == pytest.approx(3.15)
     light = compare(runs, primary=f"{NAME}_light", manager=MANAGER).results
     assert [cell["rank"] for cell in light["cells"]] == [[1, 1], [2, 2]]
 
@@ -101,7 +101,7 @@ def test_its_words_stand_wherever_it_is_shown(runs: list[Path], tmp_path: Path) 
     text = found.text().replace("\n  ", " ")
     assert "comparison: warmth, K as the runs were set up" in text
     assert "warmth, K: How warm draws are. It is a proper score" in text
-    assert "head=flow leads with warmth 3.15 K: it is ahead of every other model" in text
+    assert "flow leads with warmth 3.15 K: it is ahead of every other model" in text
     assert "light %: How bright. Higher is better." in text  # asked for too, a column of the scores
     assert "less is better" in text
     for told in (found.latex(), found.markdown(), found.report(tmp_path / "r.html").read_text()):
@@ -140,7 +140,7 @@ def test_who_lacks_it_and_who_took_it_otherwise_is_said(runs: list[Path], tmp_pa
     other = measured(tmp_path / "other", 1.0, settings="a=2", head="diffusion")
     warnings = compare([*runs, bare, other], primary=NAME, manager=MANAGER).results["warnings"]
     assert warnings == [
-        f"Without warmth, so without a rank: head=mixture; `calmkit eval RUN evaluation.metrics=[{NAME}]` "
+        f"Without warmth, so without a rank: mixture; `calmkit eval RUN evaluation.metrics=[{NAME}]` "
         "measures a run.",
         "Not measured alike: warmth was taken with different settings (a=1; a=2).",
     ]
