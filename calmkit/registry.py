@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -19,7 +18,7 @@ from typing import Any, cast
 import pluggy
 
 from calmkit import hookspecs
-from calmkit.admission import Setting, broken, name_refusal, settings
+from calmkit.admission import NAME, Setting, broken, name_refusal, settings
 from calmkit.interfaces import (
     Autoencoder,
     Backbone,
@@ -34,10 +33,9 @@ from calmkit.interfaces import (
     Sampler,
     Tokenizer,
 )
-from calmkit.interfaces.measure import EVENTS
+from calmkit.interfaces.head import EVENT_KINDS
 
 ENTRY_POINT_GROUP = "calmkit"
-NUMBER_NAME = r"[A-Za-z]\w*"  # a key of JSON, a head of CSV, a word on the command line
 
 BUILTINS = (
     "calmkit.autoencoders.vae",
@@ -216,7 +214,8 @@ def number_refusal(manager: Manager, kind: str, name: object, cls: object) -> st
     info = getattr(cls, "info", None)
     if not isinstance(info, MeasureInfo):
         return f"{kind}: '{name}' has no info, or one that is no MeasureInfo: {info!r}"
-    if not issubclass(cast(type, cls), HeldOutMeasure) and (info.needs or info.events != EVENTS):
+    described = not issubclass(cast(type, cls), HeldOutMeasure)
+    if described and (info.needs or info.events != frozenset(EVENT_KINDS)):
         return (
             f"{kind}: '{name}' is only described, so its needs and events would say nothing; leave them out"
         )
@@ -224,7 +223,7 @@ def number_refusal(manager: Manager, kind: str, name: object, cls: object) -> st
     for stored in info.named(str(name)):
         if stored in there:
             return f"{kind}: '{name}' yields '{stored}', a number of '{there[stored][1].name}' already"
-        if not re.fullmatch(NUMBER_NAME, stored):
+        if not NAME.fullmatch(stored):
             return f"{kind}: '{name}' yields '{stored}', which is no column: letters, digits and _ would do"
     return None
 

@@ -399,6 +399,7 @@ def described(*keys: str, base: type[Measure] = Measure, **facts: Any) -> type[M
 BAD_MEASURES: dict[str, tuple[type, str]] = {
     "no info": (type("Bare", (Measure,), {}), "'new' has no info, or one that is no MeasureInfo: None"),
     "another info": (type("Odd", (Measure,), {"info": {"a": 1}}), "no MeasureInfo: {'a': 1}"),
+    "not ASCII": (described("größe"), "'new' yields 'new_größe', which is no column"),
     "no column": (described("a b"), "'new' yields 'new_a b', which is no column"),
     "ignored facts": (
         described("", events=frozenset({"tokens"})),

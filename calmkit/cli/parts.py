@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Any
 
-from calmkit.interfaces import Embedder, GenerativeHead
+from calmkit.interfaces import Embedder, GenerativeHead, HeldOutMeasure, Measure
 from calmkit.registry import KINDS, Manager, Part
 
 Rows = list[dict[str, str]]
@@ -66,7 +66,7 @@ def setting_rows(part: Part) -> Rows:
 def documentation(part: Part) -> str:
     """The docstring without its arguments, which `setting_rows` tells, and the facts of the class."""
     told = _ARGUMENTS.sub("", inspect.getdoc(part.cls) or "").strip()
-    facts = _facts(part.cls)
+    facts = _measure_facts(part.name, part.cls) if issubclass(part.cls, Measure) else _facts(part.cls)
     return f"{told}\n\n{facts}" if facts else told
 
 
@@ -106,6 +106,19 @@ def _facts(cls: type) -> str:
         "holds in half precision" if info.half_precision else "is called in float32",
     ]
     return f"Facts: {'; '.join([*facts, *(['reads the whole past'] if info.needs_memory else [])])}."
+
+
+def _measure_facts(name: str, cls: type[Measure]) -> str:
+    """What a measure states on its class: its numbers under the names that an evaluation stores, what it
+    needs of a head, and whether a recipe asks for it.
+    """
+    info = cls.info
+    numbers = [f"{stored} is {n.name}, {n.better} is better" for stored, n in info.named(name).items()]
+    if not issubclass(cls, HeldOutMeasure):
+        return f"Facts: {'; '.join([*numbers, 'in every evaluation where it is known'])}."
+    needs = [f"needs a {' and a '.join(need.__name__ for need in info.needs)}"] if info.needs else []
+    events = f"is of {' and '.join(sorted(info.events))} events"
+    return f"Facts: {'; '.join([*numbers, *needs, events, f'evaluation.metrics=[{name}] asks for it'])}."
 
 
 def _shown(value: Any) -> str:

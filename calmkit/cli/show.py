@@ -64,7 +64,8 @@ def _show_recipe(target: str, overrides: Sequence[str], manager: Manager) -> Non
 def _show_kind(kind: str, manager: Manager) -> None:
     from calmkit.cli.parts import part_rows
 
-    show_table(["name", "plugin", "summary"], [list(row.values()) for row in part_rows(manager, kind)])
+    rows = part_rows(manager, kind)
+    show_table(list(rows[0]) if rows else ["name", "plugin", "summary"], [list(row.values()) for row in rows])
 
 
 def _show_part(part: Part) -> None:

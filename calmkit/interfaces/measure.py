@@ -17,14 +17,13 @@ from torch import Tensor
 
 from calmkit.interfaces.autoencoder import Autoencoder
 from calmkit.interfaces.backbone import Context
-from calmkit.interfaces.head import DensityHead, GenerativeHead
+from calmkit.interfaces.head import EVENT_KINDS, DensityHead, GenerativeHead
 from calmkit.interfaces.posterior import Posterior
 
 if TYPE_CHECKING:  # whoever only lists measures does not wait for it
     import torchmetrics
 
 BETTER = ("higher", "lower")
-EVENTS = frozenset({"continuous", "tokens"})
 
 
 @final
@@ -94,14 +93,14 @@ class MeasureInfo:
 
     numbers: Number | Mapping[str, Number]
     needs: tuple[type, ...] = ()
-    events: frozenset[str] = EVENTS
+    events: frozenset[str] = frozenset(EVENT_KINDS)
 
     def __post_init__(self) -> None:
         keyed = self.numbers if isinstance(self.numbers, Mapping) else {"": self.numbers}
         if not keyed or not all(isinstance(k, str) and isinstance(n, Number) for k, n in keyed.items()):
             raise ValueError(f"numbers is a Number, or a mapping of names and Numbers, got {self.numbers!r}")
-        if not self.events or not self.events <= EVENTS:
-            raise ValueError(f"events are some of {sorted(EVENTS)}, got {sorted(self.events)}")
+        if not self.events or not self.events <= set(EVENT_KINDS):
+            raise ValueError(f"events are some of {sorted(EVENT_KINDS)}, got {sorted(self.events)}")
         if not all(isinstance(need, type) for need in self.needs):
             raise ValueError(f"needs are classes such as DensityHead, got {self.needs!r}")
 

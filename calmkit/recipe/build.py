@@ -14,6 +14,7 @@ from calmkit.recipe.convert import Misfit, convert, to_node
 from calmkit.recipe.errors import Mark, Problem, RecipeError, suggest
 from calmkit.recipe.schema import (
     ALONE,
+    METRICS,
     NOUNS,
     SECTIONS,
     VERSION,
@@ -179,6 +180,8 @@ class _Builder:
         except UnknownPart:
             left_out = "".join(f"\n  left out: {r.plugin}: {r.reason}" for r in self.manager.rejected)
             help = suggest(name, self.manager.parts[kind], kind) + left_out
+            if section == METRICS:
+                help += f"\n  install the plugin that has it, or leave it out: {METRICS}=[]"
             self.problems.append(Problem("CK120", f"unknown {noun} '{name}'", mark, f"{section}.name", help))
             return _MISSING
         options, before = dict[str, Any](), len(self.problems)

@@ -35,7 +35,7 @@ from calmkit.training.checkpoints import write_json
 from calmkit.training.evaluate import datamodule, measure
 from calmkit.training.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries
-from calmkit.training.run import Run, load_run, read_json
+from calmkit.training.run import NO_METRICS, Run, load_run, read_json
 from calmkit.training.standing import StandingFile
 from calmkit.training.trainer import make_trainer
 
@@ -97,7 +97,7 @@ def measure_trial(
     quiet_libraries()
     trial = next(trial for trial in planned.trials if trial.key == key)
     run = Run(planned.places.trial(key))
-    recipe = run.recipe(manager)
+    recipe = run.recipe(manager, [NO_METRICS])
     text_model = load_run(run.folder, manager, device="cpu")  # the recipe's trainer says where
     with preparing(progress) as reading:
         corpus = build_corpus(recipe, manager)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -198,12 +199,13 @@ def _compare(
 
 
 def _scores(cell: Mapping[str, Any], name: str) -> dict[int, float]:
-    """Seed -> score, of the trials that are done and know it."""
-    return {
+    """Seed -> score, of the trials that are done and know it; NaN is not known."""
+    known = {
         trial["seed"]: float(trial["evaluation"][name])
         for trial in cell["trials"]
         if trial["state"] == "done" and trial["evaluation"].get(name) is not None
     }
+    return {seed: score for seed, score in known.items() if isfinite(score)}
 
 
 def _machines(done: Sequence[Mapping[str, Any]]) -> str:

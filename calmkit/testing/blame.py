@@ -56,7 +56,7 @@ def _told(value: object) -> str:
     if isinstance(value, Tensor):
         return str(list(value.shape))
     if is_dataclass(value) and not isinstance(value, type):
-        given = {field.name: getattr(value, field.name) for field in fields(value)}
+        given = {field.name: getattr(value, field.name) for field in fields(value) if field.repr}
         told = ", ".join(f"{name}={_told(kept)}" for name, kept in given.items() if kept is not None)
         return f"{type(value).__name__}({told})"
     if value is None or isinstance(value, bool | int | float | str):

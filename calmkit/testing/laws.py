@@ -55,8 +55,10 @@ class Subject:
             raise LawBroken(f"{self.kind}: '{self.name}' breaks the law '{law}': {seen}.")
 
     @contextmanager
-    def under(self, law: str) -> Iterator[None]:
-        """While a law is checked, an exception that comes out of the part has broken it."""
+    def under(self, law: str, where: str = "") -> Iterator[None]:
+        """While a law is checked, an exception that comes out of the part has broken it; `where` is told
+        before the call that it came through.
+        """
         try:
             yield
         except LawBroken:
@@ -64,7 +66,7 @@ class Subject:
         except Exception as error:
             words = str(error).strip().split("\n", 1)[0].rstrip(".")
             what = type(error).__name__ + (f": {words}" if words else "")
-            seen = f"{call_behind(error, self.cls)} raised {what}"
+            seen = f"{where}{call_behind(error, self.cls)} raised {what}"
             raise LawBroken(f"{self.kind}: '{self.name}' breaks the law '{law}': {seen}.") from error
 
     def build(self, *sizes: Any, dtype: torch.dtype = torch.float64, seed: int = 0) -> Any:

@@ -35,6 +35,7 @@ def check_measure(part: str | type[Measure], **settings: Any) -> None:
     nothing that other measures see is changed; a number that is `proper` prefers the truth to a head that is
     shifted and to one that is too sure.
 
+    An exception in the measure is told as the law that was being checked and the call that it came through.
     A measure that needs a capability of a guest's own is held to the first two alone: no head here has it.
 
     Args:
@@ -48,7 +49,7 @@ def check_measure(part: str | type[Measure], **settings: Any) -> None:
         subject = laws.subject("metrics", part, settings)
         reason = number_refusal(Manager(), "metrics", subject.name, subject.cls)
         subject.require(reason is None, "its words and its numbers come through the door", str(reason))
-        measure = subject.cls(**settings)
+        measure = subject.build()
         if not isinstance(measure, HeldOutMeasure) or not all(
             issubclass(KnownHead, need) for need in measure.info.needs
         ):
@@ -88,14 +89,8 @@ def _check_kind(part: Subject, measure: HeldOutMeasure, kind: str) -> None:
         TRUTH: lambda: _check_direction(part, measure, kind),
     }
     for law, check in checks.items():
-        try:
+        with part.under(law, f"of {kind} events, "):
             check()
-        except AssertionError:
-            raise
-        except Exception as error:
-            told = f"{type(error).__name__}: {error}".split("\n", 1)[0].rstrip(".")
-            where = f"of {kind} events it raised {told}"
-            raise AssertionError(f"metrics: '{part.name}' breaks the law '{law}': {where}.") from error
 
 
 def _numbers(measure: HeldOutMeasure, helds: Sequence[HeldOut], seed: int = 0) -> Numbers:

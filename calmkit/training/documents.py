@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -32,20 +32,32 @@ def write_documents(evaluation: Path, per_document: torch.Tensor | None) -> None
     write_text(documents_file(evaluation), text + "\n")
 
 
-def write_sums(evaluation: Path, tables: Mapping[str, tuple[Sequence[str], torch.Tensor]]) -> None:
-    """Beside an evaluation's file, `<its name>-documents-<measure>.csv` for each measure; no others stay.
+def write_sums(
+    evaluation: Path,
+    tables: Mapping[str, tuple[Sequence[str], torch.Tensor]],
+    keep: Collection[str] = (),
+) -> None:
+    """Beside an evaluation's file, `<its name>-documents-<measure>.csv` for each measure.
 
     Args:
         evaluation: The evaluation's file.
         tables: Measure -> its keys, and `[documents, 2 + C]`: number, sum of each key, and units.
+        keep: Measures whose older table stays; no others do.
     """
-    for older in evaluation.parent.glob(f"{evaluation.stem}-documents-*.csv"):
-        older.unlink()
+    for older in measures_with_documents(evaluation):
+        if older not in keep:
+            documents_file(evaluation, older).unlink()
     for measure, (keys, table) in tables.items():
         heads = ["document", *(stored_name(measure, key) for key in keys), "units"]
         rows = [[str(int(line[0])), *(f"{value:.10g}" for value in line[1:])] for line in table.tolist()]
         text = "\n".join(",".join(row) for row in [heads, *rows])
         write_text(documents_file(evaluation, measure), text + "\n")
+
+
+def measures_with_documents(evaluation: Path) -> list[str]:
+    """The measures that have a table by document beside an evaluation's file."""
+    beginning = f"{evaluation.stem}-documents-"
+    return sorted(path.stem.removeprefix(beginning) for path in evaluation.parent.glob(f"{beginning}*.csv"))
 
 
 def documents_file(evaluation: Path, measure: str = "") -> Path:

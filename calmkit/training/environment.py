@@ -15,8 +15,8 @@ from calmkit.interfaces import NeedsLibraries
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler
 from calmkit.recipe.errors import Problem, RecipeError
-from calmkit.recipe.parts import build_corpus, build_tokenizer, spec_of
-from calmkit.recipe.schema import Recipe
+from calmkit.recipe.parts import build_corpus, build_metrics, build_tokenizer, spec_of
+from calmkit.recipe.schema import METRICS, NOUNS, Recipe
 from calmkit.registry import Manager
 from calmkit.training.cores import ALLOW_MORE, usable_cores
 from calmkit.training.errors import RunFailed
@@ -65,14 +65,9 @@ def missing_libraries(recipe: Recipe, manager: Manager, model: CalmModel) -> Ite
         **dict(model.named_children()),
     }
     for section, part in parts.items():
-        needed = part.libraries() if isinstance(part, NeedsLibraries) else {}
-        for library, cure in needed.items():
-            if not is_installed(library):
-                noun = "corpus" if section == "data" else section
-                message = (
-                    f"{noun} '{spec_of(recipe, section).name}' needs '{library}', which is not installed"
-                )
-                yield _problem(recipe, f"{section}.name", message, cure)
+        yield from _not_installed(recipe, section, spec_of(recipe, section).name, part)
+    for name, measure in build_metrics(recipe, manager).items():
+        yield from _not_installed(recipe, METRICS, name, measure)
     for name in recipe.loggers:
         modules = LIBRARIES.get(name, ())
         if modules and not any(map(is_installed, modules)):
@@ -81,6 +76,15 @@ def missing_libraries(recipe: Recipe, manager: Manager, model: CalmModel) -> Ite
         elif name == "wandb" and not wandb_is_set_up():
             message = "the logger 'wandb' finds no key of an account, and no terminal to ask on"
             yield _problem(recipe, "loggers", message, "wandb login, or set WANDB_MODE=offline")
+
+
+def _not_installed(recipe: Recipe, section: str, name: str, part: object) -> Iterator[Problem]:
+    """CK150 for every library that a part needs and that is not installed."""
+    needed = part.libraries() if isinstance(part, NeedsLibraries) else {}
+    for library, cure in needed.items():
+        if not is_installed(library):
+            message = f"{NOUNS.get(section, section)} '{name}' needs '{library}', which is not installed"
+            yield _problem(recipe, section if section == METRICS else f"{section}.name", message, cure)
 
 
 def missing_devices(recipe: Recipe) -> Iterator[Problem]:

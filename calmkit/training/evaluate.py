@@ -28,6 +28,7 @@ from calmkit.training.ceiling import ceiling_scores
 from calmkit.training.checkpoints import write_json
 from calmkit.training.documents import write_documents
 from calmkit.training.environment import check_devices
+from calmkit.training.kept import kept_numbers
 from calmkit.training.latents import write_latents
 from calmkit.training.leaks import leaks_of_run
 from calmkit.training.measures import asked_measures
@@ -35,7 +36,7 @@ from calmkit.training.ngrams import ngram_scores
 from calmkit.training.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.protocol import KEY, evaluation_file, own_protocol, protocol_of, written
-from calmkit.training.run import Run, is_rank_zero, load_run, read_json, wait_for_all
+from calmkit.training.run import NO_METRICS, Run, is_rank_zero, load_run, read_json, wait_for_all
 from calmkit.training.stages import AutoencoderModule, LanguageModule
 from calmkit.training.trainer import interrupts, make_trainer
 
@@ -56,15 +57,16 @@ def evaluate(
     """Measure the model of a run folder anew and write `evaluation.json`.
 
     By another protocol than the run's own, the numbers go to a file of their own,
-    `evaluation-<name of the protocol>.json`, and leave those of the run as they are.
+    `evaluation-<name of the protocol>.json`, and leave those of the run as they are. In the file that is
+    written anew, the numbers of metrics that are not asked for this time stay.
 
     Args:
         folder: A run folder.
         overrides: Of the recipe's `evaluation`, `sampler`, `trainer` and `data` sections, such as
             `evaluation.draws=8` or `data=text`, `data.train=letters.jsonl`.
         manager: Parts; default all that are installed.
-        note: Takes warnings about the text, a line for each metric that is left out, and the line that names
-            the file and the protocol.
+        note: Takes warnings about the text, a line for each metric that is left out or not measured anew, and
+            the line that names the file and the protocol.
         progress: Told how far it is; None: nobody looks.
 
     Returns:
@@ -78,7 +80,7 @@ def evaluate(
     quiet_libraries()
     progress = progress or Progress.silent()
     run, manager = Run(Path(folder)), manager or make_manager()
-    recipe, trained = run.recipe(manager, overrides), run.recipe(manager)
+    recipe, trained = run.recipe(manager, overrides), run.recipe(manager, [NO_METRICS])
     check_devices(recipe)
     text_model = load_run(run.folder, manager, overrides, device="cpu")  # the trainer moves it
     corpus = build_corpus(recipe, manager)
@@ -105,12 +107,17 @@ def evaluate(
     scores |= ceiling_scores(recipe, manager, prepared, data, text_model.model)
     with progress.phase("timing the sampler"):
         scores |= speed(text_model.model.to(device), text_model.sampler, manager)
-    scores = asked.beside(scores | known | leaks) | {KEY: protocol.as_dict()}
-    for line in asked.notes:
+    scores = asked.beside(scores | known | leaks)
+    kept = kept_numbers(path, protocol, [spec.name for spec in recipe.evaluation.metrics], manager)
+    earlier = {name: value for numbers in kept.values() for name, value in numbers.items()}
+    scores |= {name: value for name, value in earlier.items() if name not in scores}
+    scores[KEY] = protocol.as_dict()
+    kept_lines = [f"metric '{name}' is not measured anew: its earlier numbers stay" for name in kept]
+    for line in asked.notes + kept_lines:
         note(line)
     write_json(path, scores)
     write_documents(path, measured.per_document)
-    asked.write_documents(path)
+    asked.write_documents(path, keep=kept)
     if protocol.agrees(own):
         write_latents(run.folder, text_model.model.autoencoder, data, prepared.tokenizer, recipe.seed)
     note(written(path, protocol, own))

@@ -12,7 +12,7 @@ from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.parts import build_corpus
 from calmkit.registry import Manager
 from calmkit.training.progress import Say
-from calmkit.training.run import Run
+from calmkit.training.run import NO_METRICS, Run
 
 
 def leak_scores(prepared: PreparedData) -> dict[str, float]:
@@ -43,7 +43,7 @@ def leaks_of_run(prepared: PreparedData, run: Run, manager: Manager, say: Say) -
 def _learnt_text(prepared: PreparedData, run: Run, manager: Manager) -> TokenFile | None:
     """The training text of a run; None where it is no longer known, or was never seen here."""
     try:
-        corpus = build_corpus(run.recipe(manager), manager)
+        corpus = build_corpus(run.recipe(manager, [NO_METRICS]), manager)
         if digest(corpus.identity(), prepared.tokenizer.fingerprint()) != run.lock.get("data"):
             return None
         path = TokenFile.place(corpus, "train", prepared.tokenizer, default_cache())

@@ -2,12 +2,13 @@
 
 They see the held-out text in a pass of their own, each on random numbers of its own, so that asking for one
 changes no other number. One that a model can't be taken by is left out with a sentence, and so is a guest's
-that fails: the other numbers stay.
+that fails, or whose number is none (NaN): the other numbers stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -64,9 +65,11 @@ class Asked:
         ]
         return {**scores, **free}
 
-    def write_documents(self, evaluation: Path) -> None:
-        """The tables by document beside an evaluation's file; what an earlier evaluation left goes."""
-        write_sums(evaluation, self.per_document)
+    def write_documents(self, evaluation: Path, keep: Collection[str] = ()) -> None:
+        """The tables by document beside an evaluation's file; what an earlier evaluation left goes, except
+        those of the measures to keep.
+        """
+        write_sums(evaluation, self.per_document, keep)
 
 
 def asked_measures(
@@ -165,7 +168,13 @@ class _Measuring(pl.LightningModule):
         missing = sorted(set(info.named(name)) - {stored_name(name, key) for key in numbers})
         if missing:
             raise ValueError(f"its metric computes {sorted(numbers)}, and not {missing}")
-        self.numbers[name] = numbers
+        # An interval over a single block is NaN, which JSON has no word for: not known, so not stored.
+        told = {key: value for key, value in numbers.items() if math.isfinite(value)}
+        for key, value in numbers.items():
+            stored = stored_name(name, key)
+            if key not in told and stored in info.named(name):
+                raise ValueError(f"{stored} is {value}, which is no number to rank by")
+        self.numbers[name] = told
 
     def _guarded(self, name: str, act: Callable[[], object]) -> None:
         try:

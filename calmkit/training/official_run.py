@@ -21,7 +21,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import load_weights
 from calmkit.training.progress import Say
-from calmkit.training.run import Run, load_run, new_run, write_lock
+from calmkit.training.run import NO_METRICS, Run, load_run, new_run, write_lock
 from calmkit.training.run_folder import holds_work
 
 STAGES: dict[str, Any] = {
@@ -107,7 +107,7 @@ def export_official(
         model = load_run(run.folder, device="cpu").model
     else:
         manager = make_manager()
-        recipe = run.recipe(manager)
+        recipe = run.recipe(manager, [NO_METRICS])
         model = build_part(recipe, manager, "autoencoder", vocab_size=run.facts["vocab_size"])
         load_weights(run.weights, model, "autoencoder")
     configs = {"config": kept.get("config"), "ae_config": kept.get("autoencoder_config")}

@@ -41,6 +41,7 @@ LOCKED_PACKAGES = (
     "tokenizers",
     "omegaconf",
 )
+NO_METRICS = "evaluation.metrics=[]"  # for who reads a model: its metrics' plugin may have gone
 RUN_FOLDER_OF_RANK_ZERO = "CALMKIT_RUN_FOLDER"  # how the processes that Lightning starts find rank 0's folder
 
 
@@ -307,7 +308,7 @@ def load_run(
     place = find_device(device)
     run = Run(Path(folder))
     manager = manager or make_manager()
-    recipe = run.recipe(manager, overrides)
+    recipe = run.recipe(manager, [*overrides, NO_METRICS])
     if "lm_steps" not in run.facts:
         raise RunFailed(
             f"{run.folder} holds a trained autoencoder and no language model: its stage 2 "

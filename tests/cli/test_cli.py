@@ -21,7 +21,17 @@ from fake_parts import BASE, fake_manager
 from calmkit.cli.main import cli
 from calmkit.cli.parts import arguments, setting_rows
 from calmkit.generation import Unit
-from calmkit.interfaces import Context, HeadInfo, IterativeHead, Posterior, SampleOptions
+from calmkit.interfaces import (
+    Context,
+    DensityHead,
+    HeadInfo,
+    HeldOutMeasure,
+    IterativeHead,
+    MeasureInfo,
+    Number,
+    Posterior,
+    SampleOptions,
+)
 from calmkit.recipe.load import load_recipe
 from calmkit.registry import KINDS, Kind, Part, Rejected, make_manager
 from calmkit.studies.display import Display
@@ -302,6 +312,26 @@ def test_ls_metrics_says_which_way_is_better(monkeypatch: pytest.MonkeyPatch) ->
     nll = next(row for row in rows if row[0] == "nll")
     assert nll[3] == "nll_per_token (lower), nll_bound_per_token (lower)"
     assert "brier_lm (higher), brier_1 (higher)" in rows[1][3]
+
+
+def test_show_metrics_tells_numbers_and_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nats(HeldOutMeasure):
+        """Minus the log density."""
+
+        number = Number("density", better="lower", unit="nats", meaning="Minus the log density.")
+        info = MeasureInfo({"": number, "low": number}, (DensityHead,), frozenset({"continuous"}))
+
+    manager = make_manager([])
+    manager.parts["metrics"]["nats"] = Part("metrics", "nats", Nats, "a guest")
+    monkeypatch.setattr("calmkit.registry.make_manager", lambda: manager)
+    assert run("show", "metrics").stdout == run("ls", "metrics").stdout
+    assert run("show", "metrics").stdout.splitlines()[0] == "name\tplugin\tsummary\tnumbers"
+    words = "density, nats, lower is better"
+    facts = f"Facts: nats is {words}; nats_low is {words}; needs a DensityHead; is of continuous events; "
+    assert facts + "evaluation.metrics=[nats] asks for it." in run("show", "metrics/nats").stdout
+    told = run("show", "metrics/brier").stdout
+    assert "Facts: brier_lm is BrierLM, higher is better; brier_1 is Brier-1 %, higher is better; " in told
+    assert "; in every evaluation where it is known." in told
 
 
 def test_ls_names_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,14 @@ def test_lower_is_better_where_the_measure_says_so(runs: list[Path]) -> None:
     assert [cell["rank"] for cell in light["cells"]] == [[1, 1], [2, 2]]
 
 
+def test_a_number_that_an_older_file_holds_as_nan_is_as_good_as_none(runs: list[Path]) -> None:
+    path = runs[0] / "evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), NAME: float("nan")}))
+    cells = compare(runs, primary=NAME, manager=MANAGER).results["cells"]
+    assert [cell["summary"][NAME]["seeds"] for cell in cells] == [1, 2]
+    assert cells[0]["summary"][NAME]["mean"] == 7.2
+
+
 def test_its_words_stand_wherever_it_is_shown(runs: list[Path], tmp_path: Path) -> None:
     found = compare(runs, primary=NAME, manager=MANAGER)
     text = found.text().replace("\n  ", " ")

@@ -21,6 +21,7 @@ from calmkit.interfaces import (
 from calmkit.metrics.unit_means import UnitMeans
 from calmkit.testing import check_measure
 from calmkit.testing.held_out_world import HeldOutWorld
+from calmkit.testing.laws import LawBroken
 
 NLL = Number("nats", better="lower", meaning="Minus the log density.", proper=True)
 
@@ -228,8 +229,49 @@ def test_a_broken_measure_is_seen(cls: type[Measure]) -> None:
 
 
 def test_what_a_measure_raises_is_told_with_the_law_and_the_kind_of_event() -> None:
-    with pytest.raises(AssertionError, match=r"of tokens events it raised RuntimeError: no ids here\.$"):
+    call = r"of tokens events, update\(metric=UnitMeans, held=HeldOut\(.*\)\) \(.*, line \d+\)"
+    with pytest.raises(AssertionError, match=rf"{call} raised RuntimeError: no ids here\.$"):
         check_measure(Raises)
+
+
+class NotBuilt(Good):
+    """Looks for a key that is not there."""
+
+    def __init__(self) -> None:
+        raise KeyError("abacus")
+
+
+class Asserts(Good):
+    """Says what it needs by an assertion, as its own authors would."""
+
+    def values(self, held: HeldOut) -> Tensor:
+        assert held.ids.sum() < 0, "none below zero"
+        return super().values(held)
+
+
+class Says(Good):
+    """Asserts, without a word, in the metric's own maker."""
+
+    def metric(self) -> torchmetrics.Metric:
+        assert not self.info.needs
+        return super().metric()
+
+
+@pytest.mark.parametrize(
+    ("cls", "law", "seen"),
+    [
+        (
+            NotBuilt,
+            "it is built from its sizes and its settings",
+            r"__init__\(\) \(.*\) raised KeyError: 'abacus'",
+        ),
+        (Asserts, BROKEN[Raises], r"of \w+ events, update\(.*\) raised AssertionError: none below zero"),
+        (Says, BROKEN[Raises], r"of \w+ events, metric\(\) \(.*\) raised AssertionError"),
+    ],
+)
+def test_what_goes_wrong_inside_is_told_as_law_and_call(cls: type[Measure], law: str, seen: str) -> None:
+    with pytest.raises(LawBroken, match=f"^metrics: '{cls.__name__}' breaks the law '{law}': {seen}"):
+        check_measure(cls)
 
 
 def test_a_capability_that_only_a_guest_has_is_no_fault() -> None:

@@ -19,7 +19,11 @@ from calmkit.interfaces import (
     EventSpec,
     GenerativeHead,
     HeadInfo,
+    HeldOut,
+    HeldOutMeasure,
+    MeasureInfo,
     NeedsLibraries,
+    Number,
     Posterior,
     SampleOptions,
 )
@@ -134,6 +138,30 @@ class NeedyHead(GenerativeHead, NeedsLibraries):
 
     def sample(self, context: Context, num: int = 1, options: SampleOptions | None = None) -> torch.Tensor:
         return self.inner.sample(context, num, options)
+
+
+class NeedyMeasure(HeldOutMeasure, NeedsLibraries):
+    """A metric that works with a library of its own."""
+
+    info = MeasureInfo(Number("needy", better="lower", meaning="Nothing."))
+
+    def libraries(self) -> Mapping[str, str]:
+        return {"abacus": "pip install abacus"}
+
+    def metric(self) -> Any:
+        raise AssertionError("never called")
+
+    def update(self, metric: Any, held: HeldOut) -> None:
+        raise AssertionError("never called")
+
+
+def test_a_metric_says_what_it_needs_before_anything_is_trained(folder: Path) -> None:
+    manager = make_manager()
+    manager.parts["metrics"]["needy"] = Part("metrics", "needy", NeedyMeasure, "a guest")
+    (problem,) = problems(folder, "evaluation.metrics=[needy]", manager=manager)
+    assert problem.key == "evaluation.metrics"
+    assert problem.message == "metric 'needy' needs 'abacus', which is not installed"
+    assert problem.help.startswith("pip install abacus; ")
 
 
 def test_a_guest_of_any_kind_can_say_what_it_needs(folder: Path) -> None:

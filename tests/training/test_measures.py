@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from calmkit.registry import Manager, Part, make_manager
 from calmkit.training.evaluate import datamodule, evaluate
 from calmkit.training.measures import Asked, asked_measures
 from calmkit.training.progress import Progress
-from calmkit.training.run import Run
+from calmkit.training.run import Run, load_run
 from calmkit.training.standing import StandingFile, read_standing
 
 TIMED = ("tokens_per_second", "plain_tokens_per_second")
@@ -74,6 +76,13 @@ class Silent(Width):
         return UnitMeans("other", "noise")
 
 
+class NotFinite(Width):
+    """Its noise is NaN."""
+
+    def update(self, metric: torchmetrics.Metric, held: HeldOut) -> None:
+        metric.update(held, self.width(held), torch.full((len(held.ids),), float("nan")))
+
+
 class Loss(Width):
     """Yields a number that every evaluation holds."""
 
@@ -91,6 +100,7 @@ class Loss(Width):
 
 GUESTS: dict[str, type[Measure]] = {
     "width": Width, "density": Density, "fails": Fails, "silent": Silent, "loss": Loss,
+    "not_finite": NotFinite, "other": Width,
 }  # fmt: skip
 
 
@@ -178,6 +188,23 @@ def test_what_fails_is_left_out_with_a_sentence_and_the_rest_stays(run: Run) -> 
     assert any("'silent' is left out: ValueError: its metric computes" in line for line in said)
 
 
+def test_a_number_that_is_not_finite_is_left_out_with_a_sentence(run: Run) -> None:
+    scores, said = measured(run, "[not_finite, width]")
+    assert "width" in scores
+    assert not any(name.startswith("not_finite") for name in scores)
+    line = (
+        "metric 'not_finite' is left out: ValueError: not_finite_noise is nan, which is no number to rank by"
+    )
+    assert line in said
+
+
+def test_an_interval_that_nobody_knows_is_not_stored(run: Run) -> None:
+    scores = evaluate(run.folder, ["evaluation.max_rows=1", "evaluation.metrics=[width]"], MANAGER)
+    assert scores["width_blocks"] == 1
+    assert scores["width"] > 0
+    assert not any(f"width{end}" in scores for end in ("_se", "_low", "_high", "_noise_se"))
+
+
 def test_the_table_by_document_adds_up_and_does_not_outlive_its_evaluation(run: Run) -> None:
     scores, _ = measured(run, "[width]")
     path = run.folder / "evaluation-documents-width.csv"
@@ -190,6 +217,53 @@ def test_the_table_by_document_adds_up_and_does_not_outlive_its_evaluation(run: 
     evaluate(run.folder, (), MANAGER)
     assert not path.exists()
     assert (run.folder / "evaluation-documents.csv").exists()
+
+
+@pytest.mark.parametrize("protocol", [[], ["evaluation.draws=3"]])
+def test_asking_for_one_metric_loses_no_other(run: Run, tmp_path: Path, protocol: list[str]) -> None:
+    copy = Run(shutil.copytree(run.folder, tmp_path / "copy"))
+    said: list[str] = []
+
+    def numbers(name: str, metrics: str) -> dict[str, Any]:
+        said.clear()
+        scores = evaluate(copy.folder, [f"evaluation.metrics={metrics}", *protocol], MANAGER, said.append)
+        return {key: value for key, value in scores.items() if key.startswith(name)}
+
+    width = numbers("width", "[width]")
+    path = Path(said[-1].removeprefix("written to ").partition(":")[0])
+    table = path.with_name(f"{path.stem}-documents-width.csv")
+    before = table.read_text()
+    for metrics in ("[other, fails]", "[]"):
+        assert numbers("width", metrics) == width
+        assert table.read_text() == before
+        assert "metric 'width' is not measured anew: its earlier numbers stay" in said
+    assert "other_noise" in numbers("other", "[]")
+    again = numbers("width", "[{name: width, factor: 2}]")
+    assert list(again) == list(width)
+    assert again["width"] == pytest.approx(2 * width["width"])
+    assert table.read_text() != before
+    evaluate(copy.folder, protocol, make_manager([]))  # whose plugin has gone
+    assert json.loads(path.read_text())["width"] == again["width"]
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps({**old, "protocol": {**old["protocol"], "name": "another"}}))
+    assert numbers("width", "[]") == {}
+    assert not table.exists()
+
+
+def test_a_run_is_read_without_the_plugin_of_its_metric(run: Run, tmp_path: Path) -> None:
+    copy = Run(shutil.copytree(run.folder, tmp_path / "copy"))
+    path = copy.folder / "resolved.yaml"
+    told = path.read_text()
+    path.write_text(told.replace("metrics: []", "metrics: [{name: width, factor: 1.0}]"))
+    assert path.read_text() != told
+    assert copy.recipe(MANAGER).evaluation.metrics[0].name == "width"
+    bare = make_manager([])
+    assert load_run(copy.folder, bare, device="cpu").generate("the", max_tokens=4)
+    cure = "install the plugin that has it, or leave it out: evaluation.metrics=[]"
+    with pytest.raises(RecipeError, match=r"CK120.*unknown metric 'width'") as caught:
+        evaluate(copy.folder, (), bare)
+    assert cure in str(caught.value)
+    assert "brier_lm" in evaluate(copy.folder, ["evaluation.metrics=[]"], bare)
 
 
 def test_measuring_leaves_randomness_and_weights(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from calmkit.studies.report.marks import mark
@@ -54,15 +55,15 @@ def parameters(trial: Trial) -> int:
 
 
 def mean(cell: Cell, pick: Pick) -> float | None:
-    """Over the trials that are done and know it; None where none does."""
-    known = [value for trial in done(cell) if (value := pick(trial)) is not None]
+    """Over the trials that are done and know it; None where none does. NaN is not known."""
+    known = [value for trial in done(cell) if (value := pick(trial)) is not None and isfinite(value)]
     return sum(known) / len(known) if known else None
 
 
 def score(cell: Cell, name: str) -> Interval | None:
-    """A measure's mean over seeds with its intervals; None where no trial knows it."""
+    """A measure's mean over seeds with its intervals; None where no trial knows it, or where it is NaN."""
     found = cell["summary"].get(name)
-    if found is not None:
+    if found is not None and isfinite(found["mean"]):
         return Interval(**found)
     value = mean(cell, evaluated(name))
     return None if value is None else Interval(value, len(done(cell)))

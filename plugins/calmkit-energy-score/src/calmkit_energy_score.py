@@ -69,8 +69,9 @@ class EnergyScore(HeldOutMeasure):
 
     def update(self, metric: Metric, held: HeldOut) -> None:
         """Add the units of a batch."""
-        draws = held.draws(self.num_draws).double()
-        targets = held.target.sample(self.num_targets).double()
+        draws = held.draws(self.num_draws)
+        exact = torch.promote_types(draws.dtype, torch.float32)  # not every accelerator has double precision
+        draws, targets = draws.to(exact), held.target.sample(self.num_targets).to(exact)
         joint = _score(draws.unsqueeze(-1), targets.unsqueeze(-1), self.exponent)[:, 0]
         each = _score(draws.unsqueeze(-2), targets.unsqueeze(-2), 1.0)
         metric.update(held, joint, each.mean(-1))

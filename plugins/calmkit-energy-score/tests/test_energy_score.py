@@ -132,7 +132,7 @@ def test_from_a_recipe_to_a_ranking(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     text = found.text()
     assert "energy score, latent units as the runs were set up" in text
     assert "less is better" in text
-    assert f"head={best} has the lowest mean, energy score {scores[best]:.3f} latent units" in text
+    assert f"{best} has the lowest mean, energy score {scores[best]:.3f} latent units" in text
     assert "proper score" in text
     assert found.results["cells"][0]["summary"]["energy_score"]["text_low"] is not None
     for form in (found.latex(), found.markdown(), found.csv().split("\n", 1)[0]):
