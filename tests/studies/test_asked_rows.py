@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from calmkit.data.digest import digest
 from calmkit.studies import ask
 from calmkit.studies.asked_rows import brier_lm_ends, without_documents
-from calmkit.studies.blocks import block_curve
+from calmkit.studies.blocks import Blocks, block_curve
 from calmkit.studies.failures import work_folder
 from calmkit.studies.sampling_rows import over_seeds
 from calmkit.studies.statistics import replicates, table_of
@@ -119,18 +119,14 @@ def test_rows_of_an_older_form_are_not_taken_for_those_of_today(
     """Those hold no documents, so a cell would be half of one form and half of the other."""
     monkeypatch.setattr(ask, "is_trained", lambda folder: True)
     wish = {"blocks": (64,)}
-    study = SimpleNamespace(sampling=None, blocks=SimpleNamespace(tokens=wish["blocks"]))
-    planned: Any = SimpleNamespace(
-        study=study,
-        places=SimpleNamespace(trial=lambda key: tmp_path / key),
-        trials=[SimpleNamespace(key="a", label="a, seed 1")],
-    )
+    planned = Mock(trials=[Mock(key="a", label="a, seed 1")])
+    planned.study = Mock(sampling=None, blocks=Blocks(wish["blocks"]))
+    planned.places.trial = lambda key: tmp_path / key
     work = work_folder(tmp_path / "a")
     work.mkdir()
     older = digest(json.dumps(wish, sort_keys=True, default=str))[:12]
     (work / f"asked-{older}.json").write_text("{}")
-    display: Any = None
-    known, failed = ask.ask_trials(planned, None, display)
+    known, failed = ask.ask_trials(planned, None, Mock())
     assert (known, list(failed)) == ({}, ["a, seed 1"])
     ask._file(planned, planned.trials[0]).write_text('{"blocks": []}')
-    assert ask.ask_trials(planned, None, display) == ({"a": {"blocks": []}}, {})
+    assert ask.ask_trials(planned, None, Mock()) == ({"a": {"blocks": []}}, {})

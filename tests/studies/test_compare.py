@@ -17,6 +17,7 @@ from calmkit.registry import make_manager
 from calmkit.studies.compare import Comparison, compare
 from calmkit.studies.compared_runs import grouped, read_runs
 from calmkit.studies.labels import described
+from calmkit.studies.rankable import rankable
 from calmkit.studies.results import results
 from calmkit.studies.run_labels import labelled
 from calmkit.studies.schema import read_study
@@ -235,9 +236,9 @@ def test_a_protocol_that_all_were_measured_by_is_taken(tmp_path: Path) -> None:
     made_evaluation(many, f"evaluation-{SHARED.name}.json", 6.0, SHARED)
     found = compare([many, few]).results
     cells = {cell["label"]: cell for cell in found["cells"]}
-    assert list(cells) == ["head=energy", "head=flow"]
-    assert cells["head=flow"]["difference"]["mean"] == pytest.approx(9.0 - 6.0)
-    assert cells["head=flow"]["difference"]["text_low"] == pytest.approx(9.0 - 6.0)  # of its own documents
+    assert list(cells) == ["energy", "flow"]
+    assert cells["flow"]["difference"]["mean"] == pytest.approx(9.0 - 6.0)
+    assert cells["flow"]["difference"]["text_low"] == pytest.approx(9.0 - 6.0)  # of its own documents
     assert [one["name"] for one in found["protocols"]] == [SHARED.scores]
     assert f"Protocol {SHARED.scores}: at most 8 rows of 256 tokens, 2 draws" in compare([many, few]).text()
     assert f"--protocol={SHARED.scores}" in found["command"]
@@ -269,9 +270,9 @@ def test_unequal_protocols_all_the_same_are_marked_and_not_ranked_together(tmp_p
     assert cells["flow"]["difference"]["mean"] == pytest.approx(4.0)
     lines = found.text().splitlines()
     assert [line.split("]")[0] for line in lines[2:5]] == [
-        "head=mixture [a",
-        "head=flow [b",
-        "head=energy [b",
+        "mixture [a",
+        "flow [b",
+        "energy [b",
     ]
     assert any(line.startswith("[a] rows8-tokens256-draws2-") for line in lines)
     assert "no model leads" in found.text().replace("\n  ", " ")
@@ -325,7 +326,7 @@ def test_cells_of_a_study_that_vary_the_protocol_are_marked_and_not_ranked_toget
     ]
     head = {"study": "rows", "path": "", "description": "", "base": "", "overrides": [],
             "machine_train_flops": 0}  # fmt: skip
-    found = results(head, runs, {}, "long", "brier_lm", None, None)
+    found = results(head, runs, {}, "long", "brier_lm", None, None, known=rankable(make_manager()))
     assert [one["cells"] for one in found["protocols"]] == [["short"], ["long", "longer"]]
     short, long, longer = found["cells"]
     assert (short["rank"], long["rank"], longer["rank"]) == (None, [2, 2], [1, 1])
