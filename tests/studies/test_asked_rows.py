@@ -14,8 +14,11 @@ from calmkit.data.digest import digest
 from calmkit.studies import ask
 from calmkit.studies.asked_rows import brier_lm_ends, without_documents
 from calmkit.studies.blocks import Blocks, block_curve
+from calmkit.studies.display import Display
 from calmkit.studies.failures import work_folder
+from calmkit.studies.plan import Places, StudyPlan, Trial
 from calmkit.studies.sampling_rows import over_seeds
+from calmkit.studies.schema import Study
 from calmkit.studies.statistics import replicates, table_of
 
 FEW, ENOUGH = 9, 12
@@ -119,14 +122,16 @@ def test_rows_of_an_older_form_are_not_taken_for_those_of_today(
     """Those hold no documents, so a cell would be half of one form and half of the other."""
     monkeypatch.setattr(ask, "is_trained", lambda folder: True)
     wish = {"blocks": (64,)}
-    planned = Mock(trials=[Mock(key="a", label="a, seed 1")])
-    planned.study = Mock(sampling=None, blocks=Blocks(wish["blocks"]))
+    study, trial = Mock(spec=Study), Mock(spec=Trial, key="a", label="a, seed 1")
+    study.sampling, study.blocks = None, Blocks(wish["blocks"])
+    planned, display = Mock(spec=StudyPlan), Mock(spec=Display)
+    planned.study, planned.trials, planned.places = study, [trial], Mock(spec=Places)
     planned.places.trial = lambda key: tmp_path / key
     work = work_folder(tmp_path / "a")
     work.mkdir()
     older = digest(json.dumps(wish, sort_keys=True, default=str))[:12]
     (work / f"asked-{older}.json").write_text("{}")
-    known, failed = ask.ask_trials(planned, None, Mock())
+    known, failed = ask.ask_trials(planned, None, display)
     assert (known, list(failed)) == ({}, ["a, seed 1"])
     ask._file(planned, planned.trials[0]).write_text('{"blocks": []}')
-    assert ask.ask_trials(planned, None, Mock()) == ({"a": {"blocks": []}}, {})
+    assert ask.ask_trials(planned, None, display) == ({"a": {"blocks": []}}, {})
