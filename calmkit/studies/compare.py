@@ -58,7 +58,8 @@ def compare(
     """
     listed = [runs] if isinstance(runs, Path | str | Run) else runs
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in listed]
-    known = rankable(manager or make_manager())
+    manager = manager or make_manager()
+    known = rankable(manager)
     _refuse_unrankable(primary or "brier_lm", known)
     if not folders:
         raise RunFailed("There is nothing to compare: name one or more run folders.")
@@ -75,7 +76,7 @@ def compare(
         )
     if studies:
         return Comparison(_of_study(studies[0], primary, baseline, known))
-    read = read_runs(folders)
+    read = read_runs(folders, manager)
     measured = chosen([one.candidate for one in read], protocol, any_protocol)
     return Comparison(_of_runs(read, measured, primary or "brier_lm", baseline, known))
 

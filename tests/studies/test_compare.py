@@ -123,6 +123,22 @@ def test_labels_are_short_and_differ(
     assert len(set(found)) == len(recipes)
 
 
+def test_a_key_that_came_after_a_run_has_its_default_there(tmp_path: Path) -> None:
+    """Of the corpus, of a section, and of a stage; what it never had, or stands otherwise, stays apart."""
+    older, newer = made_run(tmp_path / "a", seed=1), made_run(tmp_path / "b", seed=2)
+    text = (newer / "resolved.yaml").read_text()
+    text = text.replace("name: text,", "name: text, on_bad: refuse, max_bad: 0.05,")
+    text = text.replace("{lr: 0.001}", "{lr: 0.001, betas: [0.9, 0.95]}, eval_rows: 16")
+    text += "trainer: {num_nodes: 1}\nsampler: {name: direct}\npredict_first: true\n"
+    (newer / "resolved.yaml").write_text(text)
+    (model,) = compare([older, newer]).results["cells"]
+    assert [trial["seed"] for trial in model["trials"]] == [1, 2]
+    (newer / "resolved.yaml").write_text(text.replace("eval_rows: 16", "eval_rows: 8"))
+    assert labels([older, newer]) == ["eval_rows=16", "eval_rows=8"]
+    (newer / "resolved.yaml").write_text(text + "guest: {strength: 2}\n")
+    assert labels([older, newer]) == ["strength=none", "strength=2"]
+
+
 def told(label: str, seed: int = 1) -> dict[str, Any]:
     """A run that a study trained as this."""
     return {"seed": seed, "description": described("A [small] recipe.", f"{label}, seed {seed}")}
