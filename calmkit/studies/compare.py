@@ -14,7 +14,7 @@ from calmkit.studies.compared_runs import ComparedRun, Model, grouped, read_runs
 from calmkit.studies.comparison import Comparison
 from calmkit.studies.match import Match
 from calmkit.studies.protocol_choice import chosen, protocol_words
-from calmkit.studies.protocols import Measured, warnings_of_protocols
+from calmkit.studies.protocols import Measured
 from calmkit.studies.rankable import Rankable, rankable
 from calmkit.studies.report.reading import Summary
 from calmkit.studies.results import VERSION, results
@@ -149,7 +149,7 @@ def _of_runs(
         "overrides": [],
         "machine_train_flops": sum(one.train_flops for one in read),
         "command": f"calmkit compare {shlex.join(words)}",
-        "warnings": [*warnings_of(models, protocols), *warnings_of_protocols(measured)],
+        "warnings": warnings_of(models, protocols),
         "remarks": remarks_of(models),
         "versions": read[0].versions if all(one.versions == read[0].versions for one in read) else {},
     }

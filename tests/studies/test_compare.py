@@ -269,6 +269,8 @@ def test_a_protocol_by_name(tmp_path: Path) -> None:
     for name in (SHARED.name, SHARED.scores, "rows8"):
         found = compare(made, protocol=name).results
         assert found["cells"][0]["summary"]["brier_lm"]["mean"] == 6.0
+    with pytest.raises(RunFailed, match=r"Several protocols begin with 'rows': rows128-.*, rows8-.*in full"):
+        compare(made, protocol="rows")
     with pytest.raises(RunFailed, match="was not measured by a protocol 'rows9', but by rows128-tokens256-"):
         compare(made, protocol="rows9")
 
@@ -349,6 +351,22 @@ def test_cells_of_a_study_that_vary_the_protocol_are_marked_and_not_ranked_toget
     assert (short["difference"], longer["difference"]["mean"]) == (None, pytest.approx(2.0))
     lines = Comparison(found).text().splitlines()
     assert [line.split()[:2] for line in lines[2:5]] == [["short", "[a]"], ["longer", "[b]"], ["long", "[b]"]]
+
+
+def test_a_study_says_of_which_trial_it_is_not_known_how_it_was_measured(tmp_path: Path) -> None:
+    """Eight rows of a recipe that asks for 96, from before evaluations said how they were measured."""
+    folders = [made_run(tmp_path / label, 5.0, head=label, rows=96) for label in ("energy", "flow")]
+    old = json.loads((folders[0] / "evaluation.json").read_text())
+    old = {k: v for k, v in old.items() if k not in ("protocol", "untrained_brier_lm")} | {"rows": 8.0}
+    (folders[0] / "evaluation.json").write_text(json.dumps(old))
+    head = {"study": "rows", "path": "", "description": "", "base": "", "overrides": [],
+            "machine_train_flops": 0}  # fmt: skip
+    runs = [TrialRun(folder.name, 1, folder, {}) for folder in folders]
+    known = rankable(make_manager())
+    found = results(head, runs, {}, "energy", "brier_lm", None, None, known=known)
+    (warning,) = found["warnings"]
+    assert warning.startswith(f"How {folders[0]} was measured is known in part only")
+    assert "warnings" not in results(head, runs[1:], {}, "flow", "brier_lm", None, None, known=known)
 
 
 def test_what_may_move_numbers_a_little_is_said(tmp_path: Path) -> None:
