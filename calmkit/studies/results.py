@@ -150,7 +150,8 @@ def results(
 def _measured(done: Sequence[Mapping[str, Any]]) -> dict[Path, Measured]:
     """How each trial that is done was measured."""
     return {
-        Path(trial["run"]): Measured(trial["evaluation_file"], recorded(trial) or Protocol()) for trial in done
+        Path(trial["run"]): Measured(trial["evaluation_file"], recorded(trial) or Protocol())
+        for trial in done
     }
 
 
