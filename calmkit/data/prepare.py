@@ -38,6 +38,11 @@ class PreparedData:
     leaked: Overlap
     notes: tuple[str, ...]
 
+    @property
+    def notes_of_reading(self) -> tuple[str, ...]:
+        """The notes but for the last one, of what leaks, where something does."""
+        return self.notes[: len(self.notes) - bool(self.leaked.shared)]
+
 
 def prepare_data(
     corpus: Corpus, tokenizer: Tokenizer, cache: Path, progress: Reading | None = None

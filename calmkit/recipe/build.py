@@ -199,7 +199,7 @@ class _Builder:
             elif setting.required:
                 self.missing(key, section, mark, f"{noun} '{name}'")
             else:
-                options[key] = _default(setting, mark)
+                options[key] = default_of(setting)
         return PartSpec(name, options) if len(self.problems) == before else _MISSING
 
     def unknown(self, key: str, mark: Mark, path: str, cls: type) -> None:
@@ -238,10 +238,10 @@ def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _default(setting: Setting, mark: Mark) -> Any:
+def default_of(setting: Setting) -> Any:
     """The default as a file would give it: a tuple for a list is a list, so a dump is read back equal."""
     try:
-        return convert(setting.annotation, to_node(setting.default, mark), setting.default)
+        return convert(setting.annotation, to_node(setting.default, Mark("default")), setting.default)
     except Misfit:
         return setting.default
 

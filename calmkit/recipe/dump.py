@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -24,13 +25,18 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 def to_yaml(recipe: Recipe) -> str:
     """The whole recipe as YAML, without `extends`. Reading it gives an equal recipe."""
+    return as_text(as_dict(recipe))
+
+
+def as_text(values: Mapping[str, Any]) -> str:
+    """Any values as YAML, in the way of a recipe."""
     style: dict[str, Any] = {
         "default_flow_style": None,
         "sort_keys": False,
         "allow_unicode": True,
         "width": 110,
     }
-    return yaml.dump(as_dict(recipe), Dumper=_Dumper, **style)
+    return yaml.dump(_plain(dict(values)), Dumper=_Dumper, **style)
 
 
 def as_dict(recipe: Recipe) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from calmkit.training.standing import StandingFile
 from calmkit.training.trainer import make_trainer
 
 MEASURE_LOG = "measure.txt"
+FORM = 2  # of the rows that are kept; raised when they hold something else, so that older ones are made anew
 BLOCK_SCORES = ("brier_lm", "brier_lm_low", "brier_lm_high", "block_tokens", "context_tokens", "units")
 
 
@@ -189,5 +190,6 @@ def _wishes(study: Study) -> dict[str, Any]:
 
 
 def _file(planned: StudyPlan, trial: Trial) -> Path:
-    wish = digest(json.dumps(_wishes(planned.study), sort_keys=True, default=str))[:12]
+    wishes = {"form": FORM, **_wishes(planned.study)}
+    wish = digest(json.dumps(wishes, sort_keys=True, default=str))[:12]
     return work_folder(planned.places.trial(trial.key)) / f"asked-{wish}.json"

@@ -14,7 +14,7 @@ from calmkit.studies.compared_runs import ComparedRun, Model, grouped, read_runs
 from calmkit.studies.comparison import Comparison
 from calmkit.studies.match import Match
 from calmkit.studies.protocol_choice import chosen, protocol_words
-from calmkit.studies.protocols import Measured, warnings_of_protocols
+from calmkit.studies.protocols import Measured
 from calmkit.studies.rankable import Rankable, rankable
 from calmkit.studies.report.reading import Summary
 from calmkit.studies.results import VERSION, results
@@ -58,7 +58,8 @@ def compare(
     """
     listed = [runs] if isinstance(runs, Path | str | Run) else runs
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in listed]
-    known = rankable(manager or make_manager())
+    manager = manager or make_manager()
+    known = rankable(manager)
     _refuse_unrankable(primary or "brier_lm", known)
     if not folders:
         raise RunFailed("There is nothing to compare: name one or more run folders.")
@@ -75,7 +76,7 @@ def compare(
         )
     if studies:
         return Comparison(_of_study(studies[0], primary, baseline, known))
-    read = read_runs(folders)
+    read = read_runs(folders, manager)
     measured = chosen([one.candidate for one in read], protocol, any_protocol)
     return Comparison(_of_runs(read, measured, primary or "brier_lm", baseline, known))
 
@@ -148,7 +149,7 @@ def _of_runs(
         "overrides": [],
         "machine_train_flops": sum(one.train_flops for one in read),
         "command": f"calmkit compare {shlex.join(words)}",
-        "warnings": [*warnings_of(models, protocols), *warnings_of_protocols(measured)],
+        "warnings": warnings_of(models, protocols),
         "remarks": remarks_of(models),
         "versions": read[0].versions if all(one.versions == read[0].versions for one in read) else {},
     }

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from calmkit.registry import Manager, make_manager
 from calmkit.studies.labels import label_in
 from calmkit.studies.protocol_choice import Candidate
 from calmkit.studies.protocols import evaluations_of
+from calmkit.studies.recipe_defaults import completed
 from calmkit.studies.report.measures import quantity
-from calmkit.studies.report.recipes import flat
+from calmkit.studies.resolved import flat
 from calmkit.studies.store import is_trained
 from calmkit.training.errors import RunFailed
 from calmkit.training.protocol import SCORED, Protocol
@@ -53,8 +55,12 @@ class Model:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
+def read_runs(folders: Sequence[Path], manager: Manager | None = None) -> list[ComparedRun]:
     """Read them.
+
+    Args:
+        folders: Of the runs.
+        manager: Parts, whose defaults older runs have; default all that are installed.
 
     Raises:
         RunFailed: One is missing, holds no run or an unfinished one, or is named twice.
@@ -64,21 +70,26 @@ def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
         other = seen.setdefault(folder.resolve(), folder)
         if other is not folder:
             raise RunFailed(f"The run {folder} is named twice; name it once.")
-    return [_read(folder) for folder in folders]
+    recipes = completed([_recipe(folder) for folder in folders], manager or make_manager())
+    return [_read(folder, recipe) for folder, recipe in zip(folders, recipes, strict=True)]
 
 
-def _read(folder: Path) -> ComparedRun:
+def _recipe(folder: Path) -> dict[str, str]:
+    """Of a finished run."""
     if not folder.exists():
         raise RunFailed(f"There is no run folder {folder}. `calmkit ls runs` lists runs.")
     if not (folder / RESOLVED).is_file():
         raise RunFailed(f"{folder} is no run folder: it has no {RESOLVED}. `calmkit ls runs` lists runs.")
-    run = Run(folder)
     if not is_trained(folder):
         raise RunFailed(
             f"The run {folder} is not finished: it holds no evaluation of a language model. Leave it out, or "
             "train it to its end."
         )
-    recipe = flat((folder / RESOLVED).read_text(encoding="utf-8"))
+    return flat((folder / RESOLVED).read_text(encoding="utf-8"))
+
+
+def _read(folder: Path, recipe: dict[str, str]) -> ComparedRun:
+    run = Run(folder)
     facts = run.facts
     candidate = Candidate(folder, str(facts.get("tokenizer", "")), dict(recipe), evaluations_of(run, recipe))
     if recipe.get(BUILT_ON, "null") != "null":  # each seed has one of its own, under another name

@@ -57,10 +57,13 @@ def chosen(
         any_protocol: Where they have none in common, take each run's own.
 
     Raises:
-        RunFailed: A run has none of that name, or the runs have none in common.
+        RunFailed: A run has none of that name, the name is that of several whose scores differ, or the runs
+            have none in common.
     """
     if name is not None:
-        return {run.folder: _by_name(run, name) for run in runs}
+        named = {run.folder: _by_name(run, name) for run in runs}
+        _refuse_ambiguous(runs, name)
+        return named
     owns = [run.own for run in runs]
     if all(one.agrees(other, SCORED) for one in owns for other in owns):
         return {run.folder: run.evaluations[0] for run in runs}
@@ -89,6 +92,14 @@ def _by_name(run: Candidate, name: str) -> Measured:
             return one
     known = ", ".join(dict.fromkeys(one.protocol.scores for one in run.evaluations))
     raise RunFailed(f"{run.folder} was not measured by a protocol '{name}', but by {known}.")
+
+
+def _refuse_ambiguous(runs: Sequence[Candidate], name: str) -> None:
+    """Where a name is how several protocols begin, whose scores don't mean the same."""
+    found = [one.protocol for run in runs for one in run.evaluations if one.protocol.name.startswith(name)]
+    if not all(one.agrees(other, SCORED) for one in found for other in found):
+        known = ", ".join(dict.fromkeys(one.scores for one in found))
+        raise RunFailed(f"Several protocols begin with '{name}': {known}. Name one of them in full.")
 
 
 def _by_number(protocols: Sequence[Protocol]) -> list[Protocol]:

@@ -12,7 +12,7 @@ from calmkit.studies.asked_rows import without_documents
 from calmkit.studies.blocks import block_curve
 from calmkit.studies.match import UNITS, Match
 from calmkit.studies.plan import StudyPlan
-from calmkit.studies.protocols import measured_alike, told_protocols
+from calmkit.studies.protocols import Measured, measured_alike, told_protocols, warnings_of_protocols
 from calmkit.studies.rankable import Rankable, measured_unalike, words
 from calmkit.studies.relation import Relate, relation
 from calmkit.studies.sampling_rows import over_seeds
@@ -30,6 +30,7 @@ from calmkit.studies.statistics import (
 )
 from calmkit.studies.trial_results import TrialRun, trial_results
 from calmkit.training.documents import documents_file
+from calmkit.training.protocol import Protocol, recorded
 from calmkit.training.run import Run, git_state
 
 VERSION = 3
@@ -125,8 +126,9 @@ def results(
         "protocols": told_protocols(groups),
         "cells": cells,
     }
-    if unalike := measured_unalike(known, primary, cells):
-        summary["warnings"] = [*summary.get("warnings", []), *unalike]
+    warnings = [*warnings_of_protocols(_measured(done)), *measured_unalike(known, primary, cells)]
+    if warnings:
+        summary["warnings"] = [*summary.get("warnings", []), *warnings]
     if relate is not None and done:
         series = [
             {
@@ -144,6 +146,14 @@ def results(
     for cell in cells:
         cell["trials"] = [without_documents(trial) for trial in cell["trials"]]
     return summary
+
+
+def _measured(done: Sequence[Mapping[str, Any]]) -> dict[Path, Measured]:
+    """How each trial that is done was measured."""
+    return {
+        Path(trial["run"]): Measured(trial["evaluation_file"], recorded(trial) or Protocol())
+        for trial in done
+    }
 
 
 def _by_document(evaluation: Path, primary: str, known: Mapping[str, Rankable]) -> Table:

@@ -12,7 +12,7 @@ from calmkit.studies.failures import failure
 from calmkit.studies.losses import losses_of
 from calmkit.studies.protocols import protocol_in
 from calmkit.studies.relation import CURVE_SCORES
-from calmkit.studies.report.recipes import flat
+from calmkit.studies.resolved import flat
 from calmkit.studies.store import is_trained
 from calmkit.training.protocol import EVALUATION
 from calmkit.training.run import RESOLVED, Run, read_json

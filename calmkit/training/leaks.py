@@ -21,7 +21,8 @@ def leak_scores(prepared: PreparedData) -> dict[str, float]:
 
 
 def leaks_of_run(prepared: PreparedData, run: Run, manager: Manager, say: Say) -> dict[str, float]:
-    """The same on any data, where the text that the run learnt from counts too; says what is to be warned of.
+    """The same on any data: of the text that the run learnt from, or where that is not known, of the training
+    text beside what is evaluated on; says what is to be warned of.
 
     Args:
         prepared: What is evaluated on.
@@ -29,15 +30,17 @@ def leaks_of_run(prepared: PreparedData, run: Run, manager: Manager, say: Say) -
         manager: Parts.
         say: Takes each warning.
     """
-    for note in prepared.notes:
-        say(f"warning: {note}")
     learnt = _learnt_text(prepared, run, manager)
     if learnt is None or learnt.header.checksum == prepared.train.header.checksum:
+        for note in prepared.notes:
+            say(f"warning: {note}")
         return leak_scores(prepared)
+    for note in prepared.notes_of_reading:
+        say(f"warning: {note}")
     own = overlap(learnt, prepared.valid, default_cache())
     if own.shared:
         say(f"warning: {leak_note(own, 'the text that the run was trained on')}")
-    return {"leaked_documents": max(own.share, prepared.leaked.share)}
+    return {"leaked_documents": own.share}
 
 
 def _learnt_text(prepared: PreparedData, run: Run, manager: Manager) -> TokenFile | None:

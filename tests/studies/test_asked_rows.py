@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from calmkit.data.digest import digest
+from calmkit.studies import ask
 from calmkit.studies.asked_rows import brier_lm_ends, without_documents
-from calmkit.studies.blocks import block_curve
+from calmkit.studies.blocks import Blocks, block_curve
+from calmkit.studies.display import Display
+from calmkit.studies.failures import work_folder
+from calmkit.studies.plan import Places, StudyPlan, Trial
 from calmkit.studies.sampling_rows import over_seeds
+from calmkit.studies.schema import Study
 from calmkit.studies.statistics import replicates, table_of
 
 FEW, ENOUGH = 9, 12
@@ -105,3 +114,24 @@ def test_documents_are_in_no_results() -> None:
     assert slim["sampling"]["rows"][0]["brier_lm"] == 3.0
     assert "documents" in trial["sampling"]["rows"][0]
     assert without_documents({"seed": 1}) == {"seed": 1}
+
+
+def test_rows_of_an_older_form_are_not_taken_for_those_of_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those hold no documents, so a cell would be half of one form and half of the other."""
+    monkeypatch.setattr(ask, "is_trained", lambda folder: True)
+    wish = {"blocks": (64,)}
+    study, trial = Mock(spec=Study), Mock(spec=Trial, key="a", label="a, seed 1")
+    study.sampling, study.blocks = None, Blocks(wish["blocks"])
+    planned, display = Mock(spec=StudyPlan), Mock(spec=Display)
+    planned.study, planned.trials, planned.places = study, [trial], Mock(spec=Places)
+    planned.places.trial = lambda key: tmp_path / key
+    work = work_folder(tmp_path / "a")
+    work.mkdir()
+    older = digest(json.dumps(wish, sort_keys=True, default=str))[:12]
+    (work / f"asked-{older}.json").write_text("{}")
+    known, failed = ask.ask_trials(planned, None, display)
+    assert (known, list(failed)) == ({}, ["a, seed 1"])
+    ask._file(planned, planned.trials[0]).write_text('{"blocks": []}')
+    assert ask.ask_trials(planned, None, display) == ({"a": {"blocks": []}}, {})

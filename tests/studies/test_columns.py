@@ -58,6 +58,14 @@ def test_the_same_names_choose_unrounded_numbers() -> None:
     assert rows[1][6:] == [1, 2, 11e12, 6.02]
 
 
+def test_chosen_numbers_of_several_protocols_say_which() -> None:
+    protocols = [{"name": f"rows{n}", "told": "", "cells": [label]} for n, label in ((8, "a"), (128, "b"))]
+    heads, rows = chosen_rows(TWO | {"protocols": protocols}, ["rank"])
+    assert heads == ["cell", "rank_best", "rank_worst", "protocol"]
+    assert [row[-1] for row in rows] == ["rows8", "rows128"]
+    assert "protocol" not in chosen_rows(TWO | {"protocols": protocols[:1]}, ["rank"])[0]
+
+
 def test_every_column_of_the_csv_can_be_chosen_by_some_name() -> None:
     """By contract: a name for each head, and each name has an entry for each model."""
     known = known_columns(TWO)

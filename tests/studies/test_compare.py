@@ -17,6 +17,7 @@ from calmkit.registry import make_manager
 from calmkit.studies.compare import Comparison, compare
 from calmkit.studies.compared_runs import grouped, read_runs
 from calmkit.studies.labels import described
+from calmkit.studies.rankable import rankable
 from calmkit.studies.results import results
 from calmkit.studies.run_labels import labelled
 from calmkit.studies.schema import read_study
@@ -120,6 +121,22 @@ def test_labels_are_short_and_differ(
     found = labels([made_run(tmp_path / str(i), **recipe) for i, recipe in enumerate(recipes)])
     assert sorted(map(sorted, map(str.split, found))) == sorted(map(sorted, map(str.split, expected)))
     assert len(set(found)) == len(recipes)
+
+
+def test_a_key_that_came_after_a_run_has_its_default_there(tmp_path: Path) -> None:
+    """Of the corpus, of a section, and of a stage; what it never had, or stands otherwise, stays apart."""
+    older, newer = made_run(tmp_path / "a", seed=1), made_run(tmp_path / "b", seed=2)
+    text = (newer / "resolved.yaml").read_text()
+    text = text.replace("name: text,", "name: text, on_bad: refuse, max_bad: 0.05,")
+    text = text.replace("{lr: 0.001}", "{lr: 0.001, betas: [0.9, 0.95]}, eval_rows: 16")
+    text += "trainer: {num_nodes: 1}\nsampler: {name: direct}\npredict_first: true\n"
+    (newer / "resolved.yaml").write_text(text)
+    (model,) = compare([older, newer]).results["cells"]
+    assert [trial["seed"] for trial in model["trials"]] == [1, 2]
+    (newer / "resolved.yaml").write_text(text.replace("eval_rows: 16", "eval_rows: 8"))
+    assert labels([older, newer]) == ["eval_rows=16", "eval_rows=8"]
+    (newer / "resolved.yaml").write_text(text + "guest: {strength: 2}\n")
+    assert labels([older, newer]) == ["strength=none", "strength=2"]
 
 
 def told(label: str, seed: int = 1) -> dict[str, Any]:
@@ -235,9 +252,9 @@ def test_a_protocol_that_all_were_measured_by_is_taken(tmp_path: Path) -> None:
     made_evaluation(many, f"evaluation-{SHARED.name}.json", 6.0, SHARED)
     found = compare([many, few]).results
     cells = {cell["label"]: cell for cell in found["cells"]}
-    assert list(cells) == ["head=energy", "head=flow"]
-    assert cells["head=flow"]["difference"]["mean"] == pytest.approx(9.0 - 6.0)
-    assert cells["head=flow"]["difference"]["text_low"] == pytest.approx(9.0 - 6.0)  # of its own documents
+    assert list(cells) == ["energy", "flow"]
+    assert cells["flow"]["difference"]["mean"] == pytest.approx(9.0 - 6.0)
+    assert cells["flow"]["difference"]["text_low"] == pytest.approx(9.0 - 6.0)  # of its own documents
     assert [one["name"] for one in found["protocols"]] == [SHARED.scores]
     assert f"Protocol {SHARED.scores}: at most 8 rows of 256 tokens, 2 draws" in compare([many, few]).text()
     assert f"--protocol={SHARED.scores}" in found["command"]
@@ -252,6 +269,8 @@ def test_a_protocol_by_name(tmp_path: Path) -> None:
     for name in (SHARED.name, SHARED.scores, "rows8"):
         found = compare(made, protocol=name).results
         assert found["cells"][0]["summary"]["brier_lm"]["mean"] == 6.0
+    with pytest.raises(RunFailed, match=r"Several protocols begin with 'rows': rows128-.*, rows8-.*in full"):
+        compare(made, protocol="rows")
     with pytest.raises(RunFailed, match="was not measured by a protocol 'rows9', but by rows128-tokens256-"):
         compare(made, protocol="rows9")
 
@@ -269,9 +288,9 @@ def test_unequal_protocols_all_the_same_are_marked_and_not_ranked_together(tmp_p
     assert cells["flow"]["difference"]["mean"] == pytest.approx(4.0)
     lines = found.text().splitlines()
     assert [line.split("]")[0] for line in lines[2:5]] == [
-        "head=mixture [a",
-        "head=flow [b",
-        "head=energy [b",
+        "mixture [a",
+        "flow [b",
+        "energy [b",
     ]
     assert any(line.startswith("[a] rows8-tokens256-draws2-") for line in lines)
     assert "no model leads" in found.text().replace("\n  ", " ")
@@ -325,13 +344,29 @@ def test_cells_of_a_study_that_vary_the_protocol_are_marked_and_not_ranked_toget
     ]
     head = {"study": "rows", "path": "", "description": "", "base": "", "overrides": [],
             "machine_train_flops": 0}  # fmt: skip
-    found = results(head, runs, {}, "long", "brier_lm", None, None)
+    found = results(head, runs, {}, "long", "brier_lm", None, None, known=rankable(make_manager()))
     assert [one["cells"] for one in found["protocols"]] == [["short"], ["long", "longer"]]
     short, long, longer = found["cells"]
     assert (short["rank"], long["rank"], longer["rank"]) == (None, [2, 2], [1, 1])
     assert (short["difference"], longer["difference"]["mean"]) == (None, pytest.approx(2.0))
     lines = Comparison(found).text().splitlines()
     assert [line.split()[:2] for line in lines[2:5]] == [["short", "[a]"], ["longer", "[b]"], ["long", "[b]"]]
+
+
+def test_a_study_says_of_which_trial_it_is_not_known_how_it_was_measured(tmp_path: Path) -> None:
+    """Eight rows of a recipe that asks for 96, from before evaluations said how they were measured."""
+    folders = [made_run(tmp_path / label, 5.0, head=label, rows=96) for label in ("energy", "flow")]
+    old = json.loads((folders[0] / "evaluation.json").read_text())
+    old = {k: v for k, v in old.items() if k not in ("protocol", "untrained_brier_lm")} | {"rows": 8.0}
+    (folders[0] / "evaluation.json").write_text(json.dumps(old))
+    head = {"study": "rows", "path": "", "description": "", "base": "", "overrides": [],
+            "machine_train_flops": 0}  # fmt: skip
+    runs = [TrialRun(folder.name, 1, folder, {}) for folder in folders]
+    known = rankable(make_manager())
+    found = results(head, runs, {}, "energy", "brier_lm", None, None, known=known)
+    (warning,) = found["warnings"]
+    assert warning.startswith(f"How {folders[0]} was measured is known in part only")
+    assert "warnings" not in results(head, runs[1:], {}, "flow", "brier_lm", None, None, known=known)
 
 
 def test_what_may_move_numbers_a_little_is_said(tmp_path: Path) -> None:

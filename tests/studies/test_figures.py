@@ -12,7 +12,7 @@ from made_results import made_cell, made_latents, made_results, made_trial, rich
 from matplotlib.transforms import Bbox
 
 from calmkit.studies.report.figure_cost import pareto_front
-from calmkit.studies.report.figure_curves import curve_points
+from calmkit.studies.report.figure_curves import curve_points, end_interval
 from calmkit.studies.report.figure_labels import label_points
 from calmkit.studies.report.figure_latents import far_apart, visible
 from calmkit.studies.report.figures import (
@@ -24,6 +24,8 @@ from calmkit.studies.report.figures import (
 )
 from calmkit.studies.report.gallery import FIGURES, LATENT_FIGURES, draw, picture
 from calmkit.studies.report.sampling_figure import geometric
+from calmkit.studies.report.standing import standing_grid
+from calmkit.studies.report.table import costs_grid
 
 KINDS = [*FIGURES, *LATENT_FIGURES]
 
@@ -95,6 +97,31 @@ def test_a_curve_ends_at_the_number_of_the_table_with_its_interval(text: float |
         )
         assert told in drawn.caption
         assert "on 128 rows" in drawn.caption
+
+
+def test_no_interval_at_the_end_of_a_curve_is_an_average_of_those_of_seeds() -> None:
+    cells = [made_cell("a", [4.0]), made_cell("b", [4.0, 6.0])]
+    lone, two = made_results(cells, text=None)["cells"]
+    assert end_interval(lone, "brier_lm") == (3.0, 5.0)
+    assert end_interval(two, "brier_lm") is None
+
+
+PROTOCOLS = [{"name": f"rows{n}", "told": "", "cells": [label]} for n, label in ((8, "a"), (128, "b"))]
+
+
+def test_models_that_were_not_measured_alike_are_marked_in_figures_and_grids() -> None:
+    """And none is said to be better than another: no Pareto front."""
+    summary = made_results([made_cell("a", [4.0]), made_cell("b", [5.0], speed=2.0)], protocols=PROTOCOLS)
+    for kind in ("cost", "speed", "curves"):
+        assert {"a [a]", "b [b]"} <= set(texts(svg_of(kind, summary)))
+    for kind in ("cost", "speed"):
+        drawn = draw(kind, summary)
+        assert drawn is not None
+        assert drawn.caption.startswith("No Pareto front: the models were not all measured alike")
+        assert not [line for line in drawn.figure.axes[0].lines if line.get_linestyle() == "--"]
+    for grid in (costs_grid(summary), standing_grid(summary)):
+        assert grid is not None
+        assert [row[0] for row in grid.rows] == ["a [a]", "b [b]"]
 
 
 def test_a_curve_on_the_rows_of_the_table_says_so() -> None:

@@ -13,7 +13,8 @@ import pytest
 from made_results import made_cell, made_results, rich_results
 
 from calmkit.studies.report.page import commands, report_page, write_picture, write_report
-from calmkit.studies.report.recipes import cell_recipes, differing, flat
+from calmkit.studies.report.recipes import cell_recipes, differing
+from calmkit.studies.resolved import flat
 
 LOADS = {"src", "srcset", "href", "xlink:href", "action", "data", "poster", "background"}
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -239,3 +240,11 @@ def test_the_picture_is_an_svg_file(tmp_path: Path) -> None:
     root = ElementTree.fromstring((tmp_path / "p.svg").read_text(encoding="utf-8"))
     assert root.tag.endswith("svg")
     assert root.get("width") is not None
+
+
+def test_a_key_that_an_older_run_does_not_say_is_no_difference() -> None:
+    summary = made_results([made_cell("a", [1.0]), made_cell("b", [2.0])])
+    (trial,) = summary["cells"][1]["trials"]
+    trial["resolved"] = trial["resolved"].replace("name: stdlib,", "name: stdlib, valid_fraction: 0.05,")
+    trial["resolved"] += "trainer: {num_nodes: 1}\n"
+    assert [one.difference for one in cell_recipes(summary)] == [(), ()]

@@ -34,3 +34,15 @@ def test_only_a_text_that_the_run_learnt_from_is_named_as_such(folder: Path) -> 
     lock.write_text(lock.read_text().replace(str(run.lock["data"]), "none: imported"))
     assert leaks_of_run(prepared, run, make_manager(), said.append) == {"leaked_documents": 0.0}
     assert len(said) == 1
+
+
+def test_what_the_run_never_saw_counts_for_nothing(folder: Path) -> None:
+    """All that is held out also stands in the training text beside it, but not in the run's own."""
+    run = small_run(folder, "run", *SHORT)
+    (folder / "twice.jsonl").write_text('{"text": "said twice"}\n')
+    twice = str(folder / "twice.jsonl")
+    prepared = prepare_data(TextCorpus(train=twice, valid=twice), BytesTokenizer(), default_cache())
+    assert prepared.leaked.share == 1
+    said: list[str] = []
+    assert leaks_of_run(prepared, run, make_manager(), said.append) == {"leaked_documents": 0.0}
+    assert said == []

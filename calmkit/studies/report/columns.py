@@ -32,6 +32,7 @@ from calmkit.studies.report.render import Grid
 from calmkit.studies.report.table import BOUND, COSTS, EXACT, SCORES, calls, nats, title
 from calmkit.studies.report.table_rows import ENDS, cell_rows
 from calmkit.training.errors import RunFailed
+from calmkit.training.protocol import KEY
 
 COMPACT = ("difference", "rank")
 """Behind the primary measure: the table that fits a column."""
@@ -171,11 +172,13 @@ def _text_ends(name: str) -> tuple[str, ...]:
 
 
 def chosen_rows(summary: Summary, names: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
-    """Heads and unrounded numbers of the chosen columns, a row per cell."""
+    """Heads and unrounded numbers of the chosen columns, a row per cell; last the protocol, if several."""
     columns = chosen(summary, names)
     heads, rows = cell_rows(summary)
     known = [dict(zip(heads, row, strict=True)) for row in rows]
     numbers = list(dict.fromkeys(head for one in columns for head in one.numbers or (one.name,)))
+    if len(summary.get("protocols", [])) > 1:
+        numbers.append(KEY)
 
     def value(cell: Cell, row: dict[str, Any], head: str) -> Any:
         return row[head] if head in row else mean(cell, evaluated(head))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from calmkit.studies.report.figure_labels import label_points
 from calmkit.studies.report.figures import (
@@ -14,6 +15,7 @@ from calmkit.studies.report.figures import (
     shown,
 )
 from calmkit.studies.report.log_ticks import log_axis
+from calmkit.studies.report.marks import marked_label
 from calmkit.studies.report.measures import measure
 from calmkit.studies.report.reading import Cell, Pick, Summary, evaluated, fact, mean, ranked, scale, score
 from calmkit.studies.statistics import Interval
@@ -60,7 +62,7 @@ def _figure(summary: Summary, pick: Pick, words: str, cheaper: str, less_is_chea
         return None
     shown_as, sign = measure(summary["primary"], summary), 1 if summary["higher_is_better"] else -1
     costs = [(cost if less_is_cheaper else -cost, sign * own.mean) for _, cost, own in found]
-    front = pareto_front(costs)
+    front = [] if len(summary.get("protocols", [])) > 1 else pareto_front(costs)
     figure = make_figure(3.3)
     (axes,) = figure.axes
     log_axis(axes.xaxis, [cost for _, cost, _ in found])
@@ -72,8 +74,7 @@ def _figure(summary: Summary, pick: Pick, words: str, cheaper: str, less_is_chea
         if own.text_low is not None and own.text_high is not None:
             ends = [shown_as.factor * own.text_low, shown_as.factor * own.text_high]
             axes.plot([cost, cost], ends, color=colour, linewidth=1.2, zorder=2)
-    line = [(found[i][1], shown_as.factor * found[i][2].mean) for i in front]
-    axes.step(*zip(*line, strict=True), where="post", color="black", linewidth=0.9, linestyle="--", zorder=1)
+    corners = _draw_front(axes, [(found[i][1], shown_as.factor * found[i][2].mean) for i in front])
     axes.margins(y=ROOM)
     if summary["primary"] == "brier_lm":
         axes.set_ylim(0, (1 + ROOM) * axes.dataLim.y1 or 1.0)
@@ -81,14 +82,25 @@ def _figure(summary: Summary, pick: Pick, words: str, cheaper: str, less_is_chea
     axes.set_xlabel(words)
     axes.set_ylabel(shown_as.name)
     points = [(cost, shown_as.factor * own.mean) for _, cost, own in found]
-    labels = [shown(cell["label"]) for cell, _, _ in found]
-    corners = [
-        corner for (x, y), (later, _) in pairwise([*line, line[-1]]) for corner in ((x, y), (later, y))
-    ]
-    label_points(axes, points, labels, [i in front for i in range(len(found))], around=[corners])
-    names = ", ".join(found[i][0]["label"] for i in front)
-    caption = (
-        f"Dashed, bold: the Pareto front by means. No other model is both better and takes {cheaper} than "
-        f"{names}. Strokes: 95 % over text. {shown_as.name} on {scale(summary)}."
-    )
+    labels = [shown(marked_label(summary, cell)) for cell, _, _ in found]
+    label_points(axes, points, labels, [i in front for i in range(len(found))], around=corners)
+    told = _front_told([found[i][0]["label"] for i in front], cheaper)
+    caption = f"{told} Strokes: 95 % over text. {shown_as.name} on {scale(summary)}."
     return Drawn(f"Quality against {'FLOPs per token' if less_is_cheaper else 'speed'}", caption, figure)
+
+
+def _draw_front(axes: Any, line: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """The steps from point to point, if there are any; gives the line that labels keep clear of."""
+    if not line:
+        return []
+    axes.step(*zip(*line, strict=True), where="post", color="black", linewidth=0.9, linestyle="--", zorder=1)
+    return [[corner for (x, y), (later, _) in pairwise([*line, line[-1]]) for corner in ((x, y), (later, y))]]
+
+
+def _front_told(labels: Sequence[str], cheaper: str) -> str:
+    if not labels:
+        return "No Pareto front: the models were not all measured alike, as the marks behind their names say."
+    return (
+        "Dashed, bold: the Pareto front by means. No other model is both better and takes "
+        f"{cheaper} than {', '.join(labels)}."
+    )

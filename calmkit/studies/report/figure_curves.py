@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from calmkit.studies.report.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure, shown
+from calmkit.studies.report.marks import marked_label
 from calmkit.studies.report.measures import measure
 from calmkit.studies.report.reading import (
     Cell,
@@ -67,7 +68,7 @@ def draw_curves(axes: Any, summary: Summary, by: str = "flops") -> tuple[list[An
         every = max(1, -(-len(points) // MARKED))
         style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5, "markevery": every}
         handles += axes.plot(x, y, **style)
-        labels.append(cell["label"])
+        labels.append(marked_label(summary, cell))
         if len(done(cell)) > 1:
             axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
         _draw_end(axes, cell, name, x[-1], len(labels), colour)
@@ -87,6 +88,8 @@ def end_interval(cell: Cell, name: str) -> tuple[float, float] | None:
     found = score(cell, name)
     if found is not None and found.text_low is not None and found.text_high is not None:
         return found.text_low, found.text_high
+    if len(done(cell)) != 1:  # an average of the ends of single intervals is the end of nothing
+        return None
     low, high = (mean(cell, evaluated(f"{name}_{end}")) for end in ("low", "high"))
     return None if low is None or high is None else (low, high)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from calmkit.recipe.tree import Items, Keys, Node, parse
+from calmkit.registry import Manager, make_manager
+from calmkit.studies.recipe_defaults import completed
 from calmkit.studies.report.reading import Summary, baseline, done, ranked
+from calmkit.studies.resolved import flat
 
 OWN = ("name", "description", "seed", "stages.autoencoder.init_from")
 """Keys that say which run it was, and nothing of what was trained."""
@@ -30,24 +32,23 @@ class CellRecipe:
     resolved: str
 
 
-def flat(resolved: str) -> dict[str, str]:
-    """Dotted key -> value as text, of a resolved recipe."""
-    return dict(_leaves(parse(resolved, "resolved.yaml"), ""))
+def cell_recipes(summary: Summary, manager: Manager | None = None) -> list[CellRecipe]:
+    """Of the first seed of each cell that is done, the best first.
 
-
-def cell_recipes(summary: Summary) -> list[CellRecipe]:
-    """Of the first seed of each cell that is done, the best first."""
+    Args:
+        summary: Results.
+        manager: Parts, whose defaults older runs have; default all that are installed.
+    """
     base = baseline(summary)
     if base is None:
         return []
-    theirs = flat(done(base)[0]["resolved"])
-    found = []
-    for cell in ranked(summary):
-        if trials := done(cell):
-            ours = flat(trials[0]["resolved"])
-            lines = tuple(differing(theirs, ours))
-            found.append(CellRecipe(cell["label"], cell is base, lines, trials[0]["resolved"]))
-    return found
+    cells = [cell for cell in ranked(summary) if done(cell)]
+    texts = [done(base)[0]["resolved"], *(done(cell)[0]["resolved"] for cell in cells)]
+    theirs, *others = completed([flat(text) for text in texts], manager or make_manager())
+    return [
+        CellRecipe(cell["label"], cell is base, tuple(differing(theirs, ours)), text)
+        for cell, ours, text in zip(cells, others, texts[1:], strict=True)
+    ]
 
 
 def differing(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Iterator[Line]:
@@ -63,19 +64,3 @@ def differing(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Iterator[Li
 
 def _section(key: str) -> str:
     return key.rpartition(".")[0]
-
-
-def _leaves(node: Node, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, Keys) and node.nodes:
-        for key, child in node.nodes.items():
-            yield from _leaves(child, f"{path}.{key}" if path else key)
-    else:
-        yield path, _text(node)
-
-
-def _text(node: Node) -> str:
-    if isinstance(node, Items):
-        return f"[{', '.join(map(_text, node.nodes))}]"
-    if isinstance(node, Keys):
-        return "{" + ", ".join(f"{key}: {_text(child)}" for key, child in node.nodes.items()) + "}"
-    return node.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calmkit.studies.report.marks import marked_label
 from calmkit.studies.report.reading import (
     REFERENCES,
     Cell,
@@ -27,7 +28,7 @@ def standing_grid(summary: Summary) -> Grid | None:
     rivals = [name for name in RIVALS if any(rival(cell, name) is not None for cell in cells)]
     if not rivals:
         return None
-    rows = [[cell["label"], *(standing(cell, name) for name in rivals)] for cell in cells]
+    rows = [[marked_label(summary, cell), *(standing(cell, name) for name in rivals)] for cell in cells]
     notes = [
         "Above, below: by all that seeds and text leave open; level: within it. Unigram to trigram only "
         "count the same training text; their BrierLM is that at the model's own positions.",

@@ -165,7 +165,10 @@ def costs_grid(summary: Summary) -> Grid:
     """What training and use cost."""
     cells = ranked(summary)
     rows = [
-        [cell["label"], *(calls(cell) if c.head == "calls/unit" else c.text(cell) for c in COSTS)]
+        [
+            marked_label(summary, cell),
+            *(calls(cell) if c.head == "calls/unit" else c.text(cell) for c in COSTS),
+        ]
         for cell in cells
     ]
     notes = [
