@@ -19,9 +19,7 @@ def on_second_device(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_system_tests_of_an_accelerator_hold_on_a_second_device() -> None:
-    """But those of a trainer, which wants a device that Lightning knows, of a whole autoencoder's text, and of
-    heads that write alike.
-    """
+    """But those that train, by Lightning, which must know the device, and of heads that write alike."""
     left_out = "trains or loaded_run or (follow_the_seed and (diffusion or mixture or regression))"
     done = on_second_device("tests/on_second_device.py", "tests/test_gpu.py", "-k", f"not ({left_out})")
     assert done.returncode == 0, done.stdout + done.stderr
