@@ -77,7 +77,7 @@ def test_a_step_that_one_seed_did_not_measure_is_left_out() -> None:
     assert len(curve_points(cell, "flops", "brier_lm")) == 8
 
 
-@pytest.mark.parametrize("text", [0.3, None])
+@pytest.mark.parametrize("text", [0.3, 4.0, None])
 def test_a_curve_ends_at_the_number_of_the_table_with_its_interval(text: float | None) -> None:
     """Whatever was measured on fewer rows on the way: seven on 16 rows, four in the table."""
     summary = made_results([made_cell("a", [4.0]), made_cell("b", [5.0])], text=text)
@@ -92,6 +92,7 @@ def test_a_curve_ends_at_the_number_of_the_table_with_its_interval(text: float |
             assert curve.get_ydata()[-1] == score
             assert list(end.get_ydata()) == pytest.approx([score - half, score + half])
             assert list(end.get_xdata()) == [curve.get_xdata()[-1]] * 2
+            assert max(end.get_ydata()) <= drawn.figure.axes[0].get_ylim()[1]
         told = (
             "on 16 rows spread evenly over the held-out text; each ends with the table's number and its 95 %"
         )

@@ -102,6 +102,8 @@ def _draw_end(axes: Any, cell: Cell, name: str, x: float, place: int, colour: st
     if found is not None:
         beside = offset_copy(axes.transData, axes.figure, x=ASIDE * place, units="points")
         axes.plot([x, x], found, color=colour, marker="_", markersize=4, linewidth=1, transform=beside)
+        axes.update_datalim([(x, end) for end in found])  # matplotlib leaves out what stands beside its place
+        axes.autoscale_view()
 
 
 def _rows_told(summary: Summary) -> str:
