@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -106,7 +105,7 @@ def train_works(works: Sequence[Work], launcher: Launcher, watch: Watch, say: Sa
     if not works:
         return
     by_name = {work.name: work for work in works}
-    number, began = 0, time.perf_counter()
+    number = 0
     with ExitStack() as held:
         for work in sorted(
             works, key=lambda work: work.folder
@@ -124,7 +123,7 @@ def train_works(works: Sequence[Work], launcher: Launcher, watch: Watch, say: Sa
             work = by_name[job.name]
             why = "" if work.done(work.folder) and code == 0 else note_failure(work.folder, code)
             watch.ended(job.name, not why)
-            minutes = (time.perf_counter() - began) / 60
+            minutes = (watch.clock() - watch.began) / 60
             say(f"[{number}/{len(jobs)}, {minutes:.1f} min] {work.name}: {why or 'done'}")
 
         with watch.over([job.name for job in jobs]):
