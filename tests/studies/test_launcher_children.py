@@ -23,6 +23,7 @@ from calmkit.studies.launchers.children import Children, terminable
 guard.GRACE = 0.2
 with terminable(), Children() as children:
     children.start(sys.argv[2:], Path(sys.argv[1]), {})
+    Path(sys.argv[1]).with_suffix(".begun").touch()
     children.wait()
 """
 
@@ -39,6 +40,9 @@ def test_jobs_end_with_their_launcher(number: signal.Signals, code: int, tmp_pat
     ) as parent:
         try:
             wait_for_lock(lock)
+            wait_for(
+                job.log.with_suffix(".begun").exists
+            )  # a job may run before its launcher has told the guard
             parent.send_signal(number)
             assert parent.wait(10) == code
         finally:
