@@ -30,8 +30,9 @@ from calmkit.studies.statistics import (
 )
 from calmkit.studies.trial_results import TrialRun, trial_results
 from calmkit.training.documents import documents_file
+from calmkit.training.lock import git_state
 from calmkit.training.protocol import Protocol, recorded
-from calmkit.training.run import Run, git_state
+from calmkit.training.run import Run
 
 VERSION = 3
 MEASURES = (

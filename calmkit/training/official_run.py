@@ -20,8 +20,9 @@ from calmkit.recipe.parts import build_part
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import load_weights
+from calmkit.training.lock import write_lock
 from calmkit.training.progress import Say
-from calmkit.training.run import NO_METRICS, Run, load_run, new_run, write_lock
+from calmkit.training.run import NO_METRICS, Run, load_run, new_run
 from calmkit.training.run_folder import holds_work
 
 STAGES: dict[str, Any] = {

@@ -37,6 +37,7 @@ from calmkit.training.fit import Session, fit_stage
 from calmkit.training.latents import write_latents
 from calmkit.training.leaks import leak_scores
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
+from calmkit.training.lock import write_lock
 from calmkit.training.loggers import make_loggers
 from calmkit.training.measures import asked_measures
 from calmkit.training.ngrams import ngram_scores
@@ -50,7 +51,6 @@ from calmkit.training.run import (
     refuse_used,
     run_folder,
     wait_for_all,
-    write_lock,
 )
 from calmkit.training.run_folder import held
 from calmkit.training.stages import AutoencoderModule, LanguageModule

@@ -21,15 +21,14 @@ from calmkit.registry import make_manager
 from calmkit.training import run as run_module
 from calmkit.training.errors import GateMissed, RunFailed
 from calmkit.training.lineage import check_gate, check_lineage
+from calmkit.training.lock import git_state, write_lock
 from calmkit.training.run import (
     RUN_FOLDER_OF_RANK_ZERO,
     Run,
     agreed_folder,
     claim_folder,
-    git_state,
     load_run,
     new_run,
-    write_lock,
 )
 from calmkit.training.run_folder import held, holds_work
 
