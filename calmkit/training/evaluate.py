@@ -102,11 +102,8 @@ def evaluate(
         return read_json(path)
     if protocol.agrees(own):  # else they were measured in another way
         scores |= untrained_scores(run)
-    with progress.phase("counting n-grams"):
-        scores |= ngram_scores(prepared, data, text_model.model)
-    scores |= ceiling_scores(recipe, manager, prepared, data, text_model.model)
-    with progress.phase("timing the sampler"):
-        scores |= speed(text_model.model.to(device), text_model.sampler, manager)
+    model = text_model.model.to(device)
+    scores |= beside_a_model(recipe, manager, prepared, data, model, text_model.sampler, progress)
     scores = asked.beside(scores | known | leaks)
     kept = kept_numbers(path, protocol, [spec.name for spec in recipe.evaluation.metrics], manager)
     earlier = {name: value for numbers in kept.values() for name, value in numbers.items()}
@@ -123,6 +120,25 @@ def evaluate(
     note(written(path, protocol, own))
     wait_for_all()
     return scores
+
+
+def beside_a_model(
+    recipe: Recipe,
+    manager: Manager,
+    prepared: PreparedData,
+    data: TextDataModule,
+    model: CalmModel,
+    sampler: Sampler,
+    progress: Progress,
+) -> dict[str, Any]:
+    """What stands beside the scores of a model, found by one process alone: models that only count, the
+    ceiling where the source is known, and speed on the device where the model lies.
+    """
+    with progress.phase("counting n-grams"):
+        scores: dict[str, Any] = dict(ngram_scores(prepared, data, model))
+    scores |= ceiling_scores(recipe, manager, prepared, data, model)
+    with progress.phase("timing the sampler"):
+        return scores | speed(model, sampler, manager)
 
 
 def reconstruction(

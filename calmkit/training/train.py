@@ -12,38 +12,29 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from calmkit.data.datamodule import TextDataModule
 from calmkit.data.prepare import default_cache, prepare_data
-from calmkit.generation import TextModel
 from calmkit.interfaces import Autoencoder, DataError, NotTrainable
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.model import CalmModel
-from calmkit.recipe.assemble import assemble, build_sampler, validate
+from calmkit.recipe.assemble import assemble, validate
 from calmkit.recipe.load import to_yaml
 from calmkit.recipe.parts import build_corpus, build_tokenizer
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
-from calmkit.training.ceiling import ceiling_scores
 from calmkit.training.checkpoints import (
     load_weights,
-    write_json,
-    write_text,
 )
-from calmkit.training.documents import write_documents
 from calmkit.training.environment import check_environment
 from calmkit.training.errors import RunFailed
-from calmkit.training.evaluate import datamodule, measure, reconstruction, speed
+from calmkit.training.evaluate import datamodule, measure
+from calmkit.training.final import evaluate_at_end
 from calmkit.training.fit import Session, fit_stage
 from calmkit.training.latents import write_latents
-from calmkit.training.leaks import leak_scores
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.lock import write_lock
 from calmkit.training.loggers import make_loggers
-from calmkit.training.measures import asked_measures
-from calmkit.training.ngrams import ngram_scores
 from calmkit.training.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
-from calmkit.training.protocol import EVALUATION, KEY, protocol_of
 from calmkit.training.run import (
     Run,
     is_rank_zero,
@@ -253,7 +244,7 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     }
     if is_rank_zero():
         session.run.save_model(model, prepared.tokenizer, facts)
-    _evaluate_and_show(session, model, final, facts, untrained)
+    evaluate_at_end(session, model, final, facts, untrained)
 
 
 def _continue_from(source: Path, model: CalmModel, session: Session) -> None:
@@ -269,56 +260,3 @@ def _continue_from(source: Path, model: CalmModel, session: Session) -> None:
             session.run.folder,
         )
     session.say(f"stage 2 continues the weights of {source}")
-
-
-def _evaluate_and_show(
-    session: Session,
-    model: CalmModel,
-    data: TextDataModule,
-    facts: dict[str, Any],
-    untrained: dict[str, float],
-) -> None:
-    recipe = session.recipe
-    measured = measure(recipe, model, data, "final", progress=session.progress)
-    asked = asked_measures(recipe, session.manager, model, data, session.progress)
-    scores: dict[str, Any] = measured.scores
-    known = reconstruction(recipe, facts, model, data, session.progress)
-    if not is_rank_zero():
-        return
-    device = make_trainer(recipe).strategy.root_device
-    sampler = build_sampler(recipe, session.manager)
-    kept = ("brier_lm", "nll_")
-    scores |= {f"untrained_{name}": value for name, value in untrained.items() if name.startswith(kept)}
-    with session.progress.phase("counting n-grams"):
-        scores |= ngram_scores(session.prepared, data, model)
-    scores |= ceiling_scores(recipe, session.manager, session.prepared, data, model)
-    with session.progress.phase("timing the sampler"):
-        scores |= speed(model.to(device), sampler, session.manager)
-    scores = asked.beside(scores | known | leak_scores(session.prepared))
-    for line in asked.notes:
-        session.say(line)
-    scores[KEY] = protocol_of(recipe, session.prepared.fingerprint, device.type).as_dict()
-    write_json(session.run.folder / EVALUATION, scores)
-    write_documents(session.run.folder / EVALUATION, measured.per_document)
-    asked.write_documents(session.run.folder / EVALUATION)
-    text = TextModel(model.eval(), session.prepared.tokenizer, sampler)
-    prompt, length = recipe.evaluation.sample_prompt, recipe.evaluation.sample_tokens
-    with session.progress.phase("writing a sample"):
-        sample = text.generate(prompt, max_tokens=length, seed=recipe.seed)
-    write_text(session.run.folder / "samples.txt", prompt + sample + "\n")
-    counted = ", ".join(
-        f"{name.removesuffix('_brier_lm')} {value:.3f}"
-        for name, value in scores.items()
-        if name.endswith("gram_brier_lm")
-    )
-    interval = f"95 % {scores['brier_lm_low']:.3f} to {scores['brier_lm_high']:.3f}"
-    session.say(
-        f"BrierLM {scores['brier_lm']:.3f} ({interval}) on {scores['units']:.0f} units of held-out text"
-    )
-    session.say(f"BrierLM of models that only count: {counted}")
-    if "nll_per_token" in scores:
-        session.say(f"{scores['nll_per_token']:.4f} nats per token")
-    if "nll_bound_per_token" in scores:
-        session.say(f"at most {scores['nll_bound_per_token']:.4f} nats per token (an upper bound)")
-    if "ceiling_brier_lm" in scores:
-        session.say(f"BrierLM of the true source, the ceiling: {scores['ceiling_brier_lm']:.3f}")
