@@ -21,18 +21,34 @@ def held_out(trainer: pl.Trainer) -> dict[str, float]:
     }
 
 
+class _OnePhase(pl.Callback):
+    """What a trainer does, as one phase, which ends with it however that ends."""
+
+    def __init__(self, progress: Progress, label: str) -> None:
+        self.progress, self.label = progress, label
+        self.phase: Phase | None = None
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """It is over."""
+        del trainer, pl_module, exception
+        self._end()
+
+    def _end(self) -> None:
+        if self.phase is not None:
+            self.phase.end()
+        self.phase = None
+
+
 @final
-class StageProgress(pl.Callback):
+class StageProgress(_OnePhase):
     """A stage of training as one phase: its steps, its loss, its scores.
 
     Args:
         progress: Takes it.
         label: Of the stage.
     """
-
-    def __init__(self, progress: Progress, label: str) -> None:
-        self.progress, self.label = progress, label
-        self.phase: Phase | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """It begins."""
@@ -72,25 +88,13 @@ class StageProgress(pl.Callback):
         del trainer, pl_module
         self._end()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """It is over."""
-        del trainer, pl_module, exception
-        self._end()
-
     def _tell(self, trainer: pl.Trainer, module: Any) -> None:
         if self.phase is not None:
             self.phase.at(trainer.global_step, loss=module.last_loss)
 
-    def _end(self) -> None:
-        if self.phase is not None:
-            self.phase.end()
-        self.phase = None
-
 
 @final
-class RowsProgress(pl.Callback):
+class RowsProgress(_OnePhase):
     """An evaluation as one phase: its rows, as far as this process reads them.
 
     Args:
@@ -99,8 +103,8 @@ class RowsProgress(pl.Callback):
     """
 
     def __init__(self, progress: Progress, label: str) -> None:
-        self.progress, self.label, self.rows = progress, label, 0
-        self.phase: Phase | None = None
+        super().__init__(progress, label)
+        self.rows = 0
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """It begins."""
@@ -128,15 +132,3 @@ class RowsProgress(pl.Callback):
         """It is over."""
         del trainer, pl_module
         self._end()
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """It is over."""
-        del trainer, pl_module, exception
-        self._end()
-
-    def _end(self) -> None:
-        if self.phase is not None:
-            self.phase.end()
-        self.phase = None
