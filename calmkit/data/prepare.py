@@ -28,7 +28,8 @@ class PreparedData:
     Attributes:
         fingerprint: Of the text, its split and the tokenizer.
         leaked: The held-out documents that also stand in the training text.
-        notes: What a person must know of the text, a line each: what was skipped, what leaks.
+        skipped_notes: What was left out of the text, a line each.
+        leak_notes: What leaks, a line, where something does.
     """
 
     tokenizer: Tokenizer
@@ -36,12 +37,13 @@ class PreparedData:
     valid: TokenFile
     fingerprint: str
     leaked: Overlap
-    notes: tuple[str, ...]
+    skipped_notes: tuple[str, ...]
+    leak_notes: tuple[str, ...]
 
     @property
-    def notes_of_reading(self) -> tuple[str, ...]:
-        """The notes but for the last one, of what leaks, where something does."""
-        return self.notes[: len(self.notes) - bool(self.leaked.shared)]
+    def notes(self) -> tuple[str, ...]:
+        """All that a person must know of the text."""
+        return self.skipped_notes + self.leak_notes
 
 
 def prepare_data(
@@ -69,9 +71,9 @@ def prepare_data(
     train = TokenFile.build(corpus, "train", ready, cache, read_for("train", "train"))
     valid = TokenFile.build(corpus, "valid", ready, cache, read_for("valid", "valid"))
     leaked = overlap(train, valid, cache)
-    notes = (*skipped_notes(corpus, train, valid), *leak_notes(corpus, leaked))
+    skipped, leaks = tuple(skipped_notes(corpus, train, valid)), tuple(leak_notes(corpus, leaked))
     fingerprint = digest(corpus.identity(), ready.fingerprint())
-    return PreparedData(ready, train, valid, fingerprint, leaked, notes)
+    return PreparedData(ready, train, valid, fingerprint, leaked, skipped, leaks)
 
 
 def _tell_nobody(what: str, documents: int, size: int, expected: int | None) -> None:

@@ -35,7 +35,7 @@ def leaks_of_run(prepared: PreparedData, run: Run, manager: Manager, say: Say) -
         for note in prepared.notes:
             say(f"warning: {note}")
         return leak_scores(prepared)
-    for note in prepared.notes_of_reading:
+    for note in prepared.skipped_notes:
         say(f"warning: {note}")
     own = overlap(learnt, prepared.valid, default_cache())
     if own.shared:
