@@ -9,13 +9,14 @@ goes on where the last one stopped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from calmkit.interfaces import Launcher
 from calmkit.registry import Manager, make_manager
 from calmkit.studies.ask import ask_trials
 from calmkit.studies.display import Display, LinesDisplay
-from calmkit.studies.environment import check_study
+from calmkit.studies.environment import check_cells, check_study
 from calmkit.studies.failures import note_failure
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study
 from calmkit.studies.rankable import rankable
@@ -67,7 +68,8 @@ def run_study(
     study = load_study(name_or_path, manager, overrides)
     where = places(study, out)
     display.say(f"checking {len(study.cells)} cells and setting their budgets")
-    planned = plan_study(study, manager, where, progress=Progress(display.say))
+    check = partial(check_cells, manager=manager, launcher=launcher)
+    planned = plan_study(study, manager, where, progress=Progress(display.say), check=check)
     check_study(planned, manager, launcher)
     with claimed(where.study, f"The study '{study.name}'"):
         write_snapshot(planned)
@@ -94,7 +96,8 @@ def resume_study(
     require_study(folder)
     display.say("checking its cells and setting their budgets, as when it was begun")
     with claimed(folder, f"The study of {folder}"):
-        planned = planned_in(folder, manager, Progress(display.say))
+        check = partial(check_cells, manager=manager, launcher=launcher)
+        planned = planned_in(folder, manager, Progress(display.say), check)
         check_study(planned, manager, launcher)
         return _run(planned, manager, display, launcher)
 
