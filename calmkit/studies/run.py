@@ -24,7 +24,7 @@ from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
 from calmkit.studies.schema import load_study
 from calmkit.studies.snapshot import planned_in, require_study, write_snapshot
-from calmkit.studies.stopping import told_where_it_stopped
+from calmkit.studies.stopping import resume_of, told_that_nothing_began, told_where_it_stopped
 from calmkit.studies.store import claimed, is_encoded
 from calmkit.studies.watch import Watch
 from calmkit.studies.works import at_once, autoencoder_works, train_works, trial_work
@@ -69,8 +69,9 @@ def run_study(
     where = places(study, out)
     display.say(f"checking {len(study.cells)} cells and setting their budgets")
     check = partial(check_cells, manager=manager, launcher=launcher)
-    planned = plan_study(study, manager, where, progress=Progress(display.say), check=check)
-    check_study(planned, manager, launcher)
+    with told_that_nothing_began("the same call begins it"):
+        planned = plan_study(study, manager, where, progress=Progress(display.say), check=check)
+        check_study(planned, manager, launcher)
     with claimed(where.study, f"The study '{study.name}'"):
         write_snapshot(planned)
         return _run(planned, manager, display, launcher)
@@ -97,8 +98,9 @@ def resume_study(
     display.say("checking its cells and setting their budgets, as when it was begun")
     with claimed(folder, f"The study of {folder}"):
         check = partial(check_cells, manager=manager, launcher=launcher)
-        planned = planned_in(folder, manager, Progress(display.say), check)
-        check_study(planned, manager, launcher)
+        with told_that_nothing_began(f"go on with: {resume_of(folder)}"):
+            planned = planned_in(folder, manager, Progress(display.say), check)
+            check_study(planned, manager, launcher)
         return _run(planned, manager, display, launcher)
 
 
