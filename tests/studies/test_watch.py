@@ -152,6 +152,24 @@ def test_a_watch_looks_while_processes_run_and_no_longer(tmp_path: Path) -> None
     assert not [thread for thread in threading.enumerate() if thread.name == "watch"]
 
 
+def test_what_ends_during_a_look_stays_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its standing is read, it ends, and only then is what was read put down."""
+    watch = Watch([([watched(tmp_path, "a")], 1)], LinesDisplay(lambda line: None), clock=Clock())
+    ender = threading.Thread(target=watch.ended, args=("a", True, 50.0))
+
+    def read(file: Path) -> Standing:
+        if ender.ident is None:
+            ender.start()
+            ender.join(0.2)  # with a lock it waits for the look to be over
+        return Standing("lm", "step", 50, 100)
+
+    with watch.over(["a"], poll=60.0):
+        monkeypatch.setattr("calmkit.studies.watch.read_standing", read)
+        watch.look()
+        ender.join()
+        assert watch.look().running == ()
+
+
 def test_a_closed_output_ends_no_study(tmp_path: Path) -> None:
     tried = threading.Event()
 
