@@ -15,7 +15,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     from calmkit.registry import UnknownPart
 
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", INTERRUPTED
+        return ": ".join(filter(None, ("interrupted", str(error)))), INTERRUPTED
     if isinstance(error, RecipeError):
         return str(error), USAGE
     if isinstance(error, DataError | UnknownPart):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,15 @@ def plan(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
     _reading(study, err=True)
     from calmkit.cli.study_plan import show_plan
     from calmkit.registry import make_manager
-    from calmkit.studies.environment import check_study
+    from calmkit.studies.environment import check_cells, check_study
     from calmkit.studies.plan import places, plan_study
     from calmkit.studies.schema import load_study
     from calmkit.training.progress import Progress
 
     manager, progress = make_manager(), Progress(_to_standard_error)
     loaded = load_study(study, manager, overrides)
-    planned = plan_study(loaded, manager, places(loaded, out), progress=progress)
+    check = partial(check_cells, manager=manager)
+    planned = plan_study(loaded, manager, places(loaded, out), progress=progress, check=check)
     check_study(planned, manager)
     show_plan(planned, progress)
 

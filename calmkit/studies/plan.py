@@ -6,8 +6,9 @@ study -> cells, one recipe per seed -> equal cost -> trials with their keys -> w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from calmkit.interfaces import DataError
@@ -145,14 +146,25 @@ def plan_study(
     places: Places,
     clock: StepClock | None = None,
     progress: Progress | None = None,
+    check: Callable[[Study], None] | None = None,
 ) -> StudyPlan:
     """Validate every cell and set its budget; `progress`, if any, is told how far that is.
+
+    Args:
+        study: The study.
+        manager: Parts.
+        places: Where its work lies.
+        clock: Times steps; default one that knows what was timed when the study was begun.
+        progress: Told how far it is; None: nobody looks.
+        check: Refuses a study that this machine can't train, before the first step is timed; where nothing
+            has to be timed it isn't asked.
 
     Raises:
         RecipeError: For a cell that can't be trained (CK140 to CK146) or matched (CK147).
         DataError: The data of a cell can't be found.
     """
     clock = clock or StepClock(manager).load(places.study / CLOCK)
+    clock.before = partial(check, study) if check else None
     recipes = {(cell.label, recipe.seed): recipe for cell in study.cells for recipe in cell.recipes}
     progress = progress or Progress.silent()
     with progress.phase("checking", unit="cell", total=len(study.cells)) as phase:

@@ -9,13 +9,14 @@ goes on where the last one stopped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from calmkit.interfaces import Launcher
 from calmkit.registry import Manager, make_manager
 from calmkit.studies.ask import ask_trials
 from calmkit.studies.display import Display, LinesDisplay
-from calmkit.studies.environment import check_study
+from calmkit.studies.environment import check_cells, check_study
 from calmkit.studies.failures import note_failure
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study
 from calmkit.studies.rankable import rankable
@@ -23,7 +24,7 @@ from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
 from calmkit.studies.schema import load_study
 from calmkit.studies.snapshot import planned_in, require_study, write_snapshot
-from calmkit.studies.stopping import told_where_it_stopped
+from calmkit.studies.stopping import resume_of, told_that_nothing_began, told_where_it_stopped
 from calmkit.studies.store import claimed, is_encoded
 from calmkit.studies.watch import Watch
 from calmkit.studies.works import at_once, autoencoder_works, train_works, trial_work
@@ -67,8 +68,10 @@ def run_study(
     study = load_study(name_or_path, manager, overrides)
     where = places(study, out)
     display.say(f"checking {len(study.cells)} cells and setting their budgets")
-    planned = plan_study(study, manager, where, progress=Progress(display.say))
-    check_study(planned, manager, launcher)
+    check = partial(check_cells, manager=manager, launcher=launcher)
+    with told_that_nothing_began("the same call begins it"):
+        planned = plan_study(study, manager, where, progress=Progress(display.say), check=check)
+        check_study(planned, manager, launcher)
     with claimed(where.study, f"The study '{study.name}'"):
         write_snapshot(planned)
         return _run(planned, manager, display, launcher)
@@ -94,8 +97,10 @@ def resume_study(
     require_study(folder)
     display.say("checking its cells and setting their budgets, as when it was begun")
     with claimed(folder, f"The study of {folder}"):
-        planned = planned_in(folder, manager, Progress(display.say))
-        check_study(planned, manager, launcher)
+        check = partial(check_cells, manager=manager, launcher=launcher)
+        with told_that_nothing_began(f"go on with: {resume_of(folder)}"):
+            planned = planned_in(folder, manager, Progress(display.say), check)
+            check_study(planned, manager, launcher)
         return _run(planned, manager, display, launcher)
 
 

@@ -7,11 +7,12 @@ clock.json   what the steps of a study matched by wall_clock took when it was be
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from calmkit.registry import Manager
 from calmkit.studies.plan import CLOCK, Places, StudyPlan, plan_study
-from calmkit.studies.schema import read_study
+from calmkit.studies.schema import Study, read_study
 from calmkit.training.checkpoints import write_json, write_text
 from calmkit.training.errors import RunFailed
 from calmkit.training.progress import Progress
@@ -48,8 +49,14 @@ def require_study(folder: Path) -> None:
         )
 
 
-def planned_in(folder: Path, manager: Manager, progress: Progress | None = None) -> StudyPlan:
-    """The plan of a study as it was begun; `progress`, if any, is told how far that is.
+def planned_in(
+    folder: Path,
+    manager: Manager,
+    progress: Progress | None = None,
+    check: Callable[[Study], None] | None = None,
+) -> StudyPlan:
+    """The plan of a study as it was begun; `progress`, if any, is told how far that is, and `check` asked
+    before a step is timed.
 
     Raises:
         RunFailed: The folder holds no study, or the recipes that it was made of have changed since.
@@ -59,7 +66,8 @@ def planned_in(folder: Path, manager: Manager, progress: Progress | None = None)
     begun = read_json(folder / BEGUN)
     text = (folder / STUDY).read_text(encoding="utf-8")
     study = read_study(text, Path(begun["path"]), manager, begun["overrides"])
-    planned = plan_study(study, manager, Places(folder, Path(begun["store"])), progress=progress)
+    where = Places(folder, Path(begun["store"]))
+    planned = plan_study(study, manager, where, progress=progress, check=check)
     now = {trial.key for trial in planned.trials}
     changed = [label for label, key in begun["trials"].items() if key not in now]
     if changed:

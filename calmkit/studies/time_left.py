@@ -18,6 +18,9 @@ from calmkit.training.standing import Standing
 EVALUATION = 1 / 9
 """What evaluation takes beside training, in FLOPs that are never counted, until a process has ended."""
 
+NEXT = 0.8
+"""Of what is left of an evaluation, what its next phase takes: how many follow is not known beforehand."""
+
 ENOUGH = 0.02
 """Of a stage: before, its first slow steps would say too much."""
 
@@ -54,8 +57,16 @@ class Share:
         now, total = self.standing, sum(self.stages.values())
         trained = sum(flops for phase, flops in self.stages.items() if phase in now.over)
         trained += self.stages.get(now.phase, 0.0) * now.fraction
-        evaluated = now.fraction if trained >= total and now.phase not in self.stages else 0.0
-        return trained + EVALUATION * total * evaluated
+        return trained + EVALUATION * total * (self._evaluated(now) if trained >= total else 0.0)
+
+    def _evaluated(self, now: Standing) -> float:
+        """Of an evaluation, 0 to 1: what is over stays so when the next phase begins."""
+        if now.phase in self.stages:
+            return 0.0
+        before = len(now.over) - max(
+            (n for n, phase in enumerate(now.over, 1) if phase in self.stages), default=0
+        )
+        return float(1 - (1 - NEXT) ** before * (1 - NEXT * now.fraction))
 
     @property
     def pace(self) -> float | None:

@@ -18,6 +18,8 @@ from calmkit.recipe.parts import build_tokenizer
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.checkpoints import write_json
+from calmkit.training.environment import check_devices
+from calmkit.training.errors import RunFailed
 from calmkit.training.progress import quiet_libraries
 from calmkit.training.run import read_json
 from calmkit.training.trainer import make_trainer
@@ -33,10 +35,12 @@ class StepClock:
 
     Attributes:
         threads: Of the CPU: one, as the local launcher gives each process where it fills the cores.
+        before: Called once, before the first step is timed; what it raises is raised. None: nothing is.
     """
 
     manager: Manager
     threads: int = 1
+    before: Callable[[], None] | None = None
     _known: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def load(self, file: Path) -> StepClock:
@@ -50,9 +54,16 @@ class StepClock:
         write_json(file, self._known)
 
     def seconds(self, recipe: Recipe) -> tuple[float, float]:
-        """Of one step of stage 2, and of the whole of stage 1."""
+        """Of one step of stage 2, and of the whole of stage 1.
+
+        Raises:
+            RecipeError: CK150 where no device of this machine can take the step; what `before` raises.
+        """
         key = digest(to_yaml(_without_what_costs_nothing(recipe)))
         if key not in self._known:
+            before, self.before = self.before, None
+            if before is not None:
+                before()
             threads = torch.get_num_threads()
             torch.set_num_threads(self.threads)
             try:
@@ -67,7 +78,11 @@ class StepClock:
     def _timed(self, recipe: Recipe) -> tuple[float, float]:
         quiet_libraries()
         vocab_size = build_tokenizer(recipe, self.manager).vocab_size
-        trainer = make_trainer(recipe)
+        try:
+            trainer = make_trainer(recipe)
+        except RunFailed:
+            check_devices(recipe)  # steps are timed here, wherever the processes will run
+            raise
         device, precision = trainer.strategy.root_device, trainer.precision_plugin
         model = assemble(recipe, self.manager, vocab_size, eos_id=0).to(device)
         second, first = recipe.stages.lm, recipe.stages.autoencoder

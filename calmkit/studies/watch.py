@@ -68,6 +68,7 @@ class Watch:
         self._every = {one.name: one for works, _ in batches for one in works}
         self._shares = {name: Share(one.stages) for name, one in self._every.items()}
         self._active: list[str] = []
+        self._lock = threading.Lock()  # of what is known of the shares: a look has a thread of its own
         self.done, self.failed, self.began = done, 0, clock()
         self.total = done + sum(one.counts for one in self._every.values())
 
@@ -102,19 +103,22 @@ class Watch:
             seconds: What it took; None: as it told last.
         """
         one = self._every[name]
-        standing = read_standing(one.file)
-        took = seconds if seconds is not None else standing.seconds if standing else 0.0
-        self._shares[name] = replace(self._shares[name], ended=True, seconds=took if well else 0.0)
-        self.done += well and one.counts
-        self.failed += not well
+        if seconds is None:
+            standing = read_standing(one.file)
+            seconds = standing.seconds if standing else 0.0
+        with self._lock:
+            self._shares[name] = replace(self._shares[name], ended=True, seconds=seconds if well else 0.0)
+            self.done += well and one.counts
+            self.failed += not well
 
     def look(self) -> Board:
         """What all of them are doing now."""
-        for name in self._active:
-            if not self._shares[name].ended:
-                standing = read_standing(self._every[name].file)
-                self._shares[name] = replace(self._shares[name], standing=standing)
-        shares = dict(self._shares)
+        with self._lock:
+            for name in self._active:
+                if not self._shares[name].ended:
+                    standing = read_standing(self._every[name].file)
+                    self._shares[name] = replace(self._shares[name], standing=standing)
+            shares, done, failed = dict(self._shares), self.done, self.failed
         pace = pace_of(shares.values())
         running = tuple(
             Running(name, share.standing, seconds_left_of(share, pace))
@@ -124,4 +128,4 @@ class Watch:
         batches = [([shares[one.name] for one in works], at_once) for works, at_once in self.batches]
         elapsed = self.clock() - self.began
         left = seconds_left(batches)
-        return Board(running, self.what, self.done, self.total, self.failed, elapsed, left)
+        return Board(running, self.what, done, self.total, failed, elapsed, left)

@@ -105,8 +105,10 @@ class Progress:
 
     @contextmanager
     def phase(self, name: str, *, unit: str = "", total: int | None = None) -> Iterator[Phase]:
-        """A phase that lasts as long as the context."""
-        phase = self.begin(name, unit=unit, total=total)
+        """A phase that lasts as long as the context; one without parts has a plain line as it begins, for it
+        has no other.
+        """
+        phase = self.begin(name, unit=unit, total=total, announce=total is None)
         try:
             yield phase
         finally:

@@ -19,6 +19,7 @@ from calmkit.studies.launchers.slurm import SlurmLauncher
 from calmkit.studies.plan import StudyPlan, places, plan_study
 from calmkit.studies.run import run_study
 from calmkit.studies.schema import load_study
+from calmkit.studies.timing import StepClock
 from calmkit.training import environment
 
 STUDY = """\
@@ -77,3 +78,26 @@ def test_the_plan_of_a_study_says_what_this_machine_lacks() -> None:
     assert refused.exit_code == 2
     assert "error[CK150]: cell 'regression': the logger 'wandb' needs 'wandb'" in refused.stderr
     assert refused.stdout == ""
+
+
+@pytest.mark.parametrize("override", ["loggers=[wandb]", "trainer.accelerator=mps"])
+def test_nothing_is_timed_before_the_machine_is_checked(
+    override: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where equal cost is equal time, which only steps can tell."""
+    monkeypatch.setattr(StepClock, "_timed", lambda self, recipe: pytest.fail("a step was timed"))
+    monkeypatch.setattr(environment, "_kind_here", lambda: "cpu")
+    Path("s.yaml").write_text(STUDY.replace("by: steps", "by: wall_clock"))
+    with pytest.raises(RecipeError, match=r"CK150.*cell 'regression'"):
+        run_study("s.yaml", overrides=[override], out=Path("out"), launcher=LocalLauncher())
+    refused = CliRunner().invoke(cli, ["study", "plan", "s.yaml", override])
+    assert refused.exit_code == 2
+    assert "error[CK150]: cell 'regression'" in refused.stderr
+
+
+def test_a_step_of_what_runs_elsewhere_is_timed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is told plainly that it can't be, though the processes may well find their device."""
+    monkeypatch.setattr(environment, "_kind_here", lambda: "cpu")
+    recipe = load_study("s.yaml", make_manager(), ["trainer.accelerator=tpu"]).cells[0].recipes[0]
+    with pytest.raises(RecipeError, match="CK150"):
+        StepClock(make_manager()).seconds(recipe)

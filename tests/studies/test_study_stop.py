@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from inline_launcher import InlineLauncher
 from small_runs import workshop
 
+from calmkit.cli.failures import explain
 from calmkit.cli.main import cli
 from calmkit.interfaces import Ended, Job, LastingLauncher
 from calmkit.registry import make_manager
@@ -86,10 +87,27 @@ def test_a_stopped_study_says_how_much_is_done_and_how_to_go_on(
             begun(folder, tmp_path, stop_at_the_second)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert number == signal.SIGINT or str(stopped.value) == "143"
-    told = f"1 of 4 trials done; go on with: calmkit study resume {tmp_path}\n"
-    assert capsys.readouterr().err == told
+    told = f"1 of 4 trials done; go on with: calmkit study resume {tmp_path}"
+    if number == signal.SIGINT:  # the program says it, as its last line
+        assert explain(stopped.value) == (f"interrupted: {told}", 130)
+        assert capsys.readouterr().err == ""
+    else:
+        assert str(stopped.value) == "143"
+        assert capsys.readouterr().err == f"{told}\n"
     assert not list(tmp_path.rglob("running.json"))
+
+
+def test_a_study_stopped_while_it_is_planned_says_that_nothing_began(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("calmkit.studies.run.plan_study", stop)
+    ran = CliRunner().invoke(cli, ["study", "run", str(folder / "s.yaml"), "--out", str(tmp_path / "out")])
+    assert ran.exit_code == 130
+    assert ran.stderr == "interrupted: nothing was begun by this call; the same call begins it\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_study_that_fails_by_itself_says_nothing_of_that(folder: Path, tmp_path: Path) -> None:

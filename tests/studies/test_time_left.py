@@ -39,11 +39,25 @@ def test_a_stage_tells_its_own_pace() -> None:
     assert seconds_left([([one], 1)]) == pytest.approx(55.0)
 
 
-def test_an_evaluation_is_the_last_tenth() -> None:
-    """All is trained and half the rows are read, after 190 s: 2 s a FLOP, 5 FLOPs left."""
-    one = at(50, 10.0, "evaluation", before=180.0, over=("starting", "lm"))
-    assert one.done == pytest.approx(95.0)
-    assert seconds_left([([one], 1)]) == pytest.approx(5.0 * 190.0 / 95.0)
+def test_an_evaluation_is_most_of_the_last_tenth() -> None:
+    """All is trained and half the rows are read, after 188 s: 2 s a FLOP, 4 of its 8 FLOPs done, 6 left."""
+    one = at(50, 8.0, "evaluation", before=180.0, over=("starting", "lm"))
+    assert one.done == pytest.approx(94.0)
+    assert seconds_left([([one], 1)]) == pytest.approx(6.0 * 2.0)
+
+
+def test_time_left_never_rises_because_a_phase_after_training_begins() -> None:
+    """Whatever follows, in however many phases; and it is 0 only when all of it is over."""
+    over, seen = ["starting", "evaluation, untrained", "lm"], list[float]()
+    for phase in ("evaluation", "reconstruction", "metrics", "counting n-grams", "writing a sample"):
+        for step in (0, 10, 100) if phase != "counting n-grams" else (0,):
+            left = seconds_left([([at(step, 0.0, phase, before=110.0, over=tuple(over))], 1)])
+            assert left is not None
+            seen.append(left)
+        over.append(phase)
+    assert seen == sorted(seen, reverse=True)
+    assert seen[0] == pytest.approx(10.0 * 110.0 / 90.0)
+    assert 0.0 < seen[-1] < 0.02
 
 
 def test_an_evaluation_before_training_is_no_progress() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,6 +15,7 @@ from small_jobs import wait_for
 
 from calmkit.studies.board import Board, Running
 from calmkit.studies.display import LinesDisplay, TableDisplay, display_here
+from calmkit.studies.time_left import Share
 from calmkit.studies.watch import Watch, Watched
 from calmkit.training.standing import Standing, StandingFile
 
@@ -150,6 +153,26 @@ def test_a_watch_looks_while_processes_run_and_no_longer(tmp_path: Path) -> None
     with watch.over(["a"], poll=0.01):
         wait_for(shown.is_set)
     assert not [thread for thread in threading.enumerate() if thread.name == "watch"]
+
+
+def test_what_ends_during_a_look_stays_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends after what was known of it was taken up, and before that is put back with its standing."""
+    one = watched(tmp_path, "a")
+    watch = Watch([([one], 1)], LinesDisplay(lambda line: None), clock=Clock())
+    ender = threading.Thread(target=watch.ended, args=("a", True, 50.0))
+
+    def slow(share: Share, **changes: Any) -> Share:
+        if ender.ident is None:
+            ender.start()
+            ender.join(0.2)  # with a lock it waits for the look to be over
+        return replace(share, **changes)
+
+    StandingFile(one.file).write(Standing("lm", "step", 50, 100))
+    with watch.over(["a"], poll=60.0):
+        monkeypatch.setattr("calmkit.studies.watch.replace", slow)
+        watch.look()
+        ender.join()
+        assert watch.look().running == ()
 
 
 def test_a_closed_output_ends_no_study(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def test_every_phase_of_a_training_and_of_an_evaluation(tmp_path: Path) -> None:
     ]
     assert phases(again) == AFTER
     assert lines[:4] == phases(told)[:4]
+    without_parts = [*AFTER[1:], "writing a sample"]
+    assert [line for line in lines if line in without_parts] == without_parts
     assert [line.split("  ")[:2] for line in lines if "  step 2/2" in line] == [
         ["autoencoder", "step 2/2"],
         ["lm", "step 2/2"],

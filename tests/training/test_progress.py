@@ -112,6 +112,17 @@ def test_other_processes_say_and_write_nothing(monkeypatch: pytest.MonkeyPatch, 
     assert not file.exists()
 
 
+def test_a_phase_without_parts_is_told_as_it_begins() -> None:
+    """It has no steps at which to tell that it takes long; one with parts is silent while it is short."""
+    lines = list[str]()
+    progress = Progress(lines.append, clock=Clock(), terminal=False)
+    with progress.phase("timing the sampler"):
+        assert lines == ["timing the sampler"]
+    with progress.phase("checking", unit="cell", total=2) as phase:
+        phase.at(2)
+    assert lines == ["timing the sampler"]
+
+
 def test_a_bar_in_a_terminal_and_lines_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for terminal in (True, False):
         monkeypatch.setattr("sys.stderr", SimpleNamespace(isatty=lambda terminal=terminal: terminal))
