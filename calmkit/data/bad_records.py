@@ -74,7 +74,7 @@ class Skipped:
             DataError: With count, ceiling, places and cure.
         """
         if self.bad and self.bad / self.records > max_bad:
-            verb, share = "is" if self.bad == 1 else "are", percent(self.bad, self.records)
+            verb, share = "is" if self.bad == 1 else "are", percent(self.bad / self.records)
             raise DataError(
                 f"{self.bad} of {self.records} {unit} {verb} bad ({share}), more than data.max_bad allows "
                 f"({100 * max_bad:g} %): {self._told(place)}; see that data.text_key and the files are those "
@@ -86,7 +86,8 @@ class Skipped:
         them = unit.removesuffix("s") if self.bad == 1 else unit
         return (
             f"skipped {self.bad} bad {them} of {self.records} in {source} "
-            f"({percent(self.bad, self.records)}): {self._told(place)}; data.on_bad=refuse stops at the first"
+            f"({percent(self.bad / self.records)}): {self._told(place)}; "
+            "data.on_bad=refuse stops at the first"
         )
 
     def to_text(self) -> str:
@@ -109,10 +110,10 @@ class Skipped:
         return f"{told} and {self.bad - len(self.places)} more; in all {kinds}"
 
 
-def percent(part: int, whole: int) -> str:
-    """A share in words, rounded down, so that 100 % is all of them and 0 % is none."""
-    tenths = 1000 * part // whole
-    return f"{tenths / 10:g} %" if tenths or not part else "under 0.1 %"
+def percent(share: float) -> str:
+    """A share from 0 to 1 in words, rounded to tenths, but 100 % is all of them and 0 % is none."""
+    tenths = round(1000 * share) if share in (0, 1) else min(round(1000 * share), 999)
+    return f"{tenths / 10:g} %" if tenths or not share else "under 0.1 %"
 
 
 def check_max_bad(part: str, max_bad: float) -> None:

@@ -38,7 +38,7 @@ def leak_notes(corpus: Corpus, leaked: Overlap) -> list[str]:
 
 def leak_note(leaked: Overlap, training_text: str) -> str:
     """The line, without a period: which share, of which text, and what would do."""
-    share = f"{percent(leaked.shared, leaked.documents)} ({leaked.shared} of {leaked.documents})"
+    share = f"{percent(leaked.share)} ({leaked.shared} of {leaked.documents})"
     return (
         f"of the held-out documents, {share} also stand in {training_text}, token for token: scores on them "
         "reward learning by heart and flatter the model. Hold out documents that are not trained on"

@@ -79,8 +79,8 @@ def test_a_ceiling_that_is_no_share_is_refused(share):
 
 
 def test_percents_never_round_up_to_all_or_down_to_none():
-    shown = [percent(part, whole) for part, whole in ((0, 7), (1, 10**6), (1, 3), (99_999, 10**5), (7, 7))]
-    assert shown == ["0 %", "under 0.1 %", "33.3 %", "99.9 %", "100 %"]
+    shown = [percent(part / whole) for part, whole in ((0, 7), (1, 10**6), (5, 65), (99_999, 10**5), (7, 7))]
+    assert shown == ["0 %", "under 0.1 %", "7.7 %", "99.9 %", "100 %"]
 
 
 def test_the_longest_note_leaves_room_in_the_header_of_a_token_file():

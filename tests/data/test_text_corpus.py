@@ -250,7 +250,7 @@ def test_too_many_bad_lines_are_refused_with_count_ceiling_and_places(tmp_path):
     path.write_bytes(lines(*["good"] * 18) + b"bad\n")
     with pytest.raises(DataError) as told:
         read(path, on_bad="skip")
-    assert "1 of 19 lines is bad (5.2 %), more than data.max_bad allows (5 %)" in str(told.value)
+    assert "1 of 19 lines is bad (5.3 %), more than data.max_bad allows (5 %)" in str(told.value)
     assert f"{path}:19 (not JSON)" in str(told.value)
     assert "raise data.max_bad" in str(told.value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from calmkit.data.bad_records import percent
 from calmkit.studies.report.measures import measure, quantity
 from calmkit.studies.report.reading import (
     Cell,
@@ -140,7 +141,7 @@ def _leaked(summary: Summary) -> str:
     shares = [t["evaluation"].get("leaked_documents", 0.0) for c in done_cells(summary) for t in done(c)]
     if not any(shares):
         return ""
-    most = f"up to {100 * max(shares):.3g} %" if min(shares) < max(shares) else f"{100 * max(shares):.3g} %"
+    most = f"{'up to ' if min(shares) < max(shares) else ''}{percent(max(shares))}"
     return (
         f"Of the held-out documents, {most} also stand in the training text: these scores reward learning by "
         "heart too."
