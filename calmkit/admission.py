@@ -18,17 +18,27 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.interfaces import (
+    AnyOrderBackbone,
     Autoencoder,
     Backbone,
+    Conditioner,
     Corpus,
     Embedder,
     EventSpec,
     GenerativeHead,
+    Guidance,
+    GuidedHead,
     HeadInfo,
+    ImageAutoencoder,
     IterativeHead,
+    LatentTransform,
+    Order,
+    RowSampler,
     SampleOptions,
     Sampler,
+    TokenAutoencoder,
     Tokenizer,
+    UnitwiseAutoencoder,
 )
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -186,6 +196,20 @@ def _head_facts(cls: type) -> Iterator[str]:
     if (info.sampling == "iterative") != issubclass(cls, IterativeHead):
         is_one = "is an" if issubclass(cls, IterativeHead) else "is no"
         yield f"its info.sampling is '{info.sampling}', yet it {is_one} IterativeHead; one follows the other"
+    if (info.guidance in ("output", "density")) != issubclass(cls, GuidedHead):
+        is_one = "is a" if issubclass(cls, GuidedHead) else "is no"
+        yield f"its info.guidance is '{info.guidance}', yet it {is_one} GuidedHead; one follows the other"
+
+
+def _stated(name: str, holds: Callable[[object], bool], wanted: str) -> Callable[[type], Iterator[str]]:
+    """A fact that must stand on the class."""
+
+    def faults(cls: type) -> Iterator[str]:
+        value = getattr(cls, name, None)
+        if not holds(value):
+            yield f"it states no {name} on the class (found {value!r}); {wanted} would do"
+
+    return faults
 
 
 def _embedder_facts(cls: type) -> Iterator[str]:
@@ -197,6 +221,18 @@ def _embedder_facts(cls: type) -> Iterator[str]:
 FACTS: dict[type, tuple[str, Callable[[type], Iterator[str]]]] = {
     GenerativeHead: ("info states the facts of a head", _head_facts),
     Embedder: ("reads is 'data', 'latents' or 'both'", _embedder_facts),
+    LatentTransform: (
+        "keeps_gaussians is stated",
+        _stated("keeps_gaussians", lambda value: isinstance(value, bool), "True or False"),
+    ),
+    Conditioner: (
+        "reads names conditions",
+        _stated("reads", lambda value: isinstance(value, tuple) and bool(value), "such as ('label',)"),
+    ),
+    Order: (
+        "reads is 'causal' or 'any'",
+        _stated("reads", lambda value: value in ("causal", "any"), "'causal' or 'any'"),
+    ),
 }
 
 
@@ -209,13 +245,24 @@ def missing_fact(part: object) -> str | None:
     return None
 
 
+def _shape(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(map(_count, value))
+
+
 def _count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 INSTANCE_FACTS: tuple[tuple[type, str, Callable[[object], bool], str], ...] = (
     (Autoencoder, "event", lambda value: isinstance(value, EventSpec), "an EventSpec"),
-    (Autoencoder, "chunk_size", _count, "a count of tokens, 1 or more"),
+    (TokenAutoencoder, "chunk_size", _count, "a count of tokens, 1 or more"),
+    (UnitwiseAutoencoder, "unit_shape", _shape, "the shape of a unit's data, counts of 1 or more"),
+    (ImageAutoencoder, "layout", _shape, "the grid of its units, such as (8, 8)"),
+    (LatentTransform, "event", lambda value: isinstance(value, EventSpec), "an EventSpec"),
+    (Conditioner, "length", _count, "a count of units, 1 or more"),
+    (AnyOrderBackbone, "hidden_dim", _count, "its width, 1 or more"),
+    (RowSampler, "options", lambda value: isinstance(value, SampleOptions), "SampleOptions"),
+    (RowSampler, "guidance", lambda value: isinstance(value, Guidance), "a Guidance"),
     (Backbone, "hidden_dim", _count, "its width, 1 or more"),
     (Sampler, "options", lambda value: isinstance(value, SampleOptions), "SampleOptions"),
     (Tokenizer, "vocab_size", _count, "a count of ids, 1 or more"),

@@ -13,13 +13,18 @@ import pluggy
 
 if TYPE_CHECKING:
     from calmkit.interfaces import (
+        AnyOrderBackbone,
         Autoencoder,
         Backbone,
+        Conditioner,
         Corpus,
         Embedder,
         GenerativeHead,
+        LatentTransform,
         Launcher,
         Measure,
+        Order,
+        RowSampler,
         Sampler,
         Tokenizer,
     )
@@ -36,13 +41,28 @@ def calmkit_autoencoders() -> dict[str, type[Autoencoder]]:  # type: ignore[empt
 
 
 @hookspec
+def calmkit_transforms() -> dict[str, type[LatentTransform]]:  # type: ignore[empty-body]
+    """Transforms: between an autoencoder's values and those that the model reads and predicts."""
+
+
+@hookspec
+def calmkit_conditioners() -> dict[str, type[Conditioner]]:  # type: ignore[empty-body]
+    """Conditioners: what stands before the first unit."""
+
+
+@hookspec
+def calmkit_orders() -> dict[str, type[Order]]:  # type: ignore[empty-body]
+    """Orders: which units are drawn next."""
+
+
+@hookspec
 def calmkit_embedders() -> dict[str, type[Embedder]]:  # type: ignore[empty-body]
     """Embedders: what the backbone reads of a unit."""
 
 
 @hookspec
-def calmkit_backbones() -> dict[str, type[Backbone]]:  # type: ignore[empty-body]
-    """Backbones: from the units so far to the condition of the next."""
+def calmkit_backbones() -> dict[str, type[Backbone | AnyOrderBackbone]]:  # type: ignore[empty-body]
+    """Backbones: from the units that are known to the condition of others."""
 
 
 @hookspec
@@ -51,8 +71,8 @@ def calmkit_heads() -> dict[str, type[GenerativeHead]]:  # type: ignore[empty-bo
 
 
 @hookspec
-def calmkit_samplers() -> dict[str, type[Sampler]]:  # type: ignore[empty-body]
-    """Samplers: one unit among a head's draws."""
+def calmkit_samplers() -> dict[str, type[Sampler | RowSampler]]:  # type: ignore[empty-body]
+    """Samplers: one unit among a head's draws, or whole rows."""
 
 
 @hookspec

@@ -20,16 +20,21 @@ import pluggy
 from calmkit import hookspecs
 from calmkit.admission import NAME, Setting, broken, name_refusal, settings
 from calmkit.interfaces import (
+    AnyOrderBackbone,
     Autoencoder,
     Backbone,
+    Conditioner,
     Corpus,
     Embedder,
     GenerativeHead,
     HeldOutMeasure,
+    LatentTransform,
     Launcher,
     Measure,
     MeasureInfo,
     Number,
+    Order,
+    RowSampler,
     Sampler,
     Tokenizer,
 )
@@ -74,23 +79,38 @@ BUILTINS = (
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of part: the class it derives from, and the sizes its constructor gets first, in that order."""
+    """A kind of part: the classes of which it derives from one, and the sizes its constructor gets first, in
+    that order, where the class names none itself (`sizes`).
+    """
 
-    base: type
+    base: type | tuple[type, ...]
     sizes: tuple[str, ...] = ()
+
+    def base_of(self, cls: type) -> type:
+        """The first of the classes that a part derives from."""
+        bases = self.base if isinstance(self.base, tuple) else (self.base,)
+        return next((base for base in bases if issubclass(cls, base)), bases[0])
 
 
 KINDS: Mapping[str, Kind] = {
-    "autoencoders": Kind(Autoencoder, ("vocab_size",)),
-    "embedders": Kind(Embedder, ("hidden_dim", "event", "chunk_size", "vocab_size")),
-    "backbones": Kind(Backbone),
+    "autoencoders": Kind(Autoencoder),
+    "transforms": Kind(LatentTransform),
+    "conditioners": Kind(Conditioner),
+    "embedders": Kind(Embedder),
+    "backbones": Kind((Backbone, AnyOrderBackbone)),
+    "orders": Kind(Order),
     "heads": Kind(GenerativeHead, ("hidden_dim", "event")),
-    "samplers": Kind(Sampler),
+    "samplers": Kind((Sampler, RowSampler)),
     "corpora": Kind(Corpus),
     "tokenizers": Kind(Tokenizer),
     "launchers": Kind(Launcher),
     "metrics": Kind(Measure),
 }
+
+
+def sizes_of(kind: str, cls: type) -> tuple[str, ...]:
+    """What the constructor of a part gets first, by name: what its class says in `sizes`, else its kind."""
+    return getattr(cls, "sizes", KINDS[kind].sizes)
 
 
 @dataclass(frozen=True)
@@ -111,6 +131,11 @@ class Part:
     def summary(self) -> str:
         """The first line of the class's docstring."""
         return (inspect.getdoc(self.cls) or "").split("\n", 1)[0]
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """What the constructor gets first, by name."""
+        return sizes_of(self.kind, self.cls)
 
 
 @dataclass(frozen=True)
@@ -159,9 +184,9 @@ class Manager:
         }
 
     def build(self, kind: str, name: str, options: Mapping[str, Any], **sizes: Any) -> Any:
-        """Construct a part: the sizes of its kind first, then the options of the recipe."""
+        """Construct a part: the sizes that it names first, then the options of the recipe."""
         part = self.find(kind, name)
-        return part.cls(*(sizes[size] for size in KINDS[kind].sizes), **options)
+        return part.cls(*(sizes[size] for size in part.sizes), **options)
 
 
 def make_manager(guests: Iterable[importlib.metadata.EntryPoint] | None = None) -> Manager:
@@ -250,14 +275,15 @@ def _offers(module: object, plugin: str) -> dict[str, dict[object, object]]:
 
 def refusal(kind: str, name: object, cls: object) -> str | None:
     """Why a class can't be a part of that kind under that name; None where it can."""
-    base, sizes = KINDS[kind].base, KINDS[kind].sizes
+    base = KINDS[kind].base
     why = name_refusal(name)
     if why is not None:
         return f"{kind}: {why}"
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        return f"{kind}: '{name}' is {cls!r}, not a subclass of {base.__name__}"
+        bases = base if isinstance(base, tuple) else (base,)
+        return f"{kind}: '{name}' is {cls!r}, not a subclass of {' or '.join(b.__name__ for b in bases)}"
     try:
-        found = broken(cls, base, sizes)
+        found = broken(cls, KINDS[kind].base_of(cls), sizes_of(kind, cls))
     except Exception as error:  # a class may answer in any way; its neighbours are asked all the same
         return f"{kind}: '{name}' can't be looked at: {type(error).__name__}: {error}"
     return None if found is None else f"{kind}: '{name}' is refused: {found.seen}"

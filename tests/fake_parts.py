@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from calmkit.interfaces import (
-    Autoencoder,
     Backbone,
     Choice,
     Context,
@@ -27,12 +26,13 @@ from calmkit.interfaces import (
     SampleOptions,
     Sampler,
     Split,
+    TokenAutoencoder,
     Tokenizer,
 )
 from calmkit.registry import Manager, Part
 
 
-class PlainAutoencoder(Autoencoder):
+class PlainAutoencoder(TokenAutoencoder):
     """Continuous, with parameters."""
 
     def __init__(self, vocab_size: int, *, chunk_size: int = 4, latent_dim: int = 8, kl_weight: float = 1e-3):
@@ -55,7 +55,7 @@ class PlainAutoencoder(Autoencoder):
         return LossOutput(self.encode(data).mean.sum(-1))
 
 
-class IdsAutoencoder(Autoencoder):
+class IdsAutoencoder(TokenAutoencoder):
     """Ids stay ids; no parameters."""
 
     def __init__(self, vocab_size: int, *, chunk_size: int = 4):

@@ -33,6 +33,7 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
     Sampler,
+    TokenAutoencoder,
 )
 from calmkit.model import CalmModel
 from calmkit.registry import make_manager
@@ -72,7 +73,7 @@ def random_model(chunk_size: int = 2, backbone: str = "gru") -> CalmModel:
     return CalmModel(autoencoder, embedder, backbone_of(backbone), head, eos_id=E).eval()
 
 
-class Floats(Autoencoder):
+class Floats(TokenAutoencoder):
     """Ids as the whole part of a value; the rest tells draws of the same ids apart."""
 
     def __init__(self, chunk_size: int) -> None:

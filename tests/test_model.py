@@ -115,7 +115,8 @@ def density_model(kind: str) -> CalmModel:
         else VAE(V, chunk_size=K, latent_dim=6, hidden_dim=8)
     )
     event = autoencoder.event
-    embedder = LatentsEmbedder if kind == "latents" else TokensEmbedder
+    sizes = (H, event)
+    embedder = LatentsEmbedder(*sizes) if kind == "latents" else TokensEmbedder(*sizes, K, V)
     backbone = (
         GRUBackbone(hidden_dim=H)
         if kind == "latents"
@@ -125,7 +126,7 @@ def density_model(kind: str) -> CalmModel:
         head: DensityHead = LocalARHead(H, event, depth=1, heads=1)
     else:
         head = MixtureHead(H, event, num_components=2, depth=1)
-    model = CalmModel(autoencoder, embedder(H, event, K, V), backbone, head, eos_id=E).eval()
+    model = CalmModel(autoencoder, embedder, backbone, head, eos_id=E).eval()
     for part in (autoencoder, model.embedder, backbone, head):
         for parameter in part.parameters():  # small initial weights would hide a leak
             torch.nn.init.normal_(parameter, std=0.3)

@@ -20,14 +20,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, Posterior, StatesCodingFlops
+from calmkit.interfaces import (
+    Autoencoder,
+    EventSpec,
+    LossOutput,
+    Posterior,
+    StatesCodingFlops,
+    TokenAutoencoder,
+)
 from calmkit.nn.chunk_mlp import ChunkMLP, chunk_cross_entropy
 from calmkit.nn.settings import require_probability
 from calmkit.nn.swiglu import NORM_EPS
 
 
 @final
-class DeterministicAutoencoder(Autoencoder, StatesCodingFlops):
+class DeterministicAutoencoder(TokenAutoencoder, StatesCodingFlops):
     """Reconstruction only: the latent of a chunk is a point on a sphere.
 
     loss = sum over the K tokens of -log p(token | z), nats per chunk. Dropout acts in `loss` alone, in train

@@ -21,7 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, Posterior, StatesCodingFlops
+from calmkit.interfaces import (
+    Autoencoder,
+    EventSpec,
+    LossOutput,
+    Posterior,
+    StatesCodingFlops,
+    TokenAutoencoder,
+)
 from calmkit.nn.chunk_mlp import ChunkMLP, chunk_cross_entropy
 from calmkit.nn.settings import require_at_least, require_probability
 
@@ -33,7 +40,7 @@ SCALE_MOMENTUM = 0.1  # of the running scale, as in batch norm: one batch alread
 
 
 @final
-class SigmaVAE(Autoencoder, StatesCodingFlops):
+class SigmaVAE(TokenAutoencoder, StatesCodingFlops):
     """A VAE whose encoder predicts the mean alone; the width is set, not learned.
 
     loss = sum over the K tokens of -log p(token | x) + kl_weight * sum_d mean_d^2 / 2, nats per chunk, with x

@@ -16,7 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Autoencoder, EventSpec, NotTrainable, Posterior, StatesCodingFlops
+from calmkit.interfaces import (
+    Autoencoder,
+    EventSpec,
+    NotTrainable,
+    Posterior,
+    StatesCodingFlops,
+    TokenAutoencoder,
+)
 from calmkit.nn.settings import require_at_least
 
 # Logit of every id but the given one: e^-10000 is 0 in every dtype, yet the number is finite even in float16,
@@ -25,7 +32,7 @@ NEVER = -1e4
 
 
 @final
-class TokenChunks(Autoencoder, StatesCodingFlops):
+class TokenChunks(TokenAutoencoder, StatesCodingFlops):
     """Ids stay ids; there is nothing to learn.
 
     Args:

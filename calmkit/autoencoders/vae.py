@@ -18,7 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, Posterior, StatesCodingFlops
+from calmkit.interfaces import (
+    Autoencoder,
+    EventSpec,
+    LossOutput,
+    Posterior,
+    StatesCodingFlops,
+    TokenAutoencoder,
+)
 from calmkit.nn.chunk_mlp import (
     ChunkMLP,
     OddLayer,
@@ -36,7 +43,7 @@ ACTIVE_VARIANCE = 0.01  # Burda et al., Importance Weighted Autoencoders, 2016, 
 
 
 @final
-class VAE(Autoencoder, StatesCodingFlops):
+class VAE(TokenAutoencoder, StatesCodingFlops):
     """CALM's variational autoencoder with clipped KL and two kinds of dropout.
 
     loss = sum over the K tokens of -log p(token | z) + kl_weight * sum_d max(kl_floor, KL_d), in nats per

@@ -50,7 +50,7 @@ class BothEmbedder(Embedder, StatesStepFlops, StatesTrainingFlops):
     ) -> None:
         super().__init__()
         self.tokens = TokensEmbedder(hidden_dim, event, chunk_size, vocab_size, token_dim=token_dim)
-        self.latents = LatentsEmbedder(hidden_dim, event, chunk_size, vocab_size)
+        self.latents = LatentsEmbedder(hidden_dim, event)
 
     def forward(
         self, data: Int[Tensor, "*units K"], z: Float[Tensor, "*units D"]

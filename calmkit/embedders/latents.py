@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import final
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from calmkit.hookspecs import hookimpl
@@ -26,8 +26,6 @@ class LatentsEmbedder(Embedder, StatesStepFlops, StatesTrainingFlops):
     Args:
         hidden_dim: H.
         event: The latent; one dimension, continuous.
-        chunk_size: Not read.
-        vocab_size: Not read.
         norm: LayerNorm after the Linear layer, which takes the scale of the latents away.
 
     Raises:
@@ -37,12 +35,10 @@ class LatentsEmbedder(Embedder, StatesStepFlops, StatesTrainingFlops):
         Tschannen et al., 2023.
     """
 
+    sizes = ("hidden_dim", "event")
     reads = "latents"
 
-    def __init__(
-        self, hidden_dim: int, event: EventSpec, chunk_size: int, vocab_size: int, *, norm: bool = False
-    ) -> None:
-        del chunk_size, vocab_size
+    def __init__(self, hidden_dim: int, event: EventSpec, *, norm: bool = False) -> None:
         super().__init__()
         if event.kind != "continuous" or len(event.shape) != 1:
             raise ValueError(
@@ -54,9 +50,9 @@ class LatentsEmbedder(Embedder, StatesStepFlops, StatesTrainingFlops):
         self.apply(init_normal)
 
     def forward(
-        self, data: Int[Tensor, "*units K"], z: Float[Tensor, "*units D"]
+        self, data: Shaped[Tensor, "*units_data"] | None, z: Float[Tensor, "*units D"]
     ) -> Float[Tensor, "*units H"]:
-        """Latents -> one vector per unit; the ids are not read."""
+        """Latents -> one vector per unit; the data are not read."""
         del data
         return self.norm(self.project(z))
 

@@ -1,7 +1,16 @@
 """The promises: abstract classes and the small values that pass between them. torch only."""
 
-from calmkit.interfaces.autoencoder import Autoencoder, LossOutput, NotTrainable
-from calmkit.interfaces.backbone import Backbone, Context, State
+from calmkit.interfaces.autoencoder import (
+    Autoencoder,
+    ImageAutoencoder,
+    LossOutput,
+    NotTrainable,
+    TokenAutoencoder,
+    UnitwiseAutoencoder,
+)
+from calmkit.interfaces.backbone import AnyOrderBackbone, Backbone, Context, State
+from calmkit.interfaces.batch import Batch
+from calmkit.interfaces.conditioner import Conditioner
 from calmkit.interfaces.corpus import Corpus, DataError, KnownSource, Split
 from calmkit.interfaces.embedder import Embedder
 from calmkit.interfaces.flops import (
@@ -13,19 +22,32 @@ from calmkit.interfaces.flops import (
     StatesStepFlops,
     StatesTrainingFlops,
 )
-from calmkit.interfaces.head import DensityHead, GenerativeHead, HeadInfo, IterativeHead, SampleOptions
+from calmkit.interfaces.head import (
+    DensityHead,
+    GenerativeHead,
+    Guided,
+    GuidedHead,
+    HeadInfo,
+    IterativeHead,
+    SampleOptions,
+)
 from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
+from calmkit.interfaces.order import Order, OrderState, Plan
 from calmkit.interfaces.posterior import EventSpec, Posterior
-from calmkit.interfaces.sampler import Choice, Draw, Sampler
+from calmkit.interfaces.sampler import Choice, Draw, Guidance, RowSampler, Sampler
 from calmkit.interfaces.tokenizer import Tokenizer
+from calmkit.interfaces.transform import LatentTransform
 
 __all__ = [
     "PASSES",
+    "AnyOrderBackbone",
     "Autoencoder",
     "Backbone",
+    "Batch",
     "Choice",
+    "Conditioner",
     "Context",
     "Corpus",
     "DataError",
@@ -35,13 +57,18 @@ __all__ = [
     "Ended",
     "EventSpec",
     "GenerativeHead",
+    "Guidance",
+    "Guided",
+    "GuidedHead",
     "HeadInfo",
     "HeldOut",
     "HeldOutMeasure",
+    "ImageAutoencoder",
     "IterativeHead",
     "Job",
     "KnownSource",
     "LastingLauncher",
+    "LatentTransform",
     "Launcher",
     "LossOutput",
     "Measure",
@@ -49,7 +76,11 @@ __all__ = [
     "NeedsLibraries",
     "NotTrainable",
     "Number",
+    "Order",
+    "OrderState",
+    "Plan",
     "Posterior",
+    "RowSampler",
     "SampleOptions",
     "Sampler",
     "Split",
@@ -61,6 +92,8 @@ __all__ = [
     "StatesRoom",
     "StatesStepFlops",
     "StatesTrainingFlops",
+    "TokenAutoencoder",
     "Tokenizer",
+    "UnitwiseAutoencoder",
     "stored_name",
 ]

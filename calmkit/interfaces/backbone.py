@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -91,3 +91,32 @@ class Backbone(nn.Module, ABC):
         unit i + 1. The prefix may be shared between branches. BrierLM rolls all positions out at once with
         it.
         """
+
+
+class AnyOrderBackbone(nn.Module, ABC):
+    """A sequence model over units that are known in any order.
+
+    CONTRACT: `h[:, i]` conditions unit i and depends on the known units, on the prefix and on its own
+    position: never on what `x` holds where `known` is false, and never on unit i itself where it is hidden.
+    Prefix and positions are always there, so with nothing known every `h[:, i]` is still a condition.
+
+    The constructor is `(layout, *, hidden_dim, ...)`: `layout` is the grid of a row's units, such as
+    `(8, 8)`, whose product is L. It is never asked for zero rows, and may be called under bfloat16 autocast.
+
+    Attributes:
+        hidden_dim: H; embedder, conditioner and head are built for it.
+
+    Source: Li et al., MAR, 2024, section 3.3 and Figure 4. https://arxiv.org/abs/2406.11838
+    """
+
+    sizes: ClassVar[tuple[str, ...]] = ("layout",)
+    hidden_dim: int
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Float[Tensor, "B L H"],
+        known: Bool[Tensor, "B L"],
+        prefix: Float[Tensor, "B P H"] | None = None,
+    ) -> Context:
+        """Embedded units, of which `known` may be read -> conditions `[B, L, H]` of all units."""

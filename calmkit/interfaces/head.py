@@ -43,6 +43,10 @@ class SampleOptions:
 
 Sampling = Literal["one_step", "iterative", "autoregressive"]
 Temperature = Literal["none", "scale", "noise", "logits"]
+GuidancePlace = Literal["none", "condition", "output", "density"]
+Guided = tuple[tuple[Context, float], ...]
+"""Contexts of the same units and their weights, whose sum is 1: `((c, w), (null, 1 - w))` is guidance of
+weight w. Three terms are two levels of it."""
 EVENT_KINDS = ("continuous", "tokens")
 """Values of `EventSpec.kind`."""
 
@@ -63,6 +67,10 @@ class HeadInfo:
             `[B, L]` unflattened and with `Context.memory`. No backbone of calmkit hands on a memory and
             generation feeds none back, so a recipe that names such a head is refused when it is composed.
         options: Fields of `SampleOptions` it honours. Any other that is set is an error, never ignored.
+        guidance: Where the affine combination of several conditions is taken. `condition`: of the conditions
+            themselves, which `calmkit.model` does for it. `output`: of what its network gives, at every step;
+            `density`: of log densities. The class of these two is a `GuidedHead`, and no other is. `none`:
+            guidance is refused.
         half_precision: True where loss, draws and density hold in bfloat16 too, both under autocast and with
             weights of half precision. Otherwise the head is called outside autocast, with everything in
             float32, and weights of half precision are refused (`calmkit.model`).
@@ -77,9 +85,11 @@ class HeadInfo:
     needs_memory: bool = False
     options: frozenset[str] = frozenset()
     half_precision: bool = False
+    guidance: GuidancePlace = "none"
 
     def __post_init__(self) -> None:
-        for name, words in (("sampling", get_args(Sampling)), ("temperature", get_args(Temperature))):
+        one_of = (("sampling", Sampling), ("temperature", Temperature), ("guidance", GuidancePlace))
+        for name, words in ((name, get_args(kind)) for name, kind in one_of):
             self._require(getattr(self, name) in words, name, f"one of {', '.join(words)}")
         known = (("events", EVENT_KINDS), ("options", tuple(field.name for field in fields(SampleOptions))))
         for name, words in known:
@@ -154,3 +164,19 @@ class IterativeHead(GenerativeHead):
     @abstractmethod
     def network_calls(self, options: SampleOptions | None = None) -> int | None:
         """Network calls per draw; None where an adaptive solver decides."""
+
+
+class GuidedHead(GenerativeHead):
+    """A head that combines several conditions itself (`info.guidance` is `"output"` or `"density"`)."""
+
+    @abstractmethod
+    def sample_guided(
+        self, guided: Guided, num: int = 1, options: SampleOptions | None = None
+    ) -> Shaped[Tensor, "num *units_and_event"]:
+        """`num` independent draws per unit under an affine combination of conditions.
+
+        The program calls it with two terms or more, none of weight 0; one term of weight 1 is `sample`.
+
+        Raises:
+            ValueError: Where the combination is no distribution, naming the weight that would do.
+        """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float, Int
@@ -61,3 +61,52 @@ class Sampler(ABC):
             rows: Which rows to choose for, one at least.
             generator: Of the choice's own randomness, on the device of the draws; None: torch's default.
         """
+
+
+Schedule = Literal["constant", "rising", "falling"]
+"""How a guidance weight moves over the steps of a row. `rising` goes from 1 to the weight as units become
+known (MAR calls it linear), `falling` from the weight to 1 (NextStep-1 calls it linear too)."""
+
+
+@final
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly draws are pushed away from the null condition.
+
+    Attributes:
+        weight: w: conditions are combined as w c + (1 - w) null. 1 is no guidance.
+        schedule: How it moves.
+
+    Sources: Li et al., MAR, 2024, and its code. https://arxiv.org/abs/2406.11838 NextStep-1, 2025, and its
+    code. https://arxiv.org/abs/2508.10711
+    """
+
+    weight: float = 1.0
+    schedule: Schedule = "constant"
+
+    def at(self, share: float) -> float:
+        """The weight when that share of the units is known, in [0, 1]."""
+        if self.schedule == "constant":
+            return self.weight
+        return 1 + (self.weight - 1) * (share if self.schedule == "rising" else 1 - share)
+
+
+class RowSampler(ABC):
+    """How whole rows of a fixed number of units are drawn, in latents, along an `Order`.
+
+    The constructor is `(*, ...)`, all of it settable in a recipe. `calmkit.generation.draw_rows` goes by it.
+
+    Attributes:
+        options: What it asks of the head for every single draw; a head that does not honour it is refused
+            when the recipe is composed.
+        guidance: How draws are guided; a weight other than 1 needs a conditioner that was dropped in
+            training, and a head that can be guided.
+        beams: Rows kept side by side for each row wished for; 1: none but itself. More need a `DensityHead`
+            and a causal order.
+        fan: Draws per beam and unit, of which the best are kept.
+    """
+
+    options: SampleOptions
+    guidance: Guidance
+    beams: int = 1
+    fan: int = 1

@@ -39,6 +39,12 @@ def check_embedder(part: str | type[Embedder], **settings: Any) -> None:
                 _check_event(embedder, EventSpec((chunk_size,), VOCAB_SIZE), chunk_size)
 
 
+def _sizes(part: Subject, event: EventSpec, chunk_size: int) -> tuple[Any, ...]:
+    """What the constructor of this embedder gets first."""
+    known = {"hidden_dim": HIDDEN_DIM, "event": event, "chunk_size": chunk_size, "vocab_size": VOCAB_SIZE}
+    return tuple(known[size] for size in part.cls.sizes)
+
+
 def _units(event: EventSpec, chunk_size: int, units: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     data = torch.randint(VOCAB_SIZE, (*units, chunk_size))
     z = data if event.vocab_size is not None else torch.randn(*units, *event.shape, dtype=torch.float64)
@@ -46,7 +52,7 @@ def _units(event: EventSpec, chunk_size: int, units: tuple[int, ...]) -> tuple[T
 
 
 def _check_event(part: Subject, event: EventSpec, chunk_size: int) -> None:
-    sizes = (HIDDEN_DIM, event, chunk_size, VOCAB_SIZE)
+    sizes = _sizes(part, event, chunk_size)
     embedder: Embedder = part.build(*sizes)
     check_registered(part, embedder)
     _check_shapes(part, embedder, event, chunk_size)
@@ -78,7 +84,7 @@ def _check_shapes(part: Subject, embedder: Embedder, event: EventSpec, chunk_siz
 
 @laws.law("dtype and device follow the input")
 def _check_dtype_and_device(part: Subject, event: EventSpec, chunk_size: int) -> None:
-    sizes, (data, z) = (HIDDEN_DIM, event, chunk_size, VOCAB_SIZE), _units(event, chunk_size, (2, 5))
+    sizes, (data, z) = _sizes(part, event, chunk_size), _units(event, chunk_size, (2, 5))
     for dtype in (torch.float32, torch.float64):
         with laws.default_dtype(laws.other(dtype)):
             out = part.build(*sizes, dtype=dtype)(data, z if event.vocab_size is not None else z.to(dtype))

@@ -29,6 +29,7 @@ from calmkit.interfaces import (
     LossOutput,
     Posterior,
     SampleOptions,
+    TokenAutoencoder,
 )
 from calmkit.testing.laws import CHUNK_SIZE, VOCAB_SIZE
 
@@ -76,7 +77,7 @@ class KnownHead(DensityHead, IterativeHead):
 
 
 @final
-class RoundingAutoencoder(Autoencoder):
+class RoundingAutoencoder(TokenAutoencoder):
     """The first K dimensions of a latent, rounded, are the ids; nothing to learn."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from calmkit.admission import broken, missing_fact
-from calmkit.registry import KINDS, make_manager
+from calmkit.registry import KINDS, make_manager, sizes_of
 from calmkit.testing.blame import call_behind
 
 HIDDEN_DIM = 16
@@ -241,9 +241,10 @@ def accelerator() -> torch.device | None:
 def _check_constructor(part: Subject) -> None:
     kind = KINDS[part.kind]
     law = "a part derives from the class of its kind"
-    derives = isinstance(part.cls, type) and issubclass(part.cls, kind.base)
-    part.require(derives, law, f"{part.cls!r} is not a subclass of {kind.base.__name__}")
-    found = broken(part.cls, kind.base, kind.sizes)
+    bases = kind.base if isinstance(kind.base, tuple) else (kind.base,)
+    derives = isinstance(part.cls, type) and issubclass(part.cls, bases)
+    part.require(derives, law, f"{part.cls!r} is not a subclass of {' or '.join(b.__name__ for b in bases)}")
+    found = broken(part.cls, kind.base_of(part.cls), sizes_of(part.kind, part.cls))
     if found is not None:
         part.require(False, found.law, found.seen)
     documented = vars(part.cls).get("__doc__")

@@ -354,7 +354,7 @@ UNSAYABLE = [
         {"autoencoder": lambda: VAE(23, **V, decoder_layers=1)},
         "autoencoder.decoder_layers 1 with odd_layer chunk",
     ),
-    ({"embedder": lambda: LatentsEmbedder(16, E6, 2, 23)}, "embedder LatentsEmbedder; embedder tokens"),
+    ({"embedder": lambda: LatentsEmbedder(16, E6)}, "embedder LatentsEmbedder; embedder tokens"),
     (
         {"embedder": lambda: TokensEmbedder(16, E6, 2, 23, token_dim=8)},
         "embedder.token_dim 8; .* 16",

@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.interfaces import (
-    Autoencoder,
     Backbone,
     Context,
     Embedder,
@@ -25,6 +24,7 @@ from calmkit.interfaces import (
     SampleOptions,
     StatesDrawFlops,
     StatesTrainingFlops,
+    TokenAutoencoder,
 )
 from calmkit.metrics.flops import _comparable, autoencoder_train_flops, count_flops, states_flops
 from calmkit.model import CalmModel
@@ -38,7 +38,7 @@ from calmkit.samplers.vote import VoteSampler
 K, D, H, L = 2, 3, 5, 7
 
 
-class LinearAutoencoder(Autoencoder):
+class LinearAutoencoder(TokenAutoencoder):
     """Nobody's formula: a guest."""
 
     chunk_size = K

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, NotTrainable, Posterior
+from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, NotTrainable, Posterior, TokenAutoencoder
 from calmkit.metrics import latent_units
 from calmkit.metrics.latent_units import code_units, distinct, evenly, spread_units
 from calmkit.metrics.latents import latent_diagnostics, projection
@@ -34,7 +34,7 @@ IF_DEFINED |= {"aggregate_gaussian_kl"}
 PER_DIM = ["mean_std_per_dim", "aggregate_variance_per_dim", "kl_per_dim", "posterior_std_per_dim"]
 
 
-class Rounding(Autoencoder):
+class Rounding(TokenAutoencoder):
     """The ids times a factor, in some order, in a latent of any shape; read back by rounding."""
 
     def __init__(

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from calmkit.data.markov_source import MarkovSource
 from calmkit.interfaces import (
-    Autoencoder,
     Backbone,
     Context,
     DensityHead,
@@ -29,6 +28,7 @@ from calmkit.interfaces import (
     SampleOptions,
     Sampler,
     Split,
+    TokenAutoencoder,
 )
 from calmkit.metrics.brier import BrierLM
 from calmkit.metrics.ngram import NGramModel, _collisions
@@ -44,7 +44,7 @@ OTHER = MarkovSource.random(2, LETTERS, 0.4, 12)
 UNSEEN = LETTERS  # stands in a window where the row had not begun
 
 
-class Letters(Autoencoder):
+class Letters(TokenAutoencoder):
     """Ids as ids, or hidden in floats as a latent vector would hide them."""
 
     def __init__(self, chunk_size: int, continuous: bool) -> None:

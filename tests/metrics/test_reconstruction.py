@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Autoencoder, EventSpec, LossOutput, NotTrainable, Posterior
+from calmkit.interfaces import EventSpec, LossOutput, NotTrainable, Posterior, TokenAutoencoder
 from calmkit.metrics.reconstruction import ReconstructionAccuracy, reconstruct
 
 
-class Rounding(Autoencoder):
+class Rounding(TokenAutoencoder):
     """The mean is the ids; noise of a standard deviation far above 1 breaks them."""
 
     chunk_size = 2

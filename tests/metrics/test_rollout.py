@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from calmkit.interfaces import (
-    Autoencoder,
     Backbone,
     Context,
     DensityHead,
@@ -28,6 +27,7 @@ from calmkit.interfaces import (
     NotTrainable,
     Posterior,
     SampleOptions,
+    TokenAutoencoder,
 )
 from calmkit.metrics import rollout
 from calmkit.metrics.rollout import brier_draws, eligible_units
@@ -36,7 +36,7 @@ from calmkit.model import CalmModel
 HASHES = 31
 
 
-class Ids(Autoencoder):
+class Ids(TokenAutoencoder):
     """Ids stay ids, or hide in floats, as a latent vector would."""
 
     def __init__(self, chunk_size: int, continuous: bool) -> None:

@@ -30,6 +30,7 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
     Sampler,
+    TokenAutoencoder,
 )
 from calmkit.testing import check_autoencoder, check_backbone, check_embedder, check_head, check_sampler
 
@@ -389,7 +390,7 @@ def test_the_wrapped_backbone_itself_keeps_every_law() -> None:
     check_backbone(Line)
 
 
-class Coder(Autoencoder):
+class Coder(TokenAutoencoder):
     """A small VAE, wrapped: each subclass breaks one law."""
 
     def __init__(self, vocab_size: int) -> None:
