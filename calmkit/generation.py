@@ -1,12 +1,14 @@
-"""Generation: one loop that yields units, and text on top of it.
+"""Generation: one loop that yields units, and whole rows along an order.
 
-prompt -> backbone.step -> context -> sampler.choose(draw = to_data . head.sample) -> chunk -> yield ->
-backbone.step ...
+units:  prompt -> backbone.step -> context -> sampler.choose(draw = to_data . head.sample) -> data -> yield ->
+        backbone.step ...
+rows:   order.query -> context of the units that are known -> guided draws of the head -> order.commit ...
+        until all are known -> to_data  (`draw_rows`, in `calmkit.rows`)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, final
@@ -15,12 +17,12 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from calmkit.interfaces import Context, SampleOptions, Sampler, Tokenizer
-from calmkit.model import CalmModel, fill_after_end, has_ended
+from calmkit.interfaces import Context, Ending, SampleOptions, Sampler
+from calmkit.model import CalmModel
 
 Precision = Literal["auto", "32", "bf16"]
-"""Of the products in a model that writes; its weights stay float32. `auto` is float32 on every device: no
-machine's taste for another precision changes a text."""
+"""Of the products in a model that generates; its weights stay float32. `auto` is float32 on every device: no
+machine's taste for another precision changes what is generated."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,14 @@ class Unit:
     """One step of generation, for all rows.
 
     Attributes:
-        ids: `[B, K]`; a row that ended before gives end-of-text.
+        data: `[B, *data]` of the unit, such as ids `[B, K]`; a row that ended before gives its fill.
         ended: `[B]`, true for rows that end here or ended before.
         draws: `[B]`, draws that the sampler asked for; 0 for rows that ended before.
         level: `[B]`, the agreement that the sampler really used (see `Choice.level`); NaN where it fell back,
             and for rows that ended before.
     """
 
-    ids: Int[Tensor, "B K"]
+    data: Shaped[Tensor, "B *data"]
     ended: Bool[Tensor, " B"]
     draws: Int[Tensor, " B"]
     level: Float[Tensor, " B"]
@@ -79,34 +81,16 @@ class SeededRandomness:
             self.device_state = torch.get_device_module(self.device).get_rng_state(self.device)
 
 
-def prompt_chunks(
-    prompts: Sequence[Sequence[int]], chunk_size: int, eos_id: int, device: torch.device | None = None
-) -> tuple[Int[Tensor, "B P K"], Bool[Tensor, "B P"]]:
-    """Prompts of any lengths as one batch of chunks.
-
-    A prompt whose length is no multiple of K is filled up with end-of-text at its left end, as packing fills
-    documents; an empty one is one chunk of end-of-text. Shorter rows get invalid units on their left, which
-    no part sees.
-    """
-    rows = [list(prompt) or [eos_id] * chunk_size for prompt in prompts]
-    rows = [[eos_id] * (-len(row) % chunk_size) + row for row in rows]
-    longest = max(len(row) for row in rows)
-    tokens = torch.tensor([[eos_id] * (longest - len(row)) + row for row in rows], device=device)
-    units = torch.tensor([len(row) // chunk_size for row in rows], device=device)
-    chunks = tokens.view(len(rows), -1, chunk_size)  # [B, P, K]
-    position = torch.arange(chunks.shape[1], device=device)
-    return chunks, position >= chunks.shape[1] - units.unsqueeze(1)
-
-
 @final
 class UnitDraws:
-    """Draws for one unit: hands out ids, remembers the values, so that the chosen one can be fed back.
+    """Draws for one unit: hands out data, remembers the values, so that the chosen one can be fed back.
 
     Args:
         model: In eval mode.
         context: The conditions of all rows.
         options: Of each draw.
-        opens: Rows whose unit opens a document. None: ids as they come, nothing filled after an end-of-text.
+        ending: Tidies draws up behind an end; None: data as they come.
+        opens: Rows whose unit opens something new, such as a document, for the ending.
     """
 
     def __init__(
@@ -114,18 +98,20 @@ class UnitDraws:
         model: CalmModel,
         context: Context,
         options: SampleOptions,
+        ending: Ending | None = None,
         opens: Bool[Tensor, " B"] | None = None,
     ) -> None:
-        self.model, self.context, self.options, self.opens = model, context, options, opens
+        self.model, self.context, self.options = model, context, options
+        self.ending, self.opens = ending, opens
         self.calls: list[tuple[Tensor, Tensor]] = []
 
-    def __call__(self, num: int, rows: Int[Tensor, " R"]) -> Int[Tensor, "num R K"]:
+    def __call__(self, num: int, rows: Int[Tensor, " R"]) -> Shaped[Tensor, "num R *data"]:
         """Draw for each of the rows, for a sampler."""
-        ids, z = self.model.draw(self.context[rows], num, self.options)
+        data, z = self.model.draw(self.context[rows], num, self.options)
         self.calls.append((rows, z))
-        if self.opens is None:
-            return ids
-        return fill_after_end(ids, self.model.eos_id, self.opens[rows].expand(num, len(rows)))
+        if self.ending is None or self.opens is None:
+            return data
+        return self.ending.tidy(data, self.opens[rows].expand(num, len(rows)))
 
     def value(self, rows: Int[Tensor, " R"], index: Int[Tensor, " R"]) -> Shaped[Tensor, "R *event"]:
         """The value behind draw `index` of each row."""
@@ -146,46 +132,58 @@ class UnitDraws:
 @torch.no_grad()
 def generate(
     model: CalmModel,
-    prompts: Sequence[Sequence[int]],
+    data: Shaped[Tensor, "B P *data"],
+    valid: Bool[Tensor, "B P"],
     sampler: Sampler,
+    ending: Ending,
     *,
     max_units: int,
     seed: int = 0,
     precision: Precision = "auto",
+    condition: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Unit]:
-    """Continue each prompt of ids until it ends or `max_units` units are made.
+    """Continue each row of units until it ends or `max_units` units are made.
 
     The same model, prompts, sampler, seed, precision and kind of device give the same units.
 
     Args:
-        model: In eval mode; all is drawn on its device.
-        prompts: Ids of each row.
+        model: In eval mode, of a causal backbone and an autoencoder of single units; all is drawn on its
+            device.
+        data: What stands before, P units of each row, at least one.
+        valid: Which of them are real; a row's real ones stand at its end.
         sampler: Chooses among a head's draws.
+        ending: When a row has ended.
         max_units: Most units to make.
         seed: Of torch's default generators, which are given back as they were.
         precision: `bf16` runs the model under autocast; between the units nothing of it is left.
+        condition: Of each row, where the model has a conditioner.
     """
-    device = next(model.parameters()).device
-    chunks, valid = prompt_chunks(prompts, model.chunk_size, model.eos_id, device)
+    device, rows = next(model.parameters()).device, len(data)
     randomness = SeededRandomness(seed, device)
     with randomness.borrowed(), in_precision(precision, device):
-        _, state = model.backbone.start(len(prompts), chunks.shape[1] + max_units)
-        z = model.encode(chunks).mean
-        context, state = model.backbone.step(model.embedder(chunks, z), valid, state)
+        prefix = model.prefix(rows, condition)
+        length = 0 if prefix is None else prefix.shape[1]
+        _, state = model.causal.start(rows, length + data.shape[1] + max_units)
+        z = model.encode(data).mean
+        x = model.embedder(data, z)
+        if prefix is not None:
+            front = torch.ones(rows, length, dtype=torch.bool, device=device)
+            x, valid = torch.cat([prefix.to(x.dtype), x], 1), torch.cat([front, valid], 1)
+        context, state = model.causal.step(x, valid, state)
         context = context[:, -1]
-    opens = chunks[:, -1, -1] == model.eos_id
-    ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    real = torch.ones(len(prompts), 1, dtype=torch.bool, device=device)
+    opens = ending.opens(data[:, -1])
+    ended = torch.zeros(rows, dtype=torch.bool, device=device)
+    real = torch.ones(rows, 1, dtype=torch.bool, device=device)
     for made in range(1, max_units + 1):
         with randomness.borrowed(), in_precision(precision, device):
-            unit, z = _choose(model, context, sampler, opens, ended)
+            unit, z = _choose(model, context, sampler, ending, opens, ended)
         ended = unit.ended
         yield unit
         if bool(ended.all()) or made == max_units:
             return
         with randomness.borrowed(), in_precision(precision, device):
-            x = model.embedder(unit.ids.unsqueeze(1), z.unsqueeze(1))
-            context, state = model.backbone.step(x, real, state)
+            x = model.embedder(unit.data.unsqueeze(1), z.unsqueeze(1))
+            context, state = model.causal.step(x, real, state)
             context = context[:, -1]
         opens = torch.zeros_like(opens)
 
@@ -198,14 +196,15 @@ def in_precision(precision: Precision, device: torch.device) -> AbstractContextM
 
 
 def _choose(
-    model: CalmModel, context: Context, sampler: Sampler, opens: Tensor, ended: Tensor
+    model: CalmModel, context: Context, sampler: Sampler, ending: Ending, opens: Tensor, ended: Tensor
 ) -> tuple[Unit, Tensor]:
     """One unit for every row that has not ended, and the value to feed back."""
     rows = (~ended).nonzero().squeeze(1)
-    draws = UnitDraws(model, context, sampler.options, opens)
+    draws = UnitDraws(model, context, sampler.options, ending, opens)
     choice = sampler.choose(draws, rows)
-    ids = torch.full((len(ended), model.chunk_size), model.eos_id, device=ended.device)
-    ids[rows] = choice.ids
+    data = torch.full((len(ended), *choice.data.shape[1:]), ending.fill, device=ended.device)
+    data = data.to(choice.data.dtype)
+    data[rows] = choice.data
     value = draws.value(rows, choice.index)
     z = value.new_zeros((len(ended), *value.shape[1:]))
     z[rows] = value
@@ -213,70 +212,4 @@ def _choose(
     cost[rows] = choice.draws
     level = torch.full((len(ended),), float("nan"), dtype=choice.level.dtype, device=ended.device)
     level[rows] = choice.level
-    ends = has_ended(ids, model.eos_id, opens)
-    return Unit(ids, ended | ends, cost, level), z
-
-
-@final
-class TextModel:
-    """A model with its tokenizer and sampler: text in, text out.
-
-    Args:
-        model: In eval mode.
-        tokenizer: The one it was trained with.
-        sampler: The one of its recipe.
-        precision: In which it writes; see `generate`.
-    """
-
-    def __init__(
-        self, model: CalmModel, tokenizer: Tokenizer, sampler: Sampler, precision: Precision = "auto"
-    ) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.sampler = sampler
-        self.precision: Precision = precision
-
-    def stream(
-        self,
-        prompt: str = "",
-        *,
-        max_tokens: int = 256,
-        seed: int = 0,
-        sampler: Sampler | None = None,
-        on_unit: Callable[[Unit], object] | None = None,
-    ) -> Iterator[str]:
-        """The continuation, piece by piece, as soon as its characters are complete.
-
-        Args:
-            prompt: Text to continue; empty begins a new document.
-            max_tokens: Rounded up to whole units.
-            seed: Same seed, same text.
-            sampler: Instead of the recipe's.
-            on_unit: Told of every unit: what it cost and the level of agreement behind it.
-        """
-        if max_tokens < 1:
-            raise ValueError(f"max_tokens must be at least 1, got {max_tokens}.")
-        (ids,) = self.tokenizer.encode([prompt])
-        sampler = sampler or self.sampler
-        max_units = -(-max_tokens // self.model.chunk_size)
-        made = list(ids)  # decoded together: some tokenizers drop the space in front of a first word
-        said = len(self.tokenizer.decode(ids))
-        units = generate(self.model, [ids], sampler, max_units=max_units, seed=seed, precision=self.precision)
-        for unit in units:
-            if on_unit is not None:
-                on_unit(unit)
-            made.extend(unit.ids[0].tolist())
-            text = self.tokenizer.decode(made)
-            whole = text.rstrip("\ufffd")  # a character may still lack bytes
-            if len(whole) > said:
-                yield whole[said:]
-                said = len(whole)
-        rest = self.tokenizer.decode(made)[said:]
-        if rest:
-            yield rest
-
-    def generate(
-        self, prompt: str = "", *, max_tokens: int = 256, seed: int = 0, sampler: Sampler | None = None
-    ) -> str:
-        """The whole continuation; see `stream`."""
-        return "".join(self.stream(prompt, max_tokens=max_tokens, seed=seed, sampler=sampler))
+    return Unit(data, ended | ending.ended(data, opens), cost, level), z

@@ -1,39 +1,47 @@
 """CalmModel: the parts meet here and nowhere else.
 
-    chunks -> autoencoder.encode (frozen) -> posterior ----------------------.
-           -> embedder -> backbone -> context -> keep = valid & predict -> head.loss -> one value per unit
+    data -> autoencoder.encode (frozen) -> transform -> posterior -----------------------------.
+         -> embedder, behind the conditioner's prefix -> backbone (in an order) -> context -> keep = valid
+            & predict -> head.loss -> one value per unit
 
-Whoever wants something of a head asks here, with or without a model: `head_loss`, `head_log_prob` and
-`head_draws` call it in the precision that its `HeadInfo` allows, and never with zero units.
+What the data are made of is known to their kind and its autoencoders alone. Whoever wants something of a head
+asks here, with or without a model: `head_loss`, `head_log_prob` and `head_draws` call it in the precision that
+its `HeadInfo` allows, and never with zero units.
 
-A discrete model is the same thing with an identity autoencoder and a head over ids, so one training loop,
-one metric and one table serve both.
+A discrete model is the same thing with an identity autoencoder and a head over ids, so one training loop and
+one table serve both.
 
 Source: Shao et al., Continuous Autoregressive Language Models, 2025, sections 2 and 3. https://arxiv.org/abs/2510.27688
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from calmkit.interfaces import (
+    AnyOrderBackbone,
     Autoencoder,
     Backbone,
+    Batch,
+    Conditioner,
     Context,
     DensityHead,
     Embedder,
+    EventSpec,
     GenerativeHead,
+    LatentTransform,
+    Order,
     Posterior,
     SampleOptions,
+    UnitwiseAutoencoder,
 )
-
 
 @dataclass(frozen=True)
 class UnitLoss:
@@ -50,17 +58,19 @@ class UnitLoss:
 
 @final
 class CalmModel(nn.Module):
-    """A continuous autoregressive model, composed of four parts.
+    """A continuous autoregressive model, composed of its parts.
 
     The autoencoder is frozen in all three senses: no gradient, hence no optimiser entry, and eval mode that
-    survives `model.train()`.
+    survives `model.train()`. So is a transform that learns nothing.
 
     Args:
         autoencoder: Between data and values.
         embedder: What the backbone reads.
-        backbone: From the past to the condition.
+        backbone: From the units that are known to the condition of others.
         head: p(z | context).
-        eos_id: End-of-text.
+        transform: Between the autoencoder's values and those of the model; None: they are the same.
+        conditioner: What stands before the first unit; None: nothing.
+        order: Which units are known when one is predicted; None: those before it.
         predict_first: False leaves unit 0 of a row out of the loss, as official checkpoints do.
     """
 
@@ -68,10 +78,12 @@ class CalmModel(nn.Module):
         self,
         autoencoder: Autoencoder,
         embedder: Embedder,
-        backbone: Backbone,
+        backbone: Backbone | AnyOrderBackbone,
         head: GenerativeHead,
         *,
-        eos_id: int,
+        transform: LatentTransform | None = None,
+        conditioner: Conditioner | None = None,
+        order: Order | None = None,
         predict_first: bool = True,
     ) -> None:
         super().__init__()
@@ -79,77 +91,209 @@ class CalmModel(nn.Module):
         self.embedder = embedder
         self.backbone = backbone
         self.head = head
-        self.eos_id = eos_id
+        self.transform = transform
+        self.conditioner = conditioner
+        self.order = order
         self.predict_first = predict_first
-        self.autoencoder.eval()
+        if transform is not None and not transform.learned:
+            transform.requires_grad_(False)
+        self._keep_frozen()
 
     @property
-    def chunk_size(self) -> int:
-        """K, tokens per unit."""
-        return self.autoencoder.chunk_size
+    def event(self) -> EventSpec:
+        """Of the values that the head predicts."""
+        return self.autoencoder.event if self.transform is None else self.transform.event
+
+    @property
+    def layout(self) -> tuple[int, ...] | None:
+        """How the units of a row lie; None: a sequence, as long as its row."""
+        return self.autoencoder.layout if self.transform is None else self.transform.layout
+
+    @property
+    def causal(self) -> Backbone:
+        """The backbone of a model whose units come one after the other.
+
+        Raises:
+            TypeError: Its units come in any order.
+        """
+        if not isinstance(self.backbone, Backbone):
+            raise TypeError(f"{type(self.backbone).__name__} reads units in any order; a causal one is needed.")
+        return self.backbone
 
     def train(self, mode: bool = True) -> CalmModel:
-        """Switch the mode of every part but the frozen autoencoder, which stays in eval mode."""
+        """Switch the mode of every part but the frozen ones, which stay in eval mode."""
         super().train(mode)
-        self.autoencoder.eval()
+        self._keep_frozen()
         return self
 
     @torch.no_grad()
-    def encode(self, chunks: Int[Tensor, "*units K"]) -> Posterior:
-        """The targets of chunks. Outside autocast: they don't depend on the precision of training."""
-        with torch.autocast(chunks.device.type, enabled=False):
-            return self.autoencoder.encode(chunks)
+    def encode(self, data: Shaped[Tensor, "B *data"]) -> Posterior:
+        """The targets of data. Outside autocast: they don't depend on the precision of training.
+
+        Where a transform keeps no Gaussian, a point: the transformed mean.
+        """
+        with torch.autocast(data.device.type, enabled=False):
+            posterior = self.autoencoder.encode(data)
+            if self.transform is None:
+                return posterior
+            if self.transform.keeps_gaussians:
+                return self.transform.posterior(posterior)
+            return Posterior(self.transform(posterior.mean)[0])
 
     def context(
-        self, chunks: Int[Tensor, "B L K"], valid: Bool[Tensor, "B L"] | None = None, z: Tensor | None = None
+        self,
+        data: Shaped[Tensor, "B *data"],
+        valid: Bool[Tensor, "B L"] | None = None,
+        z: Tensor | None = None,
+        *,
+        known: Bool[Tensor, "B L"] | None = None,
+        condition: Mapping[str, Tensor] | None = None,
+        drop: Bool[Tensor, " B"] | None = None,
     ) -> Context:
-        """Conditions of all units, `h` `[B, L, H]`: `h[:, i]` has read the units before i.
+        """Conditions of all units, `h` `[B, L, H]`: `h[:, i]` has read the units before i, or those known.
 
         Args:
-            chunks: Ids.
+            data: As the autoencoder reads them.
             valid: Which units are real; None: all.
             z: `[B, L, *E]`, what a latent-reading embedder sees; None: the posterior's mean.
+            known: For a backbone of any order: the units it may read; None: all real ones.
+            condition: Of each row, for the conditioner.
+            drop: Rows that get the null condition; None: none does.
         """
-        if valid is None:
-            valid = torch.ones(chunks.shape[:2], dtype=torch.bool, device=chunks.device)
         if z is None:
-            z = self.encode(chunks).mean
-        return self.backbone(self.embedder(chunks, z), valid)
+            z = self.encode(data).mean
+        if valid is None:
+            valid = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
+        x = self.embedder(self.unit_data(data), z)
+        return self.conditions(x, valid, known, self.prefix(len(x), condition, drop))
+
+    def conditions(
+        self,
+        x: Float[Tensor, "B L H"],
+        valid: Bool[Tensor, "B L"],
+        known: Bool[Tensor, "B L"] | None,
+        prefix: Float[Tensor, "B P H"] | None,
+    ) -> Context:
+        """What the backbone makes of embedded units behind a prefix.
+
+        A causal backbone reads the prefix as units in front, so that every one of them can take one.
+        """
+        if isinstance(self.backbone, AnyOrderBackbone):
+            return self.backbone(x, valid if known is None else known & valid, prefix)
+        if prefix is None:
+            return self.backbone(x, valid)
+        front = torch.ones(prefix.shape[:2], dtype=torch.bool, device=valid.device)
+        context = self.backbone(torch.cat([prefix.to(x.dtype), x], 1), torch.cat([front, valid], 1))
+        return context[:, prefix.shape[1] :]
+
+    def prefix(
+        self,
+        rows: int,
+        condition: Mapping[str, Tensor] | None = None,
+        drop: Bool[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B P H"] | None:
+        """What stands before the first unit of each row; None for a model without a conditioner.
+
+        Args:
+            rows: B.
+            condition: Of each row; None or empty: all get the null condition.
+            drop: Rows that get it anyway.
+        """
+        if self.conditioner is None:
+            return None
+        device = next(self.parameters()).device
+        if not condition:
+            drop = torch.ones(rows, dtype=torch.bool, device=device)
+        elif drop is None:
+            drop = torch.zeros(rows, dtype=torch.bool, device=device)
+        return self.conditioner(condition or {}, drop)
+
+    def unit_data(self, data: Shaped[Tensor, "B *data"]) -> Tensor | None:
+        """The data of each unit, for an embedder; None where only whole rows have any."""
+        return data if isinstance(self.autoencoder, UnitwiseAutoencoder) else None
 
     def predict(self, valid: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
         """Which units are predicted: all real ones, or all but the first real one of each row."""
         return valid if self.predict_first else valid & (valid.long().cumsum(1) > 1)
 
-    def loss(self, chunks: Int[Tensor, "B L K"], valid: Bool[Tensor, "B L"]) -> UnitLoss:
+    def counted(self, batch: Batch) -> Bool[Tensor, "B L"]:
+        """Which units of a batch count: predicted, and wanted by the data."""
+        predicted = self.predict(batch.valid)
+        return predicted if batch.predict is None else predicted & batch.predict
+
+    def loss(self, batch: Batch) -> UnitLoss:
         """Loss of each unit that counts; the mean is taken by whoever trains."""
-        target = self.encode(chunks)
-        context = self.context(chunks, valid, target.sample(1)[0])
-        keep = self.predict(valid)
+        target, z, log_det = self._target(batch.data)
+        keep, known = self.counted(batch), None
+        if self.order is not None and self.order.reads == "any":
+            plan = self.order.plan(batch.valid)
+            keep, known = keep & plan.predict, plan.known
+        drop = self._dropped(len(batch))
+        context = self.context(
+            batch.data, batch.valid, z, known=known, condition=batch.condition, drop=drop
+        )
         if self.head.info.needs_memory:
             per_unit = head_loss(self.head, context, target)[keep]
         else:
             per_unit = head_loss(self.head, context[keep], target[keep])
+        if log_det is not None and isinstance(self.head, DensityHead):  # else volume could be shrunk for free
+            per_unit = per_unit - log_det[keep]
         return UnitLoss(per_unit, keep)
 
     def draw(
         self, context: Context, num: int, options: SampleOptions | None = None
-    ) -> tuple[Int[Tensor, "num *units K"], Shaped[Tensor, "num *units_and_event"]]:
-        """`num` draws per unit, as ids and as the values they were decoded from."""
+    ) -> tuple[Shaped[Tensor, "num *units_and_data"], Shaped[Tensor, "num *units_and_event"]]:
+        """`num` draws per unit, as data and as the values they were decoded from.
+
+        Raises:
+            TypeError: The autoencoder maps whole rows only, so a unit alone is no data.
+        """
+        if not isinstance(self.autoencoder, UnitwiseAutoencoder):
+            raise TypeError(f"{type(self.autoencoder).__name__} decodes whole rows; a unit alone is no data.")
         if context.h[..., 0].numel() == 0:
-            return self._no_draws(context.h, num)
+            return self._no_draws(self.autoencoder, context.h, num)
         z = head_draws(self.head, context, num, options)
-        return self.autoencoder.to_data(z), z
+        return self.to_data(z), z
+
+    def to_data(self, z: Shaped[Tensor, "*B L event"]) -> Shaped[Tensor, "*B data"]:
+        """Values of the model, back through the transform, as data."""
+        return self.autoencoder.to_data(z if self.transform is None else self.transform.inverse(z))
 
     def log_prob(self, context: Context, z: Shaped[Tensor, "*units_and_event"]) -> Float[Tensor, "*units"]:
         """Exact log density of values, nats per unit, of a model whose head is a `DensityHead`."""
         assert isinstance(self.head, DensityHead)
         return head_log_prob(self.head, context, z)
 
-    def _no_draws(self, h: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    def _target(self, data: Tensor) -> tuple[Posterior, Tensor, Tensor | None]:
+        """What the head shall predict, the values that the backbone reads (one draw), and the log volume by
+        unit of a transform that learns.
+        """
+        if self.transform is None or self.transform.keeps_gaussians:
+            target = self.encode(data)
+            return target, target.sample(1)[0], None
+        with torch.no_grad(), torch.autocast(data.device.type, enabled=False):
+            drawn = self.autoencoder.encode(data).sample(1)[0]
+        with torch.autocast(data.device.type, enabled=False):
+            z, log_det = self.transform(drawn)
+        return Posterior(z), z, log_det if self.transform.learned else None
+
+    def _dropped(self, rows: int) -> Bool[Tensor, " B"] | None:
+        """Rows that train without their condition, by torch's default generator."""
+        if self.conditioner is None or not self.training or not self.conditioner.drop:
+            return None
+        return torch.rand(rows, device=next(self.parameters()).device) < self.conditioner.drop
+
+    def _no_draws(self, autoencoder: UnitwiseAutoencoder, h: Tensor, num: int) -> tuple[Tensor, Tensor]:
         """`draw` of no unit: the shapes, and nobody asked."""
-        event, leading = self.autoencoder.event, (num, *h.shape[:-1])
-        ids = torch.empty(*leading, self.chunk_size, dtype=torch.long, device=h.device)
-        return ids, ids if event.kind == "tokens" else h.new_empty(*leading, *event.shape)
+        leading = (num, *h.shape[:-1])
+        data = h.new_empty(*leading, *autoencoder.unit_shape)
+        data = data.long() if autoencoder.discrete else data
+        return data, data if self.event.kind != "continuous" else h.new_empty(*leading, *self.event.shape)
+
+    def _keep_frozen(self) -> None:
+        self.autoencoder.eval()
+        if self.transform is not None and not self.transform.learned:
+            self.transform.eval()
 
 
 HALF = (torch.bfloat16, torch.float16)
@@ -214,29 +358,3 @@ def _wide(value: Tensor) -> Tensor:
 def _wide_context(context: Context) -> Context:
     memory = None if context.memory is None else _wide(context.memory)
     return Context(_wide(context.h), memory, context.visible)
-
-
-def fill_after_end(
-    ids: Int[Tensor, "*rows K"], eos_id: int, at_document_start: Bool[Tensor, "*rows"] | None = None
-) -> Int[Tensor, "*rows K"]:
-    """Replace everything after an end-of-text inside a chunk by end-of-text.
-
-    Where a chunk opens a document, the end-of-text tokens at its left are the fill that packing puts there (a
-    document's length is made a multiple of K on its left), so only one that follows another token ends the
-    text.
-    """
-    is_end = ids == eos_id
-    if at_document_start is not None:
-        is_fill = is_end.long().cumprod(-1).bool() & at_document_start.unsqueeze(-1)
-        is_end = is_end & ~is_fill
-    after = is_end.long().cumsum(-1) - is_end.long() > 0
-    return torch.where(after, torch.full_like(ids, eos_id), ids)
-
-
-def has_ended(
-    ids: Int[Tensor, "*rows K"], eos_id: int, at_document_start: Bool[Tensor, "*rows"]
-) -> Bool[Tensor, "*rows"]:
-    """True where a chunk that `fill_after_end` returned ends its text."""
-    last_is_end = ids[..., -1] == eos_id
-    any_end = (ids == eos_id).any(-1)
-    return torch.where(at_document_start, last_is_end, any_end)
