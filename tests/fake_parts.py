@@ -13,7 +13,6 @@ from calmkit.interfaces import (
     Backbone,
     Choice,
     Context,
-    Corpus,
     DataError,
     Draw,
     Embedder,
@@ -26,6 +25,7 @@ from calmkit.interfaces import (
     SampleOptions,
     Sampler,
     Split,
+    TextCorpus,
     TokenAutoencoder,
     Tokenizer,
 )
@@ -200,7 +200,7 @@ class VoteSampler(Sampler):
         raise NotImplementedError
 
 
-class ConstantCorpus(Corpus):
+class ConstantCorpus(TextCorpus):
     """Two documents."""
 
     def documents(self, split: Split) -> Iterator[str]:
@@ -225,7 +225,7 @@ class PlainTokenizer(Tokenizer):
     def __init__(self, *, vocab_size: int = 16):
         self.vocab_size, self.eos_id = vocab_size, vocab_size - 1
 
-    def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
+    def prepare(self, corpus: TextCorpus, cache: Path) -> Tokenizer:
         return self
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

@@ -35,6 +35,7 @@ from calmkit.interfaces import (
     SampleOptions,
     Sampler,
     Split,
+    TextCorpus,
     TokenAutoencoder,
 )
 from calmkit.recipe.convert import Misfit, convert, to_node
@@ -53,7 +54,7 @@ class Plain(Sampler):
         raise AssertionError("never called")
 
 
-class Bare(Corpus):
+class Bare(TextCorpus):
     """A corpus without a constructor of its own."""
 
     def documents(self, split: Split) -> Iterator[str]:

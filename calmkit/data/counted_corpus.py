@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import final
 
-from calmkit.interfaces import Corpus, Split
+from calmkit.interfaces import Split, TextCorpus
 
 EVERY_BYTES = 1 << 20
 EVERY_DOCUMENTS = 1024
 
 
 @final
-class CountedCorpus(Corpus):
+class CountedCorpus(TextCorpus):
     """Another corpus, document by document the same.
 
     Args:
@@ -22,7 +22,7 @@ class CountedCorpus(Corpus):
     """
 
     def __init__(
-        self, corpus: Corpus, progress: Callable[[int, int], None], ended: Callable[[int, int], None]
+        self, corpus: TextCorpus, progress: Callable[[int, int], None], ended: Callable[[int, int], None]
     ) -> None:
         self.corpus, self.progress, self.ended = corpus, progress, ended
 

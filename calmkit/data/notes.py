@@ -8,10 +8,10 @@ from calmkit.data.bad_records import Skipped, percent
 from calmkit.data.overlap import Overlap
 from calmkit.data.read_corpus import ReadCorpus
 from calmkit.data.token_file import TokenFile
-from calmkit.interfaces import Corpus, Split
+from calmkit.interfaces import Split, TextCorpus
 
 
-def skipped_notes(corpus: Corpus, train: TokenFile, valid: TokenFile) -> list[str]:
+def skipped_notes(corpus: TextCorpus, train: TokenFile, valid: TokenFile) -> list[str]:
     """What the readings that made these files left out, now or long ago; one line where both read the same
     records.
     """
@@ -26,7 +26,7 @@ def skipped_notes(corpus: Corpus, train: TokenFile, valid: TokenFile) -> list[st
     return list(dict.fromkeys(notes))
 
 
-def leak_notes(corpus: Corpus, leaked: Overlap) -> list[str]:
+def leak_notes(corpus: TextCorpus, leaked: Overlap) -> list[str]:
     """That held-out documents of a corpus also stand in its training text, where some do."""
     if not leaked.shared:
         return []

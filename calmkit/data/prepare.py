@@ -13,7 +13,7 @@ from calmkit.data.notes import leak_notes, skipped_notes
 from calmkit.data.overlap import Overlap, overlap
 from calmkit.data.sized_corpus import SizedCorpus
 from calmkit.data.token_file import TokenFile
-from calmkit.interfaces import Corpus, Split, Tokenizer
+from calmkit.interfaces import Split, TextCorpus, Tokenizer
 
 Reading = Callable[[str, int, int, int | None], None]
 """Told while text is read: what for (`tokenizer`, then `learning` once it has read all, `train`, `valid`),
@@ -47,7 +47,7 @@ class PreparedData:
 
 
 def prepare_data(
-    corpus: Corpus, tokenizer: Tokenizer, cache: Path, progress: Reading | None = None
+    corpus: TextCorpus, tokenizer: Tokenizer, cache: Path, progress: Reading | None = None
 ) -> PreparedData:
     """Train the tokenizer and tokenise both splits, or take from the cache what was done before.
 
@@ -58,7 +58,7 @@ def prepare_data(
         progress: Called while text is read, first with nothing read; not where all is in the cache.
 
     Raises:
-        DataError: A split is empty, or anything `Corpus.documents`, `Tokenizer.prepare` and
+        DataError: A split is empty, or anything `TextCorpus.documents`, `Tokenizer.prepare` and
             `TokenFile.build` refuse.
     """
     told = progress or _tell_nobody
@@ -80,7 +80,7 @@ def _tell_nobody(what: str, documents: int, size: int, expected: int | None) -> 
     """Nobody looks."""
 
 
-def _size_of(corpus: Corpus, split: Split) -> int | None:
+def _size_of(corpus: TextCorpus, split: Split) -> int | None:
     return corpus.expected_bytes(split) if isinstance(corpus, SizedCorpus) else None
 
 

@@ -6,10 +6,10 @@ from abc import abstractmethod
 from collections.abc import Iterator
 
 from calmkit.data.bad_records import Skipped
-from calmkit.interfaces import Corpus, Split
+from calmkit.interfaces import Split, TextCorpus
 
 
-class ReadCorpus(Corpus):
+class ReadCorpus(TextCorpus):
     """A capability: a corpus that can say where its text comes from, and which records it leaves out.
 
     Attributes:

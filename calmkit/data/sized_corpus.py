@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from calmkit.interfaces import Corpus, Split
+from calmkit.interfaces import Split, TextCorpus
 
 
-class SizedCorpus(Corpus):
+class SizedCorpus(TextCorpus):
     """A capability: a corpus that can tell its size without reading its documents."""
 
     @abstractmethod

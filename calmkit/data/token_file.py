@@ -22,7 +22,7 @@ from calmkit.data.bad_records import Skipped
 from calmkit.data.digest import digest
 from calmkit.data.read_corpus import ReadCorpus
 from calmkit.data.sized_corpus import SizedCorpus
-from calmkit.interfaces import Corpus, DataError, Split, Tokenizer
+from calmkit.interfaces import DataError, Split, TextCorpus, Tokenizer
 
 MAGIC = "calmkit tokens 1"
 HEADER = 4096
@@ -37,7 +37,7 @@ class Header:
 
     magic: str
     split: str
-    corpus: str  # digest of Corpus.identity()
+    corpus: str  # digest of TextCorpus.identity()
     tokenizer: str  # Tokenizer.fingerprint()
     eos_id: int
     vocab_size: int
@@ -76,7 +76,12 @@ class TokenFile:
 
     @classmethod
     def build(
-        cls, corpus: Corpus, split: Split, tokenizer: Tokenizer, cache: Path, progress: Progress | None = None
+        cls,
+        corpus: TextCorpus,
+        split: Split,
+        tokenizer: Tokenizer,
+        cache: Path,
+        progress: Progress | None = None,
     ) -> TokenFile:
         """The file of this text and tokenizer under `cache/tokens`, written if it isn't there.
 
@@ -97,7 +102,7 @@ class TokenFile:
         return cls.open(path, expect=tokenizer.fingerprint())
 
     @staticmethod
-    def place(corpus: Corpus, split: Split, tokenizer: Tokenizer, cache: Path) -> Path:
+    def place(corpus: TextCorpus, split: Split, tokenizer: Tokenizer, cache: Path) -> Path:
         """Where `build` keeps the file of this text and tokenizer."""
         key = digest(corpus.identity(), tokenizer.fingerprint(), split)
         return cache / "tokens" / f"{split}-{key}.tokens"
@@ -159,7 +164,9 @@ def _read_header(path: Path, cure: str) -> Header:
     return header
 
 
-def _write(path: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, progress: Progress | None) -> None:
+def _write(
+    path: Path, corpus: TextCorpus, split: Split, tokenizer: Tokenizer, progress: Progress | None
+) -> None:
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
     offsets, characters, size = [0], 0, 0
     checked, skipped = False, Skipped()
@@ -214,7 +221,7 @@ def _append(file: BinaryIO, array: np.ndarray) -> None:
     file.write(array.data)
 
 
-def _check_room(path: Path, corpus: Corpus, split: Split, written: int, text_bytes: int) -> None:
+def _check_room(path: Path, corpus: TextCorpus, split: Split, written: int, text_bytes: int) -> None:
     """Refuse early what would not fit, going by the first block; a corpus of unknown size ends there."""
     expected = corpus.expected_bytes(split) if isinstance(corpus, SizedCorpus) else text_bytes
     needed = round(written * max(1.0, expected / max(text_bytes, 1))) + HEADER

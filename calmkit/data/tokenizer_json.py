@@ -18,7 +18,7 @@ from typing import final
 
 from calmkit.data.atomic_write import replacing
 from calmkit.data.digest import digest
-from calmkit.interfaces import Corpus, DataError, Tokenizer
+from calmkit.interfaces import DataError, TextCorpus, Tokenizer
 
 FILE_NAME = "tokenizer.json"
 COMMON_EOS = (  # first found, first taken
@@ -113,7 +113,7 @@ class JsonTokenizer(Tokenizer):
             )
         self.vocab_size = vocab_size or needed
 
-    def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
+    def prepare(self, corpus: TextCorpus, cache: Path) -> Tokenizer:
         """Itself."""
         del corpus, cache
         return self

@@ -11,7 +11,7 @@ from calmkit.interfaces.autoencoder import (
 from calmkit.interfaces.backbone import AnyOrderBackbone, Backbone, Context, State
 from calmkit.interfaces.batch import Batch
 from calmkit.interfaces.conditioner import Conditioner
-from calmkit.interfaces.corpus import Corpus, DataError, KnownSource, Split
+from calmkit.interfaces.corpus import Corpus, DataError, KnownSource, Split, TextCorpus
 from calmkit.interfaces.embedder import Embedder
 from calmkit.interfaces.flops import (
     PASSES,
@@ -92,6 +92,7 @@ __all__ = [
     "StatesRoom",
     "StatesStepFlops",
     "StatesTrainingFlops",
+    "TextCorpus",
     "TokenAutoencoder",
     "Tokenizer",
     "UnitwiseAutoencoder",

@@ -1,18 +1,33 @@
-"""Corpus: where documents come from."""
+"""Corpus: where data come from."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 Split = Literal["train", "valid"]
 
 
 class Corpus(ABC):
-    """A source of documents, split by document. The constructor is `(*, ...)`, all of it settable in a
-    recipe.
+    """A source of data in two splits. The constructor is `(*, ...)`, all of it settable in a recipe; what a
+    split holds, the class of its kind of data says.
+
+    Attributes:
+        data_kind: What kind of data it holds, the same for all of its kind: `text`.
     """
+
+    data_kind: ClassVar[str]
+
+    @abstractmethod
+    def identity(self) -> str:
+        """A text that changes whenever the data would: the key of what is cached."""
+
+
+class TextCorpus(Corpus):
+    """A source of documents, split by document."""
+
+    data_kind: ClassVar[str] = "text"
 
     @abstractmethod
     def documents(self, split: Split) -> Iterator[str]:
@@ -22,12 +37,8 @@ class Corpus(ABC):
             DataError: A file is missing, is not UTF-8, lacks the text key: naming file, place and cure.
         """
 
-    @abstractmethod
-    def identity(self) -> str:
-        """A text that changes whenever the documents would: the key of the token cache."""
 
-
-class KnownSource(Corpus):
+class KnownSource(TextCorpus):
     """A capability: documents of a known law, so that the best possible score can stand beside a model's.
 
     Documents are independent of each other, and the law of the characters that follow some others is the

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-from calmkit.interfaces.corpus import Corpus
+from calmkit.interfaces.corpus import TextCorpus
 
 
 class Tokenizer(ABC):
@@ -21,7 +21,7 @@ class Tokenizer(ABC):
     eos_id: int
 
     @abstractmethod
-    def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
+    def prepare(self, corpus: TextCorpus, cache: Path) -> Tokenizer:
         """A tokenizer that is ready: itself, or one trained on the corpus' train split and kept under
         `cache`.
         """

@@ -8,10 +8,10 @@ import pytest
 from calmkit.data.digest import digest
 from calmkit.data.token_file import TokenFile
 from calmkit.data.tokenizers.bytes import BytesTokenizer
-from calmkit.interfaces import Corpus, Split
+from calmkit.interfaces import Split, TextCorpus
 
 
-class ListCorpus(Corpus):
+class ListCorpus(TextCorpus):
     """Documents from two lists; counts how often it was read."""
 
     def __init__(self, train: list[str], valid: list[str]) -> None:

@@ -15,7 +15,7 @@ from calmkit.data.atomic_write import replacing
 from calmkit.data.digest import digest
 from calmkit.data.tokenizer_json import JsonTokenizer, LateTokenizer, read_tokenizer, utf8
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Corpus, DataError, Tokenizer
+from calmkit.interfaces import DataError, TextCorpus, Tokenizer
 
 EOS = "<|endoftext|>"
 SMALLEST = 257  # every byte, and end-of-text
@@ -42,7 +42,7 @@ class BpeTokenizer(LateTokenizer):
         """Refuses: which merges there are, only a corpus can say."""
         raise RuntimeError("bpe is not trained yet; use what prepare(corpus, cache) returns")
 
-    def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
+    def prepare(self, corpus: TextCorpus, cache: Path) -> Tokenizer:
         """Train on the train split, or take it from `cache/tokenizers`.
 
         Raises:

@@ -12,7 +12,7 @@ from typing import final
 
 from calmkit.data.tokenizer_json import utf8
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Corpus, Tokenizer
+from calmkit.interfaces import TextCorpus, Tokenizer
 
 EOS = 256
 
@@ -25,7 +25,7 @@ class BytesTokenizer(Tokenizer):
         self.vocab_size = EOS + 1
         self.eos_id = EOS
 
-    def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
+    def prepare(self, corpus: TextCorpus, cache: Path) -> Tokenizer:
         """Itself: there is nothing to learn."""
         del corpus, cache
         return self

@@ -11,7 +11,7 @@ from typing import final
 
 from calmkit.data.tokenizer_json import FILE_NAME, JsonTokenizer, LateTokenizer, read_tokenizer
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Corpus, Tokenizer
+from calmkit.interfaces import TextCorpus, Tokenizer
 
 
 @final
@@ -52,7 +52,7 @@ class FileTokenizer(LateTokenizer):
         """The id of end-of-text."""
         return self.ready().eos_id
 
-    def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
+    def prepare(self, corpus: TextCorpus, cache: Path) -> Tokenizer:
         """What the file says.
 
         Raises:

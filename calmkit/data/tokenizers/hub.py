@@ -12,7 +12,7 @@ from typing import final
 
 from calmkit.data.tokenizer_json import FILE_NAME, JsonTokenizer, LateTokenizer, read_tokenizer
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Corpus, DataError, NeedsLibraries, Tokenizer
+from calmkit.interfaces import DataError, NeedsLibraries, TextCorpus, Tokenizer
 
 
 @final
@@ -81,7 +81,7 @@ class HubTokenizer(LateTokenizer, NeedsLibraries):
         """The id of end-of-text."""
         return self.ready().eos_id
 
-    def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
+    def prepare(self, corpus: TextCorpus, cache: Path) -> Tokenizer:
         """What the hub holds.
 
         Raises:

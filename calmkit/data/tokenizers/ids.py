@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import final
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Corpus, DataError, Tokenizer
+from calmkit.interfaces import DataError, TextCorpus, Tokenizer
 
 
 @final
@@ -27,7 +27,7 @@ class IdsTokenizer(Tokenizer):
             raise ValueError(f"ids: eos must be an id below size {size}, got {eos}; {size - 1} would do.")
         self.vocab_size, self.eos_id = size, eos
 
-    def prepare(self, corpus: Corpus, cache: Path) -> Tokenizer:
+    def prepare(self, corpus: TextCorpus, cache: Path) -> Tokenizer:
         """Itself: there is nothing to learn."""
         del corpus, cache
         return self
