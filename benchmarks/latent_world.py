@@ -24,8 +24,8 @@ from calmkit.heads.flow import FlowHead
 from calmkit.heads.mixture import MixtureHead
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import GenerativeHead
-from calmkit.studies.report.figures import MARKERS, PALETTE, as_svg
-from calmkit.studies.statistics import t_interval
+from calmkit.report.figures import MARKERS, PALETTE, as_svg
+from calmkit.results.statistics import t_interval
 from calmkit.testing import LatentWorld, learn
 
 SIZE = {"depth": 3, "width": 64}

@@ -41,7 +41,7 @@ from calmkit.metrics.brier import BrierLM
 from calmkit.metrics.likelihood import Likelihood, likelihood_kind, unit_nats
 from calmkit.metrics.rollout import brier_draws
 from calmkit.model import CalmModel
-from calmkit.studies.relation import pearson, spearman
+from calmkit.results.relation import pearson, spearman
 
 K = 2
 LENGTH = 64  # tokens of a row: one document of 63 letters and its end

@@ -71,8 +71,8 @@ BUILTINS = (
     "calmkit.data.tokenizers.file",
     "calmkit.data.tokenizers.hub",
     "calmkit.data.tokenizers.ids",
-    "calmkit.studies.launchers.local",
-    "calmkit.studies.launchers.slurm",
+    "calmkit.launchers.local",
+    "calmkit.launchers.slurm",
     "calmkit.metrics.described",
 )
 

@@ -28,9 +28,9 @@ COLUMNS = (
 
 def show_plan(planned: StudyPlan, progress: Progress) -> None:
     """Cells with their budgets, what they share, and what it takes in all."""
+    from calmkit.cores import usable_cores
     from calmkit.studies.match import UNITS
     from calmkit.studies.store import is_encoded, is_trained
-    from calmkit.training.cores import usable_cores
 
     study, where = planned.study, planned.places
     seeds = f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''} each"

@@ -21,12 +21,13 @@ from calmkit.metrics.sampling import measure_sampling
 from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
+from calmkit.results.sampling_lines import Row
 from calmkit.studies.asked_rows import DOCUMENTS
 from calmkit.studies.display import Display
 from calmkit.studies.failures import in_words, work_folder
 from calmkit.studies.jobs import job_of, launch, stop_left
 from calmkit.studies.plan import StudyPlan, Trial
-from calmkit.studies.sampling import Row, honoured
+from calmkit.studies.sampling import honoured
 from calmkit.studies.sampling_rows import sampler_row
 from calmkit.studies.schema import Study
 from calmkit.studies.store import is_trained

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calmkit.studies.statistics import interval, replicates, table_of
+from calmkit.results.statistics import interval, replicates, table_of
 
 Row = dict[str, Any]
 DOCUMENTS = "documents"

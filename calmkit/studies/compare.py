@@ -10,13 +10,13 @@ from pathlib import Path
 
 from calmkit.recipe.errors import suggest
 from calmkit.registry import Manager, make_manager
+from calmkit.report.reading import Summary
 from calmkit.studies.compared_runs import ComparedRun, Model, grouped, read_runs, told_apart
 from calmkit.studies.comparison import Comparison
 from calmkit.studies.match import Match
 from calmkit.studies.protocol_choice import chosen, protocol_words
 from calmkit.studies.protocols import Measured
 from calmkit.studies.rankable import Rankable, rankable
-from calmkit.studies.report.reading import Summary
 from calmkit.studies.results import VERSION, results
 from calmkit.studies.run_labels import labelled, remarks_of, warnings_of
 from calmkit.studies.store import is_trained

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from calmkit.recipe.completed import completed
+from calmkit.recipe.resolved import flat
 from calmkit.registry import Manager, make_manager
+from calmkit.report.measures import quantity
 from calmkit.studies.labels import label_in
 from calmkit.studies.protocol_choice import Candidate
 from calmkit.studies.protocols import evaluations_of
-from calmkit.studies.recipe_defaults import completed
-from calmkit.studies.report.measures import quantity
-from calmkit.studies.resolved import flat
 from calmkit.studies.store import is_trained
 from calmkit.training.errors import RunFailed
 from calmkit.training.protocol import SCORED, Protocol

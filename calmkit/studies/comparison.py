@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calmkit.studies.report.columns import chosen_rows
-from calmkit.studies.report.document import latex_document, markdown_document, text_document
-from calmkit.studies.report.figures import as_svg
-from calmkit.studies.report.gallery import FIGURES, LATENT_FIGURES, alone, draw
-from calmkit.studies.report.page import table_html, write_report
-from calmkit.studies.report.reading import Summary
-from calmkit.studies.report.render import as_csv
-from calmkit.studies.report.table_rows import cell_rows, trial_rows
+from calmkit.report.columns import chosen_rows
+from calmkit.report.document import latex_document, markdown_document, text_document
+from calmkit.report.figures import as_svg
+from calmkit.report.gallery import FIGURES, LATENT_FIGURES, alone, draw
+from calmkit.report.page import table_html, write_report
+from calmkit.report.reading import Summary
+from calmkit.report.render import as_csv
+from calmkit.report.table_rows import cell_rows, trial_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

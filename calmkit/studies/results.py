@@ -8,15 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.recipe.load import shipped_files
-from calmkit.studies.asked_rows import without_documents
-from calmkit.studies.blocks import block_curve
-from calmkit.studies.match import UNITS, Match
-from calmkit.studies.plan import StudyPlan
-from calmkit.studies.protocols import Measured, measured_alike, told_protocols, warnings_of_protocols
-from calmkit.studies.rankable import Rankable, measured_unalike, words
-from calmkit.studies.relation import Relate, relation
-from calmkit.studies.sampling_rows import over_seeds
-from calmkit.studies.statistics import (
+from calmkit.results.relation import Relate, relation
+from calmkit.results.statistics import (
     Statistic,
     Table,
     brier_lm_of,
@@ -28,6 +21,13 @@ from calmkit.studies.statistics import (
     read_table,
     replicates,
 )
+from calmkit.studies.asked_rows import without_documents
+from calmkit.studies.blocks import block_curve
+from calmkit.studies.match import UNITS, Match
+from calmkit.studies.plan import StudyPlan
+from calmkit.studies.protocols import Measured, measured_alike, told_protocols, warnings_of_protocols
+from calmkit.studies.rankable import Rankable, measured_unalike, words
+from calmkit.studies.sampling_rows import over_seeds
 from calmkit.studies.trial_results import TrialRun, trial_results
 from calmkit.training.documents import documents_file
 from calmkit.training.lock import git_state

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from calmkit.interfaces import Launcher
 from calmkit.registry import Manager, make_manager
+from calmkit.report.write import write_results
 from calmkit.studies.ask import ask_trials
 from calmkit.studies.display import Display, LinesDisplay
 from calmkit.studies.environment import check_cells, check_study
 from calmkit.studies.failures import note_failure
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study
 from calmkit.studies.rankable import rankable
-from calmkit.studies.report.write import write_results
 from calmkit.studies.results import study_results
 from calmkit.studies.schema import load_study
 from calmkit.studies.snapshot import planned_in, require_study, write_snapshot

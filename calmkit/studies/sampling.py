@@ -23,14 +23,10 @@ from calmkit.recipe.errors import Problem, RecipeError, refuse
 from calmkit.recipe.schema import PartSpec, Recipe
 from calmkit.recipe.tree import Items, Keys, Node, Scalar
 from calmkit.registry import Manager
+from calmkit.results.sampling_lines import setting_texts
 
 UNITS = 512  # measured per cell and sampler, unless the study says `sampling_units`
-MOVING = ("candidates", "head_temperature", "temperature", "num_steps")
-"""Settings along which a line of the figure runs, the first that takes more than one value."""
-
 SETTING_OF = {"temperature": "head_temperature"}  # a sampler's own temperature is another thing
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ def _read(node: Keys, key: str, manager: Manager) -> SamplerSpec:
         mark = node.key_marks.get(setting, node.mark)
         raise refuse("CK145", message, mark, f"{key}.{setting}" if setting else key) from error
     stated = {name: part.options[name] for name in node.nodes if name != "name"}
-    return SamplerSpec(" ".join([part.name, *_settings(stated)]), part, stated)
+    return SamplerSpec(" ".join([part.name, *setting_texts(stated)]), part, stated)
 
 
 @contextmanager
@@ -163,14 +159,6 @@ def _refused(recipe: Recipe, manager: Manager) -> tuple[Problem, ...]:
     return ()
 
 
-def _settings(stated: Mapping[str, Any]) -> list[str]:
-    return [f"{name}={_shown(value)}" for name, value in stated.items()]
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _units(root: Keys) -> int:
     if "sampling_units" not in root.nodes:
         return UNITS
@@ -186,28 +174,3 @@ def honoured(sampler: Sampler, options: frozenset[str]) -> str:
     """Why a head with these options can't be asked for a sampler's draws; empty where it can."""
     missing = sorted(SETTING_OF.get(name, name) for name in sampler.options.set_fields() - options)
     return f"its head does not offer {' and '.join(missing)}" if missing else ""
-
-
-def family(row: Row, rows: list[Row]) -> tuple[tuple[Any, ...], str]:
-    """Which line of the figure a row belongs to, and the setting along which that line runs.
-
-    A line holds the rows of one cell and sampler that differ in one setting: the first of `MOVING` that takes
-    several values, with an unset one as the line's beginning.
-    """
-    same = [other for other in rows if (other["cell"], other["name"]) == (row["cell"], row["name"])]
-    values = {name: {str(other["stated"].get(name)) for other in same} for name in MOVING}
-    moving = next((name for name in MOVING if len(values[name]) > 1), "")
-    rest = {k: v for k, v in sorted(row["stated"].items()) if k != moving}
-    return (row["cell"], row["name"], *_settings(rest)), moving
-
-
-def family_label(row: Row, moving: str) -> str:
-    """What a line of the figure is called: as in the table, less the setting that the line runs along."""
-    stated = {name: value for name, value in row["stated"].items() if name != moving}
-    return " ".join([row["name"], *_settings(stated)])
-
-
-def moving_value(row: Row, moving: str) -> float | None:
-    """The setting along which a row's line runs; None where the study does not state it."""
-    value = row["stated"].get(moving)
-    return None if value is None else float(value)

@@ -8,8 +8,9 @@ from statistics import stdev
 from typing import Any
 
 from calmkit.metrics.sampling_scores import SamplingScores
+from calmkit.results.sampling_lines import Row
 from calmkit.studies.asked_rows import DOCUMENTS, SINGLE, brier_lm_ends
-from calmkit.studies.sampling import Row, SamplerSpec
+from calmkit.studies.sampling import SamplerSpec
 
 
 def sampler_row(spec: SamplerSpec, scores: SamplingScores) -> Row:

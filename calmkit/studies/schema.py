@@ -11,12 +11,13 @@ from calmkit.recipe.load import find_recipe
 from calmkit.recipe.schema import PartSpec
 from calmkit.recipe.tree import parse
 from calmkit.registry import Manager
+from calmkit.results.relation import Relate
 from calmkit.studies.blocks import Blocks, read_blocks
 from calmkit.studies.cells import Cell, read_cells
 from calmkit.studies.launcher_choice import is_launcher, read_launcher
 from calmkit.studies.match import Match, read_match
 from calmkit.studies.rankable import rankable
-from calmkit.studies.relation import Relate, read_relate
+from calmkit.studies.relate import read_relate
 from calmkit.studies.sampling import SamplingWish, read_sampling, refuse_impossible
 from calmkit.studies.study_keys import (
     checked_keys,

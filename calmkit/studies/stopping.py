@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from calmkit.studies.launchers.children import terminable
+from calmkit.launchers.children import terminable
 from calmkit.studies.plan import StudyPlan
 from calmkit.training.progress import Say
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calmkit.recipe.resolved import flat
+from calmkit.results.relation import CURVE_SCORES
 from calmkit.studies.failures import failure
 from calmkit.studies.losses import losses_of
 from calmkit.studies.protocols import protocol_in
-from calmkit.studies.relation import CURVE_SCORES
-from calmkit.studies.resolved import flat
 from calmkit.studies.store import is_trained
 from calmkit.training.protocol import EVALUATION
 from calmkit.training.run import RESOLVED, Run, read_json

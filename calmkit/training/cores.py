@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from calmkit.cores import usable_cores
 from calmkit.training.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -34,11 +35,3 @@ def within_cores(trainer: pl.Trainer) -> pl.Trainer:
             "lets more start."
         )
     return trainer
-
-
-def usable_cores() -> int:
-    """Those that this process may run on, where the system tells; else all."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1

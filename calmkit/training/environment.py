@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
+from calmkit.cores import usable_cores
 from calmkit.interfaces import NeedsLibraries
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler
@@ -18,7 +19,7 @@ from calmkit.recipe.errors import Problem, RecipeError
 from calmkit.recipe.parts import build_corpus, build_metrics, build_tokenizer, spec_of
 from calmkit.recipe.schema import METRICS, NOUNS, Recipe
 from calmkit.registry import Manager
-from calmkit.training.cores import ALLOW_MORE, usable_cores
+from calmkit.training.cores import ALLOW_MORE
 from calmkit.training.errors import RunFailed
 from calmkit.training.libraries import is_installed
 from calmkit.training.loggers import LIBRARIES, wandb_is_set_up

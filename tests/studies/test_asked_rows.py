@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from calmkit.data.digest import digest
+from calmkit.results.statistics import replicates, table_of
 from calmkit.studies import ask
 from calmkit.studies.asked_rows import brier_lm_ends, without_documents
 from calmkit.studies.blocks import Blocks, block_curve
@@ -19,7 +20,6 @@ from calmkit.studies.failures import work_folder
 from calmkit.studies.plan import Places, StudyPlan, Trial
 from calmkit.studies.sampling_rows import over_seeds
 from calmkit.studies.schema import Study
-from calmkit.studies.statistics import replicates, table_of
 
 FEW, ENOUGH = 9, 12
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from made_results import made_cell, made_results
 
+from calmkit.report.figure_loss import limits
+from calmkit.report.gallery import draw
 from calmkit.studies.losses import MOST, losses_of, thinned
-from calmkit.studies.report.figure_loss import limits
-from calmkit.studies.report.gallery import draw
 from calmkit.training.run import Run
 
 

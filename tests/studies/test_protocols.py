@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from calmkit.report.marks import mark, protocol_notes
 from calmkit.studies.protocols import measured_alike, told_protocols
-from calmkit.studies.report.marks import mark, protocol_notes
 from calmkit.training.protocol import Protocol
 
 

@@ -13,10 +13,10 @@ from test_compare import made_run
 from calmkit.cli.main import cli
 from calmkit.interfaces import HeldOutMeasure, MeasureInfo, Number
 from calmkit.registry import Manager, Part, make_manager
+from calmkit.report.measures import asked_measures, measure
+from calmkit.report.words import in_words
 from calmkit.studies.compare import compare
 from calmkit.studies.rankable import rankable
-from calmkit.studies.report.measures import asked_measures, measure
-from calmkit.studies.report.words import in_words
 from calmkit.studies.schema import load_study
 from calmkit.training.errors import RunFailed
 

@@ -11,8 +11,8 @@ from small_runs import workshop
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.load import shipped_files
 from calmkit.registry import make_manager
+from calmkit.results.relation import Relate
 from calmkit.studies.match import Match
-from calmkit.studies.relation import Relate
 from calmkit.studies.schema import Study, load_study
 
 HEAD = "calmkit_study: 1\nname: s\nbase: small.yaml\n"

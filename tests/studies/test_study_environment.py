@@ -11,11 +11,11 @@ from inline_launcher import InlineLauncher
 from small_runs import workshop
 
 from calmkit.cli.main import cli
+from calmkit.launchers.local import LocalLauncher
+from calmkit.launchers.slurm import SlurmLauncher
 from calmkit.recipe.errors import RecipeError
 from calmkit.registry import make_manager
 from calmkit.studies.environment import check_study
-from calmkit.studies.launchers.local import LocalLauncher
-from calmkit.studies.launchers.slurm import SlurmLauncher
 from calmkit.studies.plan import StudyPlan, places, plan_study
 from calmkit.studies.run import run_study
 from calmkit.studies.schema import load_study

@@ -12,10 +12,11 @@ from calmkit.heads.regression import RegressionHead
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.tree import Keys, parse
 from calmkit.registry import make_manager
-from calmkit.studies.report.figures import as_svg
-from calmkit.studies.report.gallery import draw
-from calmkit.studies.report.sampling_table import sampling_grid
-from calmkit.studies.sampling import SamplingWish, family, honoured, read_sampling
+from calmkit.report.figures import as_svg
+from calmkit.report.gallery import draw
+from calmkit.report.sampling_table import sampling_grid
+from calmkit.results.sampling_lines import family
+from calmkit.studies.sampling import SamplingWish, honoured, read_sampling
 
 MANAGER = make_manager(guests=[])
 

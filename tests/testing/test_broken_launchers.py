@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from calmkit.interfaces import Ended, Job, Launcher
-from calmkit.studies.launchers import local
-from calmkit.studies.launchers.local import LocalLauncher
+from calmkit.launchers import local
+from calmkit.launchers.local import LocalLauncher
 from calmkit.testing.launchers import check_launcher
 
 

@@ -10,7 +10,7 @@ from typing import final
 
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import Ended, Job, Launcher
-from calmkit.studies.launchers.children import note, run_command
+from calmkit.launchers.children import note, run_command
 
 
 @final

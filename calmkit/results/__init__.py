@@ -1,0 +1,1 @@
+"""What the results of studies say, in plain numbers: written by studies, read by reports."""

@@ -1,0 +1,188 @@
+"""Relation: how two measures of the points on the way go together, over all models of a study.
+
+Correlations are taken over the points of all cells at once. The points of a cell are the same model at
+different ages, so they are no independent witnesses: the bootstrap draws whole cells first, and points within
+each drawn cell second.
+
+Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 4.2 (BrierLM against
+cross-entropy). https://arxiv.org/abs/2510.27688
+Two-stage bootstrap: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PAPER = {"pearson": -0.966, "spearman": -0.991}
+"""BrierLM against cross-entropy over checkpoints of three softmax models, section 4.2 of the paper."""
+
+EITHER = "nats_per_token"  # the exact likelihood where it is known, else its bound
+CURVE_SCORES = ("brier_lm", "nll_per_token", "nll_bound_per_token")
+"""What a point on the way holds beside its step and its training FLOPs, as far as it is known."""
+NAMES = {
+    "brier_lm": "BrierLM",
+    "nll_per_token": "nats per token (exact)",
+    "nll_bound_per_token": "nats per token (upper bound)",
+    EITHER: "nats per token (exact, or an upper bound where hollow)",
+    "step": "steps",
+    "flops": "training FLOPs of stage 2",
+}
+"""The measures of a point on the way that can be related, and what a figure calls them."""
+
+REPLICATES = 2000
+SEED = 0
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Relate:
+    """Two measures, by the names of `NAMES`."""
+
+    x: str
+    y: str
+
+
+def measure_of(point: Point, name: str) -> float | None:
+    """A measure of a point, None where it is not known."""
+    if name == EITHER:
+        name = "nll_per_token" if "nll_per_token" in point else "nll_bound_per_token"
+    value = point.get(name)
+    return None if value is None else float(value)
+
+
+def relation(cells: list[dict[str, Any]], asked: Relate) -> dict[str, Any]:
+    """Correlations of two measures over the points of all cells.
+
+    Left out are the untrained models, points at which one of the two is not known, and those with a BrierLM
+    of 0, which is where the score is clamped; how many, is said.
+
+    Args:
+        cells: Results, each with a `label` and a `curve`.
+        asked: Which measures.
+
+    Returns:
+        `pearson`, `spearman` with `_low` and `_high` of a 95 % interval (None below three points, or where a
+        measure is constant), `points`, `by_cell`, `left_out`, `paper`, and `series`: the points themselves.
+    """
+    left_out = {"untrained": 0, "unknown": 0, "zero": 0}
+    series = []
+    for cell in cells:
+        points = [_pair(point, asked, left_out) for point in cell["curve"]]
+        known = [pair for pair in points if pair is not None]
+        exact = any("nll_per_token" in point for point in cell["curve"])
+        if known:
+            series.append({"label": cell["label"], "exact": exact, "points": known})
+    groups = [np.array(one["points"]) for one in series]
+    result: dict[str, Any] = {"x": asked.x, "y": asked.y, "points": sum(map(len, groups))}
+    result |= _correlations(groups)
+    result["by_cell"] = [
+        {"label": one["label"], "points": len(group)}
+        | {name: _or_none(f(group)) for name, f in STATISTICS.items()}
+        for one, group in zip(series, groups, strict=True)
+    ]
+    if (asked.x, asked.y) == ("nll_per_token", "brier_lm"):
+        result["paper"] = PAPER
+    return result | {"left_out": left_out, "interval": _how(len(groups)), "series": series}
+
+
+def _pair(point: Point, asked: Relate, left_out: dict[str, int]) -> list[float] | None:
+    x, y = measure_of(point, asked.x), measure_of(point, asked.y)
+    clamped = "brier_lm" in (asked.x, asked.y) and point["brier_lm"] == 0
+    why = "untrained" if point["step"] == 0 else "unknown" if x is None or y is None else ""
+    why = why or ("zero" if clamped else "")
+    if why:
+        left_out[why] += 1
+        return None
+    assert x is not None
+    assert y is not None
+    return [x, y]
+
+
+def _how(cells: int) -> str:
+    who = "cells and the points within each" if cells > 1 else "the points of its only cell"
+    return f"95 % by percentiles of {REPLICATES} bootstrap replicates over {who}, seed {SEED}"
+
+
+def _correlations(groups: list[np.ndarray]) -> dict[str, float | None]:
+    """Both statistics of all points together, with their intervals."""
+    result: dict[str, float | None] = {}
+    together = np.concatenate(groups) if groups else np.zeros((0, 2))
+    rng = np.random.default_rng(SEED)
+    replicates = [resample(groups, rng) for _ in range(REPLICATES if len(together) > 2 else 0)]
+    for name, statistic in STATISTICS.items():
+        values = np.array([statistic(replicate) for replicate in replicates])
+        values = values[np.isfinite(values)]
+        low, high = np.quantile(values, [0.025, 0.975]) if len(values) else (np.nan, np.nan)
+        result |= {name: _or_none(statistic(together))}
+        result |= {f"{name}_low": _or_none(low), f"{name}_high": _or_none(high)}
+    return result
+
+
+def resample(groups: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """As many cells as there are, with replacement, and as many points of each as it has."""
+    drawn = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
+    return np.concatenate([group[rng.integers(len(group), size=len(group))] for group in drawn])
+
+
+def pearson(points: np.ndarray) -> float:
+    """Linear correlation of the columns of `[N, 2]`; NaN below three points or where one is constant."""
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, points)
+
+
+def spearman(points: np.ndarray) -> float:
+    """Correlation of the ranks, ties at their mean; NaN as for `pearson`."""
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, points)
+
+
+def _correlation(of: Callable[..., Any], points: np.ndarray) -> float:
+    from scipy.stats import DegenerateDataWarning
+
+    if len(points) < 3:
+        return float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DegenerateDataWarning)
+        try:
+            return float(of(points[:, 0], points[:, 1]).statistic)
+        except DegenerateDataWarning:  # what rounding leaves of a constant column is no spread either
+            return float("nan")
+
+
+STATISTICS = {"pearson": pearson, "spearman": spearman}
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def relation_text(result: dict[str, Any]) -> list[str]:
+    """The relation in lines of plain text."""
+    lines = [f"{NAMES[result['y']]} against {NAMES[result['x']]}, {result['points']} points on the way"]
+    for name in STATISTICS:
+        if result[name] is None:
+            lines.append(f"  {name}: not known: fewer than three different points")
+            continue
+        paper = f"; the paper, softmax models only: {result['paper'][name]:.3f}" if "paper" in result else ""
+        interval = f"({result[f'{name}_low']:.3f} to {result[f'{name}_high']:.3f})"
+        lines.append(f"  {name} {result[name]:.3f} {interval}{paper}")
+    lines.append(f"  Intervals: {result['interval']}.")
+    left = result["left_out"]
+    lines.append(
+        f"  Left out: {left['untrained']} untrained models, {left['zero']} points with a BrierLM of 0, "
+        f"{left['unknown']} points at which one of the two is not known."
+    )
+    kinds = {one["exact"] for one in result["series"]}
+    if EITHER in (result["x"], result["y"]) and len(kinds) > 1:
+        lines.append("  Bounds stand among exact values: read the numbers cell by cell.")
+    for one in result["by_cell"]:
+        values = [f"{name} {one[name]:.3f}" for name in STATISTICS if one[name] is not None]
+        lines.append(f"  {one['label']}: {one['points']} points" + "".join(f", {v}" for v in values))
+    return lines

@@ -1,0 +1,44 @@
+"""relate: the key of a study that asks how two measures go together."""
+
+from __future__ import annotations
+
+from calmkit.recipe.convert import Misfit
+from calmkit.recipe.errors import refuse, suggest
+from calmkit.recipe.tree import Keys, Scalar
+from calmkit.results.relation import NAMES, Relate
+
+
+def read_relate(root: Keys) -> Relate | None:
+    """The key `relate` of a study, `{x: NAME, y: NAME}`; None where it is left out.
+
+    Raises:
+        RecipeError: CK132 for another form, CK130 for another key, CK131 for a missing one, CK133 for a
+            name that no point holds, or one measure against itself.
+    """
+    if "relate" not in root.nodes:
+        return None
+    node, mark = root.nodes["relate"], root.key_marks["relate"]
+    if not isinstance(node, Keys):
+        message = "relate is a mapping, such as {x: nll_per_token, y: brier_lm}"
+        raise refuse("CK132", message, mark, "relate")
+    for key in node.nodes:
+        if key not in ("x", "y"):
+            message = f"unknown key '{key}' of relate"
+            raise refuse("CK130", message, node.key_marks[key], f"relate.{key}", suggest(key, "xy", "keys"))
+    found = []
+    for axis in ("x", "y"):
+        value, where = node.nodes.get(axis), node.key_marks.get(axis, mark)
+        if value is None or (isinstance(value, Scalar) and value.is_null):
+            message, help = f"relate needs the key '{axis}'", suggest("", NAMES, "measures")
+            raise refuse("CK131", message, where, f"relate.{axis}", help)
+        if not isinstance(value, Scalar):
+            message = f"relate.{axis} {Misfit('the name of a measure', value)}"
+            raise refuse("CK132", message, where, f"relate.{axis}")
+        if value.text not in NAMES:
+            message = f"relate.{axis} is no measure of the points on the way: '{value.text}'"
+            raise refuse("CK133", message, where, f"relate.{axis}", suggest(value.text, NAMES, "measures"))
+        found.append(value.text)
+    if found[0] == found[1]:
+        message, help = f"relate sets '{found[0]}' against itself", suggest("", NAMES, "measures")
+        raise refuse("CK133", message, node.key_marks["y"], "relate.y", help)
+    return Relate(*found)
