@@ -26,7 +26,7 @@ from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.backbones.transformer import TransformerBackbone
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.heads.local_ar import LocalARHead
-from calmkit.metrics.rollout import brier_draws, eligible_units, units_per_continuation
+from calmkit.text.metrics.rollout import brier_draws, eligible_units, units_per_continuation
 from calmkit.model import CalmModel
 
 VOCAB = 5

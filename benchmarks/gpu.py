@@ -27,7 +27,7 @@ import torch
 import calmkit
 from calmkit.interfaces import Sampler
 from calmkit.metrics.flops import count_flops
-from calmkit.metrics.throughput import measure_throughput
+from calmkit.text.metrics.throughput import measure_throughput
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble
 

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 import calmkit
-from calmkit.data.prepare import default_cache, prepare_data
+from calmkit.text.prepare import prepare_data
+from calmkit.data.cache import default_cache
 from calmkit.generation import UnitDraws
 from calmkit.interfaces import Context, Sampler
-from calmkit.metrics.brier import pair_collisions
+from calmkit.text.metrics.brier import pair_collisions
 from calmkit.model import CalmModel
 from calmkit.registry import make_manager
 from calmkit.samplers.rejection import RejectionSampler
@@ -43,8 +44,8 @@ def held_out_contexts(run: Run, num: int) -> tuple[CalmModel, Context]:
     found = []
     with torch.no_grad():
         for batch in data.val_dataloader():
-            context = loaded.model.context(batch["chunks"], batch["valid"])
-            found.append(context.h[loaded.model.predict(batch["valid"])])
+            context = loaded.model.context(batch.data, batch.valid)
+            found.append(context.h[loaded.model.predict(batch.valid)])
     h = torch.cat(found)
     picks = (2 * torch.arange(num) + 1) * len(h) // (2 * num)
     return loaded.model, Context(h[picks])

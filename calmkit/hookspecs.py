@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Backbone,
         Conditioner,
         Corpus,
+        DataKind,
         Embedder,
         GenerativeHead,
         LatentTransform,
@@ -73,6 +74,11 @@ def calmkit_heads() -> dict[str, type[GenerativeHead]]:  # type: ignore[empty-bo
 @hookspec
 def calmkit_samplers() -> dict[str, type[Sampler | RowSampler]]:  # type: ignore[empty-body]
     """Samplers: one unit among a head's draws, or whole rows."""
+
+
+@hookspec
+def calmkit_data_kinds() -> dict[str, type[DataKind]]:  # type: ignore[empty-body]
+    """Kinds of data: what a run is about."""
 
 
 @hookspec

@@ -42,6 +42,7 @@ from calmkit.interfaces import (
     SampleOptions,
     UnitwiseAutoencoder,
 )
+from calmkit.transforms.chain import Chain
 
 @dataclass(frozen=True)
 class UnitLoss:
@@ -81,7 +82,7 @@ class CalmModel(nn.Module):
         backbone: Backbone | AnyOrderBackbone,
         head: GenerativeHead,
         *,
-        transform: LatentTransform | None = None,
+        transform: LatentTransform | Chain | None = None,
         conditioner: Conditioner | None = None,
         order: Order | None = None,
         predict_first: bool = True,

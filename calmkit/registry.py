@@ -25,6 +25,7 @@ from calmkit.interfaces import (
     Backbone,
     Conditioner,
     Corpus,
+    DataKind,
     Embedder,
     GenerativeHead,
     HeldOutMeasure,
@@ -62,18 +63,19 @@ BUILTINS = (
     "calmkit.samplers.vote",
     "calmkit.samplers.rejection",
     "calmkit.samplers.greedy",
-    "calmkit.data.corpora.stdlib",
-    "calmkit.data.corpora.text",
-    "calmkit.data.corpora.hub",
-    "calmkit.data.corpora.markov",
-    "calmkit.data.tokenizers.bytes",
-    "calmkit.data.tokenizers.bpe",
-    "calmkit.data.tokenizers.file",
-    "calmkit.data.tokenizers.hub",
-    "calmkit.data.tokenizers.ids",
+    "calmkit.text.corpora.stdlib",
+    "calmkit.text.corpora.text",
+    "calmkit.text.corpora.hub",
+    "calmkit.text.corpora.markov",
+    "calmkit.text.tokenizers.bytes",
+    "calmkit.text.tokenizers.bpe",
+    "calmkit.text.tokenizers.file",
+    "calmkit.text.tokenizers.hub",
+    "calmkit.text.tokenizers.ids",
     "calmkit.launchers.local",
     "calmkit.launchers.slurm",
-    "calmkit.metrics.described",
+    "calmkit.text.metrics.described",
+    "calmkit.text.kind",
 )
 
 
@@ -105,6 +107,7 @@ KINDS: Mapping[str, Kind] = {
     "tokenizers": Kind(Tokenizer),
     "launchers": Kind(Launcher),
     "metrics": Kind(Measure),
+    "data_kinds": Kind(DataKind),
 }
 
 

@@ -146,7 +146,7 @@ def _with_text(values: Sequence[float], text: float | None) -> Interval:
 
 
 def made_latents(dims: int = 16, active: int = 12, noise: float = 0.3, seed: int = 0) -> dict[str, Any]:
-    """Diagnostics as `calmkit.training.latents` writes them."""
+    """Diagnostics as `calmkit.text.keep_latents` writes them."""
     pick = random.Random(seed)
     spread = [1.2 - 0.9 * d / active if d < active else 0.02 for d in range(dims)]
     width = [noise if d < active else 0.98 for d in range(dims)]

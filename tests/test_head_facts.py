@@ -34,9 +34,9 @@ from calmkit.interfaces import (
     SampleOptions,
 )
 from calmkit.metrics.flops import count_flops
-from calmkit.metrics.likelihood import unit_nats
-from calmkit.metrics.rollout import brier_draws
-from calmkit.metrics.throughput import network_calls_per_draw
+from calmkit.text.metrics.likelihood import unit_nats
+from calmkit.text.metrics.rollout import brier_draws
+from calmkit.text.metrics.throughput import network_calls_per_draw
 from calmkit.model import CalmModel, head_draws, head_log_prob, head_loss
 from calmkit.recipe.assemble import validate
 from calmkit.recipe.errors import RecipeError

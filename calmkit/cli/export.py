@@ -20,7 +20,7 @@ def export(run: Path, folder: Path, to: str, safetensors: bool) -> None:
     What the format can't say is refused by name; what it leaves out is said.
     """
     del to  # the one format there is
-    from calmkit.training.official_run import export_official
+    from calmkit.text.official_run import export_official
     from calmkit.training.run import Run
 
     note = partial(click.echo, err=True)

@@ -27,7 +27,7 @@ def official(
     data.sequence_length=512 are laid over the run's recipe.
     """
     only(["data", "sampler", "evaluation", "stages", "trainer"], overrides)
-    from calmkit.training.official_run import import_official
+    from calmkit.text.official_run import import_official
 
     import_official(
         folder,

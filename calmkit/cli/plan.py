@@ -42,10 +42,10 @@ def _show(plan: Plan) -> None:
     whose = "of stage 2, the frozen autoencoder left out" if "lm" in plan.stages else "of the autoencoder"
     click.echo(f"{plan.name}: {plan.parameters:,} parameters {whose}")
     click.echo(f"training: {_flops(plan.train_flops)} FLOPs in all")
-    click.echo(f"inference: {_flops(plan.inference_flops_per_token)} FLOPs per token with one draw per unit")
+    click.echo(f"inference: {_flops(plan.inference_flops_per_element)} FLOPs per {plan.element} with one draw per unit")
     draws = "draws as needed" if plan.draws_per_unit is None else f"{plan.draws_per_unit} draws a unit"
-    click.echo(f"sampler {plan.sampler}: {draws}, {_flops(plan.sampler_flops_per_token)} FLOPs per token\n")
-    columns = ["part", "parameters", *(f"FLOPs of stage {name}" for name in plan.stages), "FLOPs per token"]
+    click.echo(f"sampler {plan.sampler}: {draws}, {_flops(plan.sampler_flops_per_element)} FLOPs per {plan.element}\n")
+    columns = ["part", "parameters", *(f"FLOPs of stage {name}" for name in plan.stages), f"FLOPs per {plan.element}"]
     show_table(
         columns,
         [
@@ -59,15 +59,15 @@ def _show(plan: Plan) -> None:
         ],
     )
     click.echo()
-    columns = ["stage", "steps", "tokens per step", "tokens", "FLOPs", "devices", "weights", "gradients"]
+    columns = ["stage", "steps", f"{plan.element}s per step", f"{plan.element}s", "FLOPs", "devices", "weights", "gradients"]
     show_table(
         [*columns, "moments", "checkpoint"],
         [
             [
                 name,
                 f"{stage.steps:,}",
-                f"{stage.tokens_per_step:,}",
-                f"{stage.tokens:.4g}",
+                f"{stage.elements_per_step:,}",
+                f"{stage.elements:.4g}",
                 flops[name],
                 str(stage.devices),
                 *map(bytes_in_words, (stage.weights, stage.gradients, stage.moments, stage.checkpoint)),
@@ -79,7 +79,8 @@ def _show(plan: Plan) -> None:
         f"\ndisk: model {bytes_in_words(plan.model_bytes)}, "
         f"run folder at most {bytes_in_words(plan.run_bytes)}"
     )
-    click.echo(f"disk: tokenised corpus {plan.bytes_per_token} bytes per token")
+    if plan.bytes_per_element is not None:
+        click.echo(f"disk: tokenised corpus {plan.bytes_per_element} bytes per {plan.element}")
     from calmkit.recipe.plan import NOT_COUNTED
 
     click.echo(f"not counted: {NOT_COUNTED}")

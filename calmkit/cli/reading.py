@@ -33,7 +33,7 @@ def look_for_files(recipe: Recipe, manager: Manager) -> None:
     Raises:
         RecipeError: CK146 one is missing.
     """
-    from calmkit.data.sized_corpus import SizedCorpus
+    from calmkit.text.sized_corpus import SizedCorpus
     from calmkit.recipe.parts import build_corpus, refusals
 
     corpus = build_corpus(recipe, manager)

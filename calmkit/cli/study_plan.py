@@ -44,7 +44,7 @@ def show_plan(planned: StudyPlan, progress: Progress) -> None:
         cost, stage = trials[0].cost, trials[0].recipe.stages.lm
         assert stage is not None
         flops = {name: sum(one.train_flops.values()) for name, one in cost.stages.items()}
-        token = cost.inference_flops_per_token
+        token = cost.inference_flops_per_element
         rows.append(
             [
                 cell.label + (" (baseline)" if cell.label == study.baseline else ""),

@@ -12,7 +12,9 @@ from calmkit.interfaces.backbone import AnyOrderBackbone, Backbone, Context, Sta
 from calmkit.interfaces.batch import Batch
 from calmkit.interfaces.conditioner import Conditioner
 from calmkit.interfaces.corpus import Corpus, DataError, KnownSource, Split, TextCorpus
+from calmkit.interfaces.data_kind import DataKind, Front, KindWords, Prepared, Scores
 from calmkit.interfaces.embedder import Embedder
+from calmkit.interfaces.ending import Ending, NeverEnds
 from calmkit.interfaces.flops import (
     PASSES,
     StatesCodingFlops,
@@ -51,11 +53,14 @@ __all__ = [
     "Context",
     "Corpus",
     "DataError",
+    "DataKind",
     "DensityHead",
     "Draw",
     "Embedder",
     "Ended",
+    "Ending",
     "EventSpec",
+    "Front",
     "GenerativeHead",
     "Guidance",
     "Guided",
@@ -66,6 +71,7 @@ __all__ = [
     "ImageAutoencoder",
     "IterativeHead",
     "Job",
+    "KindWords",
     "KnownSource",
     "LastingLauncher",
     "LatentTransform",
@@ -75,13 +81,16 @@ __all__ = [
     "MeasureInfo",
     "NeedsLibraries",
     "NotTrainable",
+    "NeverEnds",
     "Number",
     "Order",
     "OrderState",
     "Plan",
     "Posterior",
+    "Prepared",
     "RowSampler",
     "SampleOptions",
+    "Scores",
     "Sampler",
     "Split",
     "State",

@@ -123,7 +123,7 @@ def stored_name(measure: str, key: str) -> str:
 
 
 DrawUnits = Callable[["int | None"], tuple[Tensor, Tensor]]
-"""`draw(num)` -> ids `[num, N, K]` and the values they were decoded from, `[num, N, *E]`."""
+"""`draw(num)` -> data `[num, N, *data]` and the values they were decoded from, `[num, N, *E]`."""
 
 Density = Callable[[Context, Tensor], Tensor]
 """`density(context, z)` -> log density of each value, nats per unit."""
@@ -132,7 +132,7 @@ Density = Callable[[Context, Tensor], Tensor]
 @final
 @dataclass(frozen=True)
 class HeldOut:
-    """The N predicted units of one batch of held-out text, N at least 1, and what a model makes of them.
+    """The N predicted units of one batch of held-out rows, N at least 1, and what a model makes of them.
 
     The past is read as generation reads a prompt, with the mean of each posterior. Nothing here carries a
     gradient, and nothing is to be written to: the next measure sees the same tensors.
@@ -143,9 +143,10 @@ class HeldOut:
         context: Conditions of all units of the batch, `[B, L]`, as a head with a memory wants them.
         keep: `[B, L]`, true for the N units that are real and predicted.
         target: q(z | unit) of the N units.
-        ids: What the N units really say.
+        data: What the N units really are, such as their ids.
         rows: `[N]`, which row of the batch each unit belongs to.
-        documents: `[N]`, which document of the held-out text, the same number in every batch; None: unknown.
+        documents: `[N]`, what each unit comes from, such as its document, the same number in every batch (see
+            `Batch.group`); None: unknown.
         draw: Behind `draws`.
         density: Behind `log_prob`: calls the head in the precision that its facts allow.
     """
@@ -155,7 +156,7 @@ class HeldOut:
     context: Context
     keep: Bool[Tensor, "B L"]
     target: Posterior
-    ids: Int[Tensor, "N K"]
+    data: Shaped[Tensor, "N *data"]
     rows: Int[Tensor, " N"]
     documents: Int[Tensor, " N"] | None
     draw: DrawUnits = field(repr=False)
@@ -169,8 +170,8 @@ class HeldOut:
         """
         return self.draw(num)[1]
 
-    def drawn_ids(self, num: int | None = None) -> Int[Tensor, "num N K"]:
-        """The same draws, decoded. Nothing is replaced after an end-of-text."""
+    def drawn_data(self, num: int | None = None) -> Shaped[Tensor, "num N *data"]:
+        """The same draws, decoded. Nothing is replaced after an end."""
         return self.draw(num)[0]
 
     def log_prob(self, z: Shaped[Tensor, "N *event"]) -> Float[Tensor, " N"]:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from calmkit.interfaces.head import SampleOptions
 
 Draw = Callable[[int, Tensor], Tensor]
-"""`draw(n, rows)` -> ids `[n, len(rows), K]`: n fresh independent draws for each of the rows `[R]`. In
-generation, what follows an end-of-text inside a chunk is already replaced by end-of-text."""
+"""`draw(n, rows)` -> data `[n, len(rows), *data]`, such as ids: n fresh independent draws for each of the rows
+`[R]`. In generation, what follows an end inside a unit is already replaced (`calmkit.interfaces.Ending`)."""
 
 
 @final
@@ -27,7 +27,7 @@ class Choice:
     """What a sampler chose.
 
     Attributes:
-        ids: `[R, K]`, the chosen chunk of each row.
+        data: `[R, *data]`, the chosen unit of each row, such as its ids `[R, K]`.
         index: `[R]`, which draw of the row it is, counting all draws asked for that row from 0 in their
             order.
         draws: `[R]`, how many draws the row cost.
@@ -36,7 +36,7 @@ class Choice:
             back: the law asked for was not reached below its ceiling on draws.
     """
 
-    ids: Int[Tensor, "R K"]
+    data: Shaped[Tensor, "R *data"]
     index: Int[Tensor, " R"]
     draws: Int[Tensor, " R"]
     level: Float[Tensor, " R"]
@@ -54,7 +54,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def choose(self, draw: Draw, rows: Int[Tensor, " R"], generator: torch.Generator | None = None) -> Choice:
-        """Choose a chunk for each of the rows `[R]`.
+        """Choose a unit for each of the rows `[R]`.
 
         Args:
             draw: The source of draws; its randomness is its own.

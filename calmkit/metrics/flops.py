@@ -11,6 +11,7 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, Table 1. h
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from calmkit.generation import SeededRandomness
 from calmkit.interfaces import (
     PASSES,
+    AnyOrderBackbone,
     Autoencoder,
     Backbone,
     Context,
@@ -37,7 +39,9 @@ from calmkit.interfaces import (
     StatesFlops,
     StatesStepFlops,
     StatesTrainingFlops,
+    UnitwiseAutoencoder,
 )
+from calmkit.metrics.made_up import made_up_data
 from calmkit.model import CalmModel, head_draws, head_loss
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -53,12 +57,10 @@ class FlopCount:
             only encodes.
         inference: Part -> FLOPs of writing the last unit of a row, all its draws; None where no formula can
             say it (an adaptive solver).
-        chunk_size: K.
     """
 
     training: Mapping[str, int]
     inference: Mapping[str, int | None]
-    chunk_size: int
 
     @property
     def total(self) -> int:
@@ -66,10 +68,10 @@ class FlopCount:
         return sum(self.training.values())
 
     @property
-    def inference_per_token(self) -> float | None:
-        """FLOPs per token written; None where a part's are not known."""
+    def inference_per_unit(self) -> int | None:
+        """FLOPs per unit drawn; None where a part's are not known."""
         known = [flops for flops in self.inference.values() if flops is not None]
-        return sum(known) / self.chunk_size if len(known) == len(self.inference) else None
+        return sum(known) if len(known) == len(self.inference) else None
 
 
 def states_flops(part: nn.Module) -> bool:
@@ -79,6 +81,7 @@ def states_flops(part: nn.Module) -> bool:
         (GenerativeHead, StatesDrawFlops),
         (Embedder, StatesStepFlops),
         (Backbone, StatesStepFlops),
+        (AnyOrderBackbone, StatesFlops),
     )
     return any(isinstance(part, kind) and isinstance(part, promise) for kind, promise in kinds)
 
@@ -101,27 +104,44 @@ def count_flops(
     if units < 2:
         raise ValueError(f"FLOPs are counted on rows of at least 2 units, got {units}.")
     samples = _Samples.of(model, units)
-    parts = (("embedder", model.embedder), ("backbone", model.backbone), ("head", model.head))
-    training = {"autoencoder": _encode(model.autoencoder, samples)}
-    training |= {name: _training(part, units, samples) for name, part in parts}
+    behind = units + (0 if model.conditioner is None else model.conditioner.length)
+    coded = samples if model.transform is None else _Samples.coded(model.autoencoder, units)
+    parts = (("embedder", model.embedder, units), ("backbone", model.backbone, behind), ("head", model.head, units))
+    training = {"autoencoder": _encode(model.autoencoder, coded)}
+    training |= {name: _training(part, length, samples) for name, part, length in parts}
     inference = {
         "embedder": _step(model.embedder, units, samples),
-        "backbone": _step(model.backbone, units, samples),
+        "backbone": _context_of_one(model, behind, units, samples),
         "head": _draw(model.head, draws, options, samples),
-        "autoencoder": draws * _decode(model.autoencoder, samples),
+        "autoencoder": draws * _decode(model.autoencoder, coded),
     }
-    return FlopCount(training, inference, model.chunk_size)
+    return FlopCount(training, inference)
 
 
-def autoencoder_train_flops(autoencoder: Autoencoder, units: int, vocab_size: int) -> int:
+def _context_of_one(model: CalmModel, behind: int, units: int, samples: _Samples) -> int:
+    """Of the condition of one unit: a causal backbone reads one more, one of any order reads the row anew at
+    every step of its order, which gives several.
+    """
+    backbone = model.backbone
+    if isinstance(backbone, Backbone):
+        return _step(backbone, behind, samples)
+    steps = units if model.order is None else model.order.num_steps(units)
+    if isinstance(backbone, StatesFlops):
+        return -(-steps * backbone.forward_flops(behind) // units)
+    with torch.no_grad(), _copied(backbone) as (part, device, dtype):
+        x, known = samples.hidden(device, dtype), torch.ones(1, units, dtype=torch.bool, device=device)
+        return -(-steps * _forward(lambda: part(x, known)) // units)
+
+
+def autoencoder_train_flops(autoencoder: Autoencoder, units: int) -> int:
     """FLOPs of one step of stage 1 on one row of `units` units; 0 where there is nothing to train."""
     if isinstance(autoencoder, StatesCodingFlops):
         return PASSES * units * (autoencoder.encode_flops() + autoencoder.decode_flops())
     with _copied(autoencoder) as (autoencoder, device, _):
         autoencoder.requires_grad_(True)
-        chunks = torch.randint(vocab_size, (1, units, autoencoder.chunk_size), device=device)
+        data = made_up_data(autoencoder, 1, units, device)
         try:
-            return _forward_backward(autoencoder, lambda: autoencoder.loss(chunks).per_unit, [])
+            return _forward_backward(autoencoder, lambda: autoencoder.loss(data).per_unit, [])
         except NotTrainable:
             return 0
 
@@ -129,29 +149,37 @@ def autoencoder_train_flops(autoencoder: Autoencoder, units: int, vocab_size: in
 @final
 @dataclass(frozen=True)
 class _Samples:
-    """Made-up input of the right shapes for parts that are measured: end-of-text, and numbers around 0."""
+    """Made-up input of the right shapes for parts that are measured: zeros, and numbers around 0."""
 
     units: int
-    chunk_size: int
-    eos_id: int
+    autoencoder: Autoencoder
     hidden_dim: int
     event: tuple[int, ...]
     discrete: bool
 
     @classmethod
     def of(cls, model: CalmModel, units: int) -> _Samples:
-        event = model.autoencoder.event
-        sizes = (units, model.chunk_size, model.eos_id, model.backbone.hidden_dim)
-        return cls(*sizes, event.shape, event.kind == "tokens")
+        event = model.event
+        return cls(units, model.autoencoder, model.backbone.hidden_dim, event.shape, event.kind != "continuous")
 
-    def chunks(self, device: torch.device) -> Tensor:
-        return torch.full((1, self.units, self.chunk_size), self.eos_id, device=device)
+    @classmethod
+    def coded(cls, autoencoder: Autoencoder, units: int) -> _Samples:
+        """As the autoencoder sees them, where a transform makes other units of them."""
+        event, layout = autoencoder.event, autoencoder.layout
+        length = units if layout is None else math.prod(layout)
+        return cls(length, autoencoder, 1, event.shape, event.kind != "continuous")
+
+    def data(self, device: torch.device) -> Tensor:
+        return made_up_data(self.autoencoder, 1, self.units, device)
 
     def target(self, device: torch.device, dtype: torch.dtype) -> Posterior:
         if self.discrete:
-            return Posterior(self.chunks(device))
+            return Posterior(self.data(device))
         mean = torch.zeros(1, self.units, *self.event, device=device, dtype=dtype)
         return Posterior(mean, torch.zeros_like(mean))
+
+    def unit_data(self, device: torch.device) -> Tensor | None:
+        return self.data(device) if isinstance(self.autoencoder, UnitwiseAutoencoder) else None
 
     def hidden(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         return torch.randn(1, self.units, self.hidden_dim, device=device, dtype=dtype)
@@ -161,14 +189,17 @@ def _encode(part: Autoencoder, samples: _Samples) -> int:
     if isinstance(part, StatesCodingFlops):
         return samples.units * part.encode_flops()
     with _copied(part) as (part, device, _):
-        return _forward(lambda: part.encode(samples.chunks(device)))
+        return _forward(lambda: part.encode(samples.data(device)))
 
 
 def _decode(part: Autoencoder, samples: _Samples) -> int:
     if isinstance(part, StatesCodingFlops):
         return part.decode_flops()
     with _copied(part) as (part, device, dtype):
-        return _forward(lambda: part.to_data(samples.target(device, dtype).mean[:, :1]))
+        z = samples.target(device, dtype).mean
+        if isinstance(part, UnitwiseAutoencoder):
+            return _forward(lambda: part.to_data(z[:, :1]))
+        return -(-_forward(lambda: part.to_data(z)) // samples.units)
 
 
 def _training(part: nn.Module, units: int, samples: _Samples) -> int:
@@ -179,10 +210,14 @@ def _training(part: nn.Module, units: int, samples: _Samples) -> int:
     with _copied(part) as (part, device, dtype):
         target, x = samples.target(device, dtype), _given(samples.hidden(device, dtype))
         if isinstance(part, Embedder):
-            data, z = samples.chunks(device), target.mean
+            data, z = samples.unit_data(device), target.mean
             return _forward_backward(part, lambda: part(data, z), [])
+        if isinstance(part, AnyOrderBackbone):
+            known = torch.ones(1, samples.units, dtype=torch.bool, device=device)
+            x = _given(samples.hidden(device, dtype))
+            return _forward_backward(part, lambda: part(x, known).h, [x])
         if isinstance(part, Backbone):
-            valid = torch.ones(1, units, dtype=torch.bool, device=device)
+            valid = torch.ones(1, samples.units, dtype=torch.bool, device=device)
             return _forward_backward(part, lambda: part(x, valid).h, [x])
         assert isinstance(part, GenerativeHead)
         if not part.info.needs_memory:
@@ -198,9 +233,10 @@ def _step(part: Embedder | Backbone, units: int, samples: _Samples) -> int:
         return part.step_flops(units - 1)
     with torch.no_grad(), _copied(part) as (part, device, dtype):
         if isinstance(part, Embedder):
-            data, z = samples.chunks(device)[:, :1], samples.target(device, dtype).mean[:, :1]
-            return _forward(lambda: part(data, z))
-        x, valid = samples.hidden(device, dtype), torch.ones(1, units, dtype=torch.bool, device=device)
+            data, z = samples.unit_data(device), samples.target(device, dtype).mean[:, :1]
+            return _forward(lambda: part(None if data is None else data[:, :1], z))
+        x = samples.hidden(device, dtype)
+        valid = torch.ones(x.shape[:2], dtype=torch.bool, device=device)
         _, state = part.start(1, units)
         _, state = part.step(x[:, :-1], valid[:, :-1], state)
         return _forward(lambda: part.step(x[:, -1:], valid[:, -1:], state))

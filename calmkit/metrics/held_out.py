@@ -7,21 +7,18 @@ section 4. https://arxiv.org/abs/2510.27688
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from calmkit.generation import SeededRandomness
-from calmkit.interfaces import HeldOut
-from calmkit.metrics.rollout import draw_units
+from calmkit.interfaces import Batch, HeldOut
+from calmkit.metrics.draws import draw_units
 from calmkit.model import CalmModel
 
 
 @torch.no_grad()
 def held_out(
     model: CalmModel,
-    chunks: Int[Tensor, "B L K"],
-    valid: Bool[Tensor, "B L"],
-    documents: Int[Tensor, "B L"] | None = None,
+    batch: Batch,
     *,
     num_draws: int,
     seed: int,
@@ -30,25 +27,23 @@ def held_out(
 
     Args:
         model: In eval mode.
-        chunks: Evaluation rows.
-        valid: True where a unit is real.
-        documents: The document of each unit, where it is known.
+        batch: Evaluation rows.
         num_draws: What `HeldOut.draws` gives a measure that names no number.
         seed: Of the draws. Torch's default generators stay as they are.
     """
-    keep = model.predict(valid)
+    keep = model.counted(batch)
     rows = keep.nonzero()[:, 0]
     if len(rows) == 0:
         return None
-    target = model.encode(chunks)
-    context = model.backbone(model.embedder(chunks, target.mean), valid)
+    target = model.encode(batch.data)
+    context = model.context(batch.data, batch.valid, target.mean, condition=batch.condition)
     made: dict[int, tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
     def draw(num: int | None) -> tuple[Tensor, Tensor]:
         count = num_draws if num is None else num
         if count not in made:
-            with SeededRandomness(seed, chunks.device).borrowed():
+            with SeededRandomness(seed, batch.valid.device).borrowed():
                 made[count] = draw_units(model, context, keep, count, None)
         return made[count]
 
@@ -58,9 +53,9 @@ def held_out(
         context=context,
         keep=keep,
         target=target[keep],
-        ids=chunks[keep],
+        data=batch.data[keep],
         rows=rows,
-        documents=None if documents is None else documents[keep],
+        documents=None if batch.group is None else batch.group[keep],
         draw=draw,
         density=model.log_prob,
     )

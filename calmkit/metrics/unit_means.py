@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from calmkit.interfaces import HeldOut
-from calmkit.metrics.brier import FEWEST_DOCUMENTS, UNKNOWN, grouped, ratio_standard_error, resampled_means
+from calmkit.metrics.blocks import FEWEST_DOCUMENTS, UNKNOWN, grouped, ratio_standard_error, resampled_means
 
 
 @final

@@ -5,18 +5,32 @@ The parts meet in `calmkit.model`; this room only hands them their sizes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from calmkit.interfaces import Autoencoder, Backbone, Embedder, GenerativeHead, Sampler
+from calmkit.interfaces import (
+    AnyOrderBackbone,
+    Autoencoder,
+    Backbone,
+    Conditioner,
+    Embedder,
+    EventSpec,
+    GenerativeHead,
+    Order,
+    RowSampler,
+    Sampler,
+    TokenAutoencoder,
+)
 from calmkit.model import CalmModel
 from calmkit.recipe.errors import Problem, RecipeError
 from calmkit.recipe.fit import (
+    condition_fits,
+    drawing_fits,
     embedder_fits,
     head_fits,
     head_is_served,
-    length_fits,
     numbers_are_finite,
+    order_fits,
     runs_are_there,
     sampler_fits,
     stages_fit,
@@ -25,52 +39,77 @@ from calmkit.recipe.parts import (
     build_corpus,
     build_metrics,
     build_part,
-    build_tokenizer,
-    vocab_size_of,
+    build_transform,
+    kind_of,
 )
 from calmkit.recipe.schema import Recipe
 from calmkit.recipe.shapes_only import shapes_only
 from calmkit.registry import Manager
 
 
-def assemble(recipe: Recipe, manager: Manager, vocab_size: int, eos_id: int) -> CalmModel:
+def assemble(recipe: Recipe, manager: Manager, sizes: Mapping[str, Any]) -> CalmModel:
     """The model of a recipe, freshly initialised from torch's default generator.
 
     Args:
         recipe: What to build.
         manager: Where parts are looked up.
-        vocab_size: V of the tokenizer that is ready.
-        eos_id: Its id of end-of-text.
+        sizes: What the kind of data knows, by name, such as the `vocab_size` of a tokenizer that is ready.
 
     Raises:
         RecipeError: CK140 to CK142, CK145: parts that refuse their settings, or do not go together.
     """
-    autoencoder: Autoencoder = build_part(recipe, manager, "autoencoder", vocab_size=vocab_size)
-    backbone: Backbone = build_part(recipe, manager, "backbone")
+    autoencoder: Autoencoder = build_part(recipe, manager, "autoencoder", **sizes)
+    transform = build_transform(recipe, manager, autoencoder)
+    event = autoencoder.event if transform is None else transform.event
+    layout = autoencoder.layout if transform is None else transform.layout
+    of_data = dict(sizes) | ({} if layout is None else {"layout": layout})
+    backbone: Backbone | AnyOrderBackbone = build_part(recipe, manager, "backbone", **of_data)
+    order: Order | None = None if recipe.order is None else build_part(recipe, manager, "order")
     problems = [
-        *length_fits(recipe, autoencoder),
-        *head_fits(recipe, manager, autoencoder),
+        *kind_of(recipe, manager).problems(recipe, manager, autoencoder),
+        *head_fits(recipe, manager, event),
         *embedder_fits(recipe, manager, autoencoder),
+        *order_fits(recipe, manager, backbone, order),
+        *condition_fits(recipe, manager, sizes),
     ]
     if problems:
         raise RecipeError(problems)
-    sizes = sizes_of(autoencoder, backbone, vocab_size)
-    embedder: Embedder = build_part(recipe, manager, "embedder", **sizes)
-    head: GenerativeHead = build_part(recipe, manager, "head", **sizes)
-    return CalmModel(autoencoder, embedder, backbone, head, eos_id=eos_id, predict_first=recipe.predict_first)
+    known = sizes_of(autoencoder, backbone, event, sizes)
+    embedder: Embedder = build_part(recipe, manager, "embedder", **known)
+    conditioner: Conditioner | None = None
+    if recipe.conditioner is not None:
+        conditioner = build_part(recipe, manager, "conditioner", **known)
+    head: GenerativeHead = build_part(recipe, manager, "head", **known)
+    return CalmModel(
+        autoencoder,
+        embedder,
+        backbone,
+        head,
+        transform=transform,
+        conditioner=conditioner,
+        order=order,
+        predict_first=recipe.predict_first,
+    )
 
 
-def sizes_of(autoencoder: Autoencoder, backbone: Backbone, vocab_size: int) -> dict[str, Any]:
-    """What the assembler hands to parts, by the names of `calmkit.registry.KINDS`."""
-    return {
-        "hidden_dim": backbone.hidden_dim,
-        "event": autoencoder.event,
-        "chunk_size": autoencoder.chunk_size,
-        "vocab_size": vocab_size,
-    }
+def sizes_of(
+    autoencoder: Autoencoder,
+    backbone: Backbone | AnyOrderBackbone,
+    event: EventSpec,
+    sizes: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What the assembler hands to parts, by the names of their `sizes`: what the data know, and what parts
+    that are built already do.
+    """
+    unit = {}
+    if isinstance(autoencoder, TokenAutoencoder):
+        unit = {"chunk_size": autoencoder.chunk_size}
+    return {**sizes, **unit, "hidden_dim": backbone.hidden_dim, "event": event}
 
 
-def build_sampler(recipe: Recipe, manager: Manager, head: GenerativeHead | None = None) -> Sampler:
+def build_sampler(
+    recipe: Recipe, manager: Manager, head: GenerativeHead | None = None
+) -> Sampler | RowSampler:
     """The sampler of a recipe.
 
     Args:
@@ -82,7 +121,7 @@ def build_sampler(recipe: Recipe, manager: Manager, head: GenerativeHead | None 
     Raises:
         RecipeError: CK145 it refuses its settings, CK143 the head does not honour what it asks for.
     """
-    sampler: Sampler = build_part(recipe, manager, "sampler")
+    sampler: Sampler | RowSampler = build_part(recipe, manager, "sampler")
     problems = [*sampler_fits(recipe, manager, sampler, head)]
     if problems:
         raise RecipeError(problems)
@@ -122,12 +161,13 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
     problems += [] if elsewhere else runs_are_there(recipe)
     if model is not None:
         problems += stages_fit(recipe, model.autoencoder)
+        problems += drawing_fits(recipe, manager, model)
     if problems or model is None:
         raise RecipeError(problems)
     return model
 
 
 def _model_of_shapes(recipe: Recipe, manager: Manager) -> CalmModel:
-    vocab_size = vocab_size_of(recipe, build_tokenizer(recipe, manager))
+    sizes = kind_of(recipe, manager).sizes(recipe, manager)
     with shapes_only():
-        return assemble(recipe, manager, vocab_size, eos_id=0)  # no shape depends on which id that is
+        return assemble(recipe, manager, sizes)

@@ -16,6 +16,7 @@ from calmkit.recipe.schema import (
     ALONE,
     METRICS,
     NOUNS,
+    OF_A_KIND,
     SECTIONS,
     VERSION,
     DataSection,
@@ -52,6 +53,7 @@ def build_recipe(tree: Keys, manager: Manager, source: Source) -> Recipe:
         message = f"this calmkit reads recipes of version {VERSION}, got '{version.text}'"
         raise RecipeError([Problem("CK105", message, version.mark, "calmkit", f"write 'calmkit: {VERSION}'")])
     fields = builder.fields(Recipe, tree.without("source"), "")
+    builder.sections_of_kind(tree, fields)
     if "source" in tree.nodes:
         builder.unknown("source", tree.key_marks["source"], "", Recipe)
     if builder.problems:
@@ -95,6 +97,8 @@ class _Builder:
             if node is not None:
                 value = self.value(hints[name], node, dotted)
             elif name in SECTIONS and not path and not _required(field):
+                if field.default is None:
+                    continue
                 default: Any = field.default_factory
                 value = self.part(name, default().name, Keys({}, tree.mark), tree.mark)
             elif _required(field):
@@ -114,6 +118,8 @@ class _Builder:
         section: Any = next((m for m in members if dataclasses.is_dataclass(m)), None)
         if section is None:
             return self.converted(annotation, node, path)
+        if section is PartSpec and type(None) in members and isinstance(node, Scalar) and not node.is_null:
+            node = Keys({"name": node}, node.mark)
         if type(None) in members and isinstance(node, Scalar) and node.is_null:
             return None
         if not isinstance(node, Keys):
@@ -136,13 +142,55 @@ class _Builder:
     def data(self, node: Keys, path: str) -> Any:
         """The data section: its own field, and a corpus beside it."""
         length = next(f for f in dataclasses.fields(DataSection) if f.name == "sequence_length")
+        has_length = self.has_length(node)
+        if not has_length and length.name in node.nodes:
+            mark = node.key_marks.get(length.name, node.mark)
+            message = f"rows of data '{self.corpus_of(node)}' have a length of their own"
+            help = f"leave {_join(path, length.name)} out"
+            self.problems.append(Problem("CK130", message, mark, _join(path, length.name), help))
         part = self.named_part(path, node.without(length.name))
-        value: Any = length.default
-        if length.name in node.nodes:
+        value: Any = length.default if has_length else None
+        if has_length and length.name in node.nodes:
             value = self.converted(int, node.nodes[length.name], _join(path, length.name))
             if value is not _MISSING:
                 self.in_range(length.metadata, value, _join(path, length.name), node.nodes[length.name])
         return _MISSING if _MISSING in (part, value) else DataSection(value, part)
+
+    def corpus_of(self, node: Keys) -> str:
+        """The name in a data section, as far as there is one."""
+        name = node.nodes.get("name")
+        return name.text if isinstance(name, Scalar) else ""
+
+    def has_length(self, node: Keys) -> bool:
+        """Whether the rows of a data section are as long as it says."""
+        corpus = self.manager.parts["corpora"].get(self.corpus_of(node))
+        kind = None if corpus is None else self.manager.parts["data_kinds"].get(str(corpus.cls.data_kind))
+        return kind is None or bool(kind.cls.row_length)
+
+    def sections_of_kind(self, tree: Keys, fields: Mapping[str, Any]) -> None:
+        """Sections that the kind of data needs, or does not have."""
+        data = fields.get("data", _MISSING)
+        if data is _MISSING:
+            return
+        kind, wanted = self.kind_of(data.part.name), self.wanted_sections(data.part.name)
+        for section in OF_A_KIND:
+            node = tree.nodes.get(section)
+            there = node is not None and not (isinstance(node, Scalar) and node.is_null)
+            if section in wanted and not there:
+                self.missing(section, "", tree.mark)
+            if section not in wanted and there:
+                mark = tree.key_marks.get(section, tree.mark)
+                message = f"data '{data.part.name}' are {kind}, which have no {section}"
+                self.problems.append(Problem("CK130", message, mark, section, f"write {section}=null"))
+
+    def kind_of(self, corpus: str) -> str:
+        """The kind of data of a corpus."""
+        return str(self.manager.find("corpora", corpus).cls.data_kind)
+
+    def wanted_sections(self, corpus: str) -> tuple[str, ...]:
+        """The sections that its kind needs."""
+        found = self.manager.parts["data_kinds"].get(self.kind_of(corpus))
+        return () if found is None else found.cls.sections
 
     def named_part(self, section: str, node: Keys) -> Any:
         """A part whose name stands in its section."""

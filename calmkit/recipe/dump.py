@@ -49,7 +49,8 @@ def _plain(value: Any) -> Any:
         return {"name": value.name, **{key: _plain(option) for key, option in value.options.items()}}
     if isinstance(value, DataSection):
         part = _plain(value.part)
-        return {"name": part.pop("name"), "sequence_length": value.sequence_length, **part}
+        length = {} if value.sequence_length is None else {"sequence_length": value.sequence_length}
+        return {"name": part.pop("name"), **length, **part}
     if dataclasses.is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -8,7 +8,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from calmkit.interfaces import Autoencoder, Embedder, GenerativeHead, IterativeHead, Sampler
+from calmkit.interfaces import (
+    AnyOrderBackbone,
+    Autoencoder,
+    Backbone,
+    DensityHead,
+    Embedder,
+    EventSpec,
+    GenerativeHead,
+    IterativeHead,
+    Order,
+    RowSampler,
+    Sampler,
+    UnitwiseAutoencoder,
+)
+from calmkit.model import CalmModel
 from calmkit.recipe.dump import as_dict
 from calmkit.recipe.errors import Problem
 from calmkit.recipe.schema import Recipe
@@ -26,19 +40,9 @@ def numbers_are_finite(recipe: Recipe) -> Iterator[Problem]:
             yield Problem("CK133", message, recipe.source.mark(key), key, f"give {key} a number")
 
 
-def length_fits(recipe: Recipe, autoencoder: Autoencoder) -> Iterator[Problem]:
-    """CK140: the sequence length is a multiple of the chunk size."""
-    length, chunk, key = recipe.data.sequence_length, autoencoder.chunk_size, "data.sequence_length"
-    if length % chunk:
-        below = length // chunk * chunk
-        message = f"{key} {length} is no multiple of the autoencoder's chunk size {chunk}"
-        near = f"{below} or {below + chunk}" if below else f"{chunk}"
-        yield Problem("CK140", message, recipe.source.mark(key), key, f"the nearest: {near}")
-
-
-def head_fits(recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Iterator[Problem]:
+def head_fits(recipe: Recipe, manager: Manager, event: EventSpec) -> Iterator[Problem]:
     """CK141: the head takes the kind of event that the autoencoder gives."""
-    kind, takes = autoencoder.event.kind, _head(manager, recipe.head.name).info.events
+    kind, takes = event.kind, _head(manager, recipe.head.name).info.events
     if kind not in takes:
         heads = sorted(name for name in manager.parts["heads"] if kind in _head(manager, name).info.events)
         yield Problem(
@@ -87,7 +91,7 @@ def embedder_fits(recipe: Recipe, manager: Manager, autoencoder: Autoencoder) ->
 
 
 def sampler_fits(
-    recipe: Recipe, manager: Manager, sampler: Sampler, built: GenerativeHead | None
+    recipe: Recipe, manager: Manager, sampler: Sampler | RowSampler, built: GenerativeHead | None
 ) -> Iterator[Problem]:
     """CK143: the head honours what the sampler asks of it, and an iterative one that is built can do it."""
     head, asked = recipe.head.name, sampler.options.set_fields()
@@ -112,6 +116,103 @@ def sampler_fits(
             key,
             f"options of head '{head}': {takes}; {key}=null asks for nothing",
         )
+
+
+def order_fits(
+    recipe: Recipe, manager: Manager, backbone: Backbone | AnyOrderBackbone, order: Order | None
+) -> Iterator[Problem]:
+    """CK141: the order goes with the backbone, and the head knows the density that the order asks for."""
+    name, reads = recipe.backbone.name, "any" if isinstance(backbone, AnyOrderBackbone) else "causal"
+    orders = manager.parts["orders"]
+    if order is None and reads == "any":
+        fitting = sorted(n for n, part in orders.items() if part.cls.reads == "any")
+        message = f"backbone '{name}' reads units in any order, and the recipe names none"
+        mark, help = recipe.source.mark("backbone.name"), f"order={fitting[0] if fitting else '...'}"
+        yield Problem("CK141", message, mark, "order", help)
+    if order is None or recipe.order is None:
+        return
+    key, mark = "order", recipe.source.mark("order.name")
+    if order.reads != reads:
+        fitting = sorted(n for n, part in orders.items() if part.cls.reads == reads)
+        told = {"any": "wants a backbone of any order", "causal": "wants a causal backbone"}[order.reads]
+        message = f"order '{recipe.order.name}' {told}, and '{name}' is none"
+        yield Problem("CK141", message, mark, key, f"orders that fit '{name}': {', '.join(fitting) or 'none'}")
+    if order.needs_density and not issubclass(_head(manager, recipe.head.name), DensityHead):
+        heads = sorted(n for n in manager.parts["heads"] if issubclass(_head(manager, n), DensityHead))
+        message = (
+            f"order '{recipe.order.name}' keeps the draws that are most likely, and head "
+            f"'{recipe.head.name}' knows no density"
+        )
+        yield Problem("CK141", message, mark, key, f"heads that do: {', '.join(heads)}; or order=random")
+
+
+def drawing_fits(recipe: Recipe, manager: Manager, model: CalmModel) -> Iterator[Problem]:
+    """CK143: the sampler can draw what these parts make."""
+    name, cls = recipe.sampler.name, manager.find("samplers", recipe.sampler.name).cls
+    mark = recipe.source.mark("sampler.name")
+    if issubclass(cls, Sampler) and not isinstance(model.autoencoder, UnitwiseAutoencoder):
+        rows = sorted(n for n, part in manager.parts["samplers"].items() if issubclass(part.cls, RowSampler))
+        message = (
+            f"sampler '{name}' chooses among draws of single units, and autoencoder "
+            f"'{recipe.autoencoder.name}' decodes whole rows only"
+        )
+        yield Problem("CK143", message, mark, "sampler", f"samplers of rows: {', '.join(rows) or 'none'}")
+        return
+    if not issubclass(cls, RowSampler):
+        return
+    if model.layout is None:
+        units = sorted(n for n, part in manager.parts["samplers"].items() if issubclass(part.cls, Sampler))
+        message = f"sampler '{name}' draws rows of a fixed number of units, and these rows have none"
+        yield Problem("CK143", message, mark, "sampler", f"samplers of units: {', '.join(units)}")
+        return
+    try:
+        sampler: RowSampler = manager.build("samplers", name, recipe.sampler.options)
+    except ValueError:  # told where the sampler is built
+        return
+    yield from _guidance_fits(recipe, sampler, model)
+    if sampler.beams > 1 and not (isinstance(model.head, DensityHead) and isinstance(model.backbone, Backbone)):
+        message = (
+            f"sampler '{name}' keeps the likeliest rows, which needs a head with a density and a causal "
+            f"backbone; these are '{recipe.head.name}' and '{recipe.backbone.name}'"
+        )
+        yield Problem("CK143", message, mark, "sampler", "sampler=rows draws without beams")
+    if model.order is not None:
+        try:
+            model.order.num_steps(math.prod(model.layout))
+        except ValueError as error:
+            order = recipe.source.mark("order.steps")
+            yield Problem("CK143", f"order '{recipe.order and recipe.order.name}': {error}", order, "order")
+
+
+def condition_fits(recipe: Recipe, manager: Manager, sizes: Mapping[str, Any]) -> Iterator[Problem]:
+    """CK141: the data have the conditions that the conditioner reads."""
+    if recipe.conditioner is None:
+        return
+    reads: tuple[str, ...] = manager.find("conditioners", recipe.conditioner.name).cls.reads
+    lacking = [name for name in reads if name not in sizes.get("conditions", ())]
+    if lacking:
+        corpus = recipe.data.part.name
+        message = f"conditioner '{recipe.conditioner.name}' reads {' and '.join(lacking)}, which data '{corpus}' don't have"
+        mark = recipe.source.mark("conditioner.name")
+        yield Problem("CK141", message, mark, "conditioner", "conditioner=null, or data with labels")
+
+
+def _guidance_fits(recipe: Recipe, sampler: RowSampler, model: CalmModel) -> Iterator[Problem]:
+    """CK143: guidance has a condition to drop, and a head that takes it."""
+    if sampler.guidance.weight == 1:
+        return
+    key = "sampler.guidance"
+    mark, weight = recipe.source.mark(key), f"guidance {sampler.guidance.weight:g}"
+    help = f"{key}=1 is no guidance"
+    if model.conditioner is None:
+        message = f"sampler '{recipe.sampler.name}' asks for {weight}, and the recipe has no conditioner"
+        yield Problem("CK143", message, mark, key, f"conditioner=label, where data have labels; {help}")
+    elif not model.conditioner.drop:
+        message = f"{weight} pushes away from the null condition, which training never shows (conditioner.drop=0)"
+        yield Problem("CK143", message, mark, key, f"conditioner.drop=0.1; {help}")
+    if model.head.info.guidance == "none":
+        message = f"head '{recipe.head.name}' can't be guided (its HeadInfo.guidance is none)"
+        yield Problem("CK143", message, mark, key, help)
 
 
 def stages_fit(recipe: Recipe, autoencoder: Autoencoder) -> Iterator[Problem]:
@@ -160,7 +261,7 @@ def _setting_of(recipe: Recipe, option: str) -> str:
     return f"sampler.{given[0]}" if given else "sampler"
 
 
-def _setting_named(recipe: Recipe, sampler: Sampler, message: str) -> str:
+def _setting_named(recipe: Recipe, sampler: Sampler | RowSampler, message: str) -> str:
     """The key of the first option that a head's refusal names, of those that the sampler set; else of any."""
     asked = sampler.options.set_fields() - {"generator"}
     words = ["solver" if word == "scheduler" else word for word in re.findall(r"\w+", message)]

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from calmkit.admission import missing_fact
-from calmkit.interfaces import Corpus, DataError, HeldOutMeasure, Tokenizer
+from calmkit.interfaces import Autoencoder, Corpus, DataError, DataKind, LatentTransform, HeldOutMeasure, Tokenizer
 from calmkit.recipe.errors import refuse
-from calmkit.recipe.schema import METRICS, NOUNS, SECTIONS, PartSpec, Recipe
+from calmkit.recipe.schema import ALONE, METRICS, NOUNS, SECTIONS, TRANSFORMS, PartSpec, Recipe
 from calmkit.registry import Manager
+from calmkit.transforms.chain import Chain
 
 
 def build_part(recipe: Recipe, manager: Manager, section: str, **sizes: Any) -> Any:
     """The part of a section, with the sizes its kind takes.
 
     Raises:
-        RecipeError: CK145 it refuses its settings, or lacks a fact of its kind, CK146 it cannot be read.
+        RecipeError: CK141 it needs a size that the data don't know, CK145 it refuses its settings, or lacks a
+            fact of its kind, CK146 it cannot be read.
     """
     spec = spec_of(recipe, section)
+    check_sizes(recipe, manager, section, spec.name, sizes)
     with refusals(recipe, section):
         part = manager.build(SECTIONS[section], spec.name, spec.options, **sizes)
         # A tokenizer that lies in a file is read when it is first asked, by `vocab_size_of`.
@@ -30,6 +33,47 @@ def build_part(recipe: Recipe, manager: Manager, section: str, **sizes: Any) -> 
         return part
 
 
+def check_sizes(
+    recipe: Recipe, manager: Manager, section: str, name: str, sizes: Mapping[str, Any]
+) -> None:
+    """Refuse a part that serves another kind of data: its constructor asks for what these don't know.
+
+    Raises:
+        RecipeError: CK141.
+    """
+    kind = {**SECTIONS, **ALONE}[section]
+    lacking = [size for size in manager.find(kind, name).sizes if size not in sizes]
+    if lacking:
+        corpus = recipe.data.part.name
+        others = sorted(n for n, part in manager.parts[kind].items() if set(part.sizes) <= set(sizes))
+        message = (
+            f"{NOUNS.get(section, section)} '{name}' is built with {' and '.join(lacking)}, "
+            f"which data '{corpus}' ({manager.find('corpora', corpus).cls.data_kind}) don't have"
+        )
+        help = f"{kind} that would do: {', '.join(others) or 'none'}"
+        mark = recipe.source.mark(f"{section}.name" if section in SECTIONS else section)
+        raise refuse("CK141", message, mark, section, help)
+
+
+def build_transform(recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Chain | None:
+    """The transforms of a recipe, each built for what the one before it gives; None where there are none.
+
+    Raises:
+        RecipeError: CK145 one refuses its settings, or values that it can't take.
+    """
+    event, layout = autoencoder.event, autoencoder.layout
+    found: list[LatentTransform] = []
+    for spec in recipe.transforms:
+        with refusals(recipe, TRANSFORMS, spec):
+            one = manager.build("transforms", spec.name, spec.options, event=event, layout=layout)
+            missing = missing_fact(one)
+            if missing is not None:
+                raise ValueError(missing)
+        found.append(one)
+        event, layout = one.event, one.layout
+    return Chain(autoencoder.event, autoencoder.layout, found) if found else None
+
+
 def build_corpus(recipe: Recipe, manager: Manager) -> Corpus:
     """The corpus of a recipe.
 
@@ -37,6 +81,22 @@ def build_corpus(recipe: Recipe, manager: Manager) -> Corpus:
         RecipeError: CK145 it refuses its settings, CK146 it cannot be read.
     """
     return build_part(recipe, manager, "data")
+
+
+def kind_of(recipe: Recipe, manager: Manager) -> DataKind:
+    """The kind of data of a recipe.
+
+    Raises:
+        RecipeError: CK120 nobody brings the kind that its corpus names.
+    """
+    corpus = recipe.data.part.name
+    name = str(manager.find("corpora", corpus).cls.data_kind)
+    if name not in manager.parts["data_kinds"]:
+        there = ", ".join(sorted(manager.parts["data_kinds"]))
+        message = f"corpus '{corpus}' holds data of the kind '{name}', which nobody brings; there are: {there}"
+        help = "install the plugin that has it (hook calmkit_data_kinds)"
+        raise refuse("CK120", message, recipe.source.mark("data.name"), "data.name", help)
+    return manager.build("data_kinds", name, {})
 
 
 def build_tokenizer(recipe: Recipe, manager: Manager) -> Tokenizer:
@@ -80,7 +140,7 @@ def vocab_size_of(recipe: Recipe, tokenizer: Tokenizer) -> int:
 
 def spec_of(recipe: Recipe, section: str) -> PartSpec:
     """Name and options of the part of a section."""
-    spec = recipe.data.part if section == "data" else getattr(recipe, section)
+    spec = recipe.data.part if section == "data" else getattr(recipe, section, None)
     assert isinstance(spec, PartSpec)
     return spec
 

@@ -8,6 +8,7 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, Table 1. h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -20,11 +21,13 @@ from calmkit.metrics.flops import FlopCount, autoencoder_train_flops, count_flop
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler, sizes_of, validate
 from calmkit.recipe.errors import refuse
-from calmkit.recipe.parts import build_part, build_tokenizer
+from calmkit.recipe.parts import build_part, kind_of
 from calmkit.recipe.schema import AutoencoderStage, LmStage, Recipe, TrainerSection
 from calmkit.registry import Manager
 
 BYTES = {"64-true": 8, "bf16-true": 2, "16-true": 2}  # of a weight; every other precision keeps float32
+MEASURED = ("autoencoder", "embedder", "backbone", "head")
+"""Parts whose cost is counted; transforms and conditioners are small."""
 MOMENTS = 2  # of AdamW, for each trained weight
 NOT_COUNTED = (
     "activations, which depend on kernels and on what is recomputed; buffers of collectives; the tokenised "
@@ -41,7 +44,7 @@ class StagePlan:
         steps: Of the optimiser; 0 where the stage takes over a finished autoencoder.
         devices: That share a step.
         rows_per_step: Over all devices and accumulated batches.
-        tokens_per_step: The same in tokens.
+        elements_per_step: The same in what the kind of data counts by, such as tokens.
         train_flops: Part -> FLOPs of the whole stage.
         weights: Bytes of all weights, the frozen ones too.
         gradients: Bytes.
@@ -51,16 +54,16 @@ class StagePlan:
     steps: int
     devices: int
     rows_per_step: int
-    tokens_per_step: int
+    elements_per_step: int
     train_flops: Mapping[str, int]
     weights: int
     gradients: int
     moments: int
 
     @property
-    def tokens(self) -> int:
+    def elements(self) -> int:
         """Of the whole stage."""
-        return self.steps * self.tokens_per_step
+        return self.steps * self.elements_per_step
 
     @property
     def checkpoint(self) -> int:
@@ -75,26 +78,28 @@ class Plan:
 
     Attributes:
         name: Of the recipe.
+        element: What costs are told by, such as `token`.
         parameters_by_part: Part -> parameters.
         stages: `autoencoder` and `lm`, those there are.
-        inference: Part -> FLOPs per token written, with one draw per unit, at a context of a whole row; None
+        inference: Part -> FLOPs per element written, with one draw per unit, at a context of a whole row; None
             where no formula can say it (an adaptive solver).
         sampler: Name of the recipe's sampler.
         draws_per_unit: Its draws; None where they depend on what is drawn.
-        sampler_flops_per_token: FLOPs per token with that sampler; None where they are not known.
+        sampler_flops_per_element: FLOPs per element with that sampler; None where they are not known.
         model_bytes: Of the finished model on disk.
-        bytes_per_token: Of the tokenised corpus on disk.
+        bytes_per_element: Of the prepared data on disk; None where they are not counted.
     """
 
     name: str
+    element: str
     parameters_by_part: Mapping[str, int]
     stages: Mapping[str, StagePlan]
     inference: Mapping[str, float | None]
     sampler: str
     draws_per_unit: int | None
-    sampler_flops_per_token: float | None
+    sampler_flops_per_element: float | None
     model_bytes: int
-    bytes_per_token: int
+    bytes_per_element: int | None
 
     @property
     def parameters(self) -> int:
@@ -114,7 +119,7 @@ class Plan:
         return self.model_bytes + sum(checkpoints) + max(checkpoints)
 
     @property
-    def inference_flops_per_token(self) -> float | None:
+    def inference_flops_per_element(self) -> float | None:
         """With one draw per unit."""
         return _total(self.inference)
 
@@ -124,19 +129,19 @@ class Plan:
             "name": self.name,
             "parameters": self.parameters,
             "train_flops": self.train_flops,
-            "inference_flops_per_token": self.inference_flops_per_token,
+            f"inference_flops_per_{self.element}": self.inference_flops_per_element,
             "parameters_by_part": dict(self.parameters_by_part),
-            "inference_flops_per_token_by_part": dict(self.inference),
+            f"inference_flops_per_{self.element}_by_part": dict(self.inference),
             "sampler": {
                 "name": self.sampler,
                 "draws_per_unit": self.draws_per_unit,
-                "inference_flops_per_token": self.sampler_flops_per_token,
+                f"inference_flops_per_{self.element}": self.sampler_flops_per_element,
             },
-            "stages": {name: _stage_dict(stage) for name, stage in self.stages.items()},
+            "stages": {name: _stage_dict(stage, self.element) for name, stage in self.stages.items()},
             "disk": {
                 "model_bytes": self.model_bytes,
                 "run_bytes": self.run_bytes,
-                "corpus_bytes_per_token": self.bytes_per_token,
+                f"corpus_bytes_per_{self.element}": self.bytes_per_element,
             },
             "not_counted": NOT_COUNTED,
         }
@@ -154,28 +159,32 @@ def plan(recipe: Recipe, manager: Manager) -> Plan:
             must be fetched to know its size, since `tokenizer.vocab_size` does not state it.
     """
     model = validate(recipe, manager)
-    vocab_size = build_tokenizer(recipe, manager).vocab_size
-    _build_what_is_measured(model, recipe, manager, vocab_size)
-    units = recipe.data.sequence_length // model.chunk_size
+    kind = kind_of(recipe, manager)
+    known = kind.sizes(recipe, manager)
+    _build_what_is_measured(model, recipe, manager, known)
+    units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
+    each = kind.elements_per_unit(recipe, model.autoencoder)
     if units < 2:
-        key, least = "data.sequence_length", 2 * model.chunk_size
-        message = f"{key} must be at least two units of {model.chunk_size}, got {recipe.data.sequence_length}"
-        raise refuse("CK133", message, recipe.source.mark(key), key, f"{least} would do")
+        key = "data.sequence_length"
+        message = f"{key} must be at least two units of {each:g}, got {recipe.data.sequence_length}"
+        raise refuse("CK133", message, recipe.source.mark(key), key, f"{2 * each:g} would do")
     sampler = build_sampler(recipe, manager)
     draws = sampler.draws_per_unit() if isinstance(sampler, StatesDraws) else None
     one = count_flops(model, units)
     chosen = None if draws is None else count_flops(model, units, draws, sampler.options)
-    size = BYTES.get(recipe.trainer.precision, 4)
+    total = None if chosen is None else chosen.inference_per_unit
+    size, vocab_size = BYTES.get(recipe.trainer.precision, 4), known.get("vocab_size")
     return Plan(
         name=recipe.name,
+        element=kind.words.element,
         parameters_by_part={name: _count(part) for name, part in model.named_children()},
-        stages=_stages(recipe, model, one, units, vocab_size),
-        inference={k: None if n is None else n / model.chunk_size for k, n in one.inference.items()},
+        stages=_stages(recipe, model, one, units, each),
+        inference={k: None if n is None else n / each for k, n in one.inference.items()},
         sampler=recipe.sampler.name,
         draws_per_unit=draws,
-        sampler_flops_per_token=None if chosen is None else chosen.inference_per_token,
+        sampler_flops_per_element=None if total is None else total / each,
         model_bytes=size * _count(model if recipe.stages.lm else model.autoencoder),
-        bytes_per_token=2 if vocab_size <= 2**16 else 4,
+        bytes_per_element=None if vocab_size is None else 2 if vocab_size <= 2**16 else 4,
     )
 
 
@@ -191,16 +200,16 @@ def count_devices(trainer: TrainerSection) -> int:
 
 
 def _stages(
-    recipe: Recipe, model: CalmModel, flops: FlopCount, units: int, vocab_size: int
+    recipe: Recipe, model: CalmModel, flops: FlopCount, units: int, each: float
 ) -> dict[str, StagePlan]:
     stages: dict[str, StagePlan] = {}
     first, second = recipe.stages.autoencoder, recipe.stages.lm
     if first is not None:
-        per_row = 0 if first.init_from else autoencoder_train_flops(model.autoencoder, units, vocab_size)
-        stages["autoencoder"] = _stage(recipe, first, {"autoencoder": per_row}, [model.autoencoder], [])
+        per_row = 0 if first.init_from else autoencoder_train_flops(model.autoencoder, units)
+        stages["autoencoder"] = _stage(recipe, first, {"autoencoder": per_row}, [model.autoencoder], [], units * each)
     if second is not None:
-        trained = [model.embedder, model.backbone, model.head]
-        stages["lm"] = _stage(recipe, second, flops.training, trained, [model.autoencoder])
+        trained = [part for name, part in model.named_children() if name != "autoencoder"]
+        stages["lm"] = _stage(recipe, second, flops.training, trained, [model.autoencoder], units * each)
     return stages
 
 
@@ -210,6 +219,7 @@ def _stage(
     per_row: Mapping[str, int],
     trained: list[nn.Module],
     frozen: list[nn.Module],
+    row: float,
 ) -> StagePlan:
     devices = count_devices(recipe.trainer)
     rows = stage.batch_size * recipe.trainer.accumulate * devices
@@ -220,7 +230,7 @@ def _stage(
         steps=steps,
         devices=devices,
         rows_per_step=rows,
-        tokens_per_step=rows * recipe.data.sequence_length,
+        elements_per_step=round(rows * row),
         train_flops={name: flops * rows * steps for name, flops in per_row.items()},
         weights=learned + fixed,
         gradients=learned,
@@ -228,22 +238,26 @@ def _stage(
     )
 
 
-def _build_what_is_measured(model: CalmModel, recipe: Recipe, manager: Manager, vocab_size: int) -> None:
+def _build_what_is_measured(
+    model: CalmModel, recipe: Recipe, manager: Manager, known: Mapping[str, Any]
+) -> None:
     """Real ones in the place of the parts that state nothing; no random number of the caller is used up."""
-    sizes = sizes_of(model.autoencoder, model.backbone, vocab_size)
+    sizes = sizes_of(model.autoencoder, model.backbone, model.event, known)
+    if model.layout is not None:
+        sizes["layout"] = model.layout
     for section, part in list(model.named_children()):
-        if not states_flops(part):
+        if section in MEASURED and not states_flops(part):
             with torch.random.fork_rng(devices=[]):
                 setattr(model, section, build_part(recipe, manager, section, **sizes))
 
 
-def _stage_dict(stage: StagePlan) -> dict[str, Any]:
+def _stage_dict(stage: StagePlan, element: str) -> dict[str, Any]:
     return {
         "steps": stage.steps,
         "devices": stage.devices,
         "rows_per_step": stage.rows_per_step,
-        "tokens_per_step": stage.tokens_per_step,
-        "tokens": stage.tokens,
+        f"{element}s_per_step": stage.elements_per_step,
+        f"{element}s": stage.elements,
         "train_flops": sum(stage.train_flops.values()),
         "train_flops_by_part": dict(stage.train_flops),
         "memory_per_device": {

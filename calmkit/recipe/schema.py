@@ -14,18 +14,24 @@ SECTIONS: Mapping[str, str] = {
     "data": "corpora",
     "tokenizer": "tokenizers",
     "autoencoder": "autoencoders",
+    "conditioner": "conditioners",
     "embedder": "embedders",
     "backbone": "backbones",
+    "order": "orders",
     "head": "heads",
     "sampler": "samplers",
 }
 """The sections that name a part, and the kind of part in `calmkit.registry.KINDS`."""
 
-METRICS = "evaluation.metrics"
-ALONE: Mapping[str, str] = {"launcher": "launchers", METRICS: "metrics"}
-"""Parts without a section of a recipe to themselves: a study's launcher, and the metrics of a list."""
+OF_A_KIND = ("tokenizer",)
+"""Sections that only some kinds of data have, which say so (`DataKind.sections`)."""
 
-NOUNS: Mapping[str, str] = {"data": "corpus", METRICS: "metric"}
+METRICS = "evaluation.metrics"
+TRANSFORMS = "transforms"
+ALONE: Mapping[str, str] = {"launcher": "launchers", METRICS: "metrics", TRANSFORMS: "transforms"}
+"""Parts without a section of a recipe to themselves: a study's launcher, and those of a list."""
+
+NOUNS: Mapping[str, str] = {"data": "corpus", METRICS: "metric", TRANSFORMS: "transform"}
 """What messages call the part of a section, where that is not the section's name."""
 
 
@@ -73,14 +79,15 @@ class PartSpec:
 
 @dataclass(frozen=True)
 class DataSection:
-    """Where text comes from and how much of it one row holds.
+    """Where data come from and how much of them one row holds.
 
     Attributes:
-        sequence_length: T, tokens per row; a multiple of the chunk size.
+        sequence_length: T, how long a row is, for kinds of data whose rows have no length of their own: tokens
+            of text, a multiple of the chunk size. No key of the others.
         part: The corpus. In a recipe its name and settings stand beside `sequence_length`.
     """
 
-    sequence_length: int = bounded(512, least=1)
+    sequence_length: int | None = bounded(512, least=1)
     part: PartSpec = field(default_factory=lambda: PartSpec("stdlib"))
 
 
@@ -160,7 +167,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How much a BrierLM is worth.
+    """How much a score is worth.
 
     Attributes:
         draws: Draws per position, at least the two that a Brier score compares.
@@ -169,6 +176,7 @@ class Evaluation:
         untrained: Whether the model is also measured before its first step, to show what training gave.
         sample_prompt: What the text in `samples.txt` goes on from; empty begins a new document.
         sample_tokens: Length of that text.
+        sample_rows: How many rows are drawn where rows have a length of their own, such as images.
         metrics: Measured at the end beside all that every evaluation holds; none changes another number.
     """
 
@@ -178,6 +186,7 @@ class Evaluation:
     untrained: bool = True
     sample_prompt: str = ""
     sample_tokens: int = bounded(240, least=1)
+    sample_rows: int = bounded(64, least=1)
     metrics: tuple[PartSpec, ...] = ()
 
 
@@ -189,6 +198,8 @@ class TrainerSection:
         devices: A number of devices (-1: all), a list such as `0,1`, or `auto`.
         accumulate: Batches per optimiser step.
         log_every: Steps between two lines of the log.
+        ema: Decay of an exponential moving average of the weights of stage 2; evaluation, generation and the
+            saved model take the average. Null: none is kept.
     """
 
     accelerator: str = "auto"
@@ -198,6 +209,7 @@ class TrainerSection:
     num_nodes: int = bounded(1, least=1)
     accumulate: int = bounded(1, least=1)
     log_every: int = bounded(10, least=1)
+    ema: float | None = bounded(None, above=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -234,10 +246,13 @@ class Recipe:
     description: str = ""
     seed: int = bounded(1, least=0)
     data: DataSection
-    tokenizer: PartSpec
+    tokenizer: PartSpec | None = None
     autoencoder: PartSpec
+    transforms: tuple[PartSpec, ...] = ()
+    conditioner: PartSpec | None = None
     embedder: PartSpec = field(default_factory=lambda: PartSpec("tokens"))
     backbone: PartSpec
+    order: PartSpec | None = None
     head: PartSpec
     sampler: PartSpec = field(default_factory=lambda: PartSpec("direct"))
     predict_first: bool = True

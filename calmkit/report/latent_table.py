@@ -22,7 +22,7 @@ class Latents:
     Attributes:
         label: The cells.
         seed: Of the trial that it was taken from: the first that is done.
-        found: See `calmkit.metrics.latents`.
+        found: See `calmkit.text.metrics.latents`.
     """
 
     label: str

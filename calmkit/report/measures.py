@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calmkit.interfaces import Number
-from calmkit.metrics.described import calmkit_metrics
+from calmkit.text.metrics.described import calmkit_metrics
 
 
 @dataclass(frozen=True)

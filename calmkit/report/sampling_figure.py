@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from calmkit.metrics.brier import NUM_TOKENS
+from calmkit.text.metrics.brier import NUM_TOKENS
 from calmkit.report.figure_labels import label_points
 from calmkit.report.figures import (
     FAINT,

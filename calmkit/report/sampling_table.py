@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from calmkit.metrics.brier import FEWEST_DOCUMENTS
+from calmkit.metrics.blocks import FEWEST_DOCUMENTS
 from calmkit.report.measures import measure
 from calmkit.report.reading import span
 from calmkit.report.render import Grid

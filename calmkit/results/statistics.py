@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from calmkit.metrics.brier import FEWEST_DOCUMENTS, NUM_TOKENS
+from calmkit.text.metrics.brier import NUM_TOKENS
+from calmkit.metrics.blocks import FEWEST_DOCUMENTS
 
 REPLICATES = 2000
 SEED = 0

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.data.digest import digest
-from calmkit.data.prepare import PreparedData, default_cache, prepare_data
+from calmkit.text.prepare import PreparedData, prepare_data
+from calmkit.data.cache import default_cache
 from calmkit.generation import TextModel
 from calmkit.interfaces import Job, Launcher, Sampler, StatesRoom
-from calmkit.metrics.sampling import measure_sampling
+from calmkit.text.metrics.sampling import measure_sampling
 from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
@@ -34,7 +35,7 @@ from calmkit.studies.store import is_trained
 from calmkit.studies.watch import PROGRESS, Watch, Watched
 from calmkit.training.checkpoints import write_json
 from calmkit.training.evaluate import datamodule, measure
-from calmkit.training.preparing import preparing
+from calmkit.text.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries
 from calmkit.training.run import NO_METRICS, Run, load_run, read_json
 from calmkit.training.standing import StandingFile

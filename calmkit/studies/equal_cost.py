@@ -89,7 +89,7 @@ class _Steps:
         counted = plan(recipe, self.manager)
         stage = counted.stages["lm"]
         if self.match.by == "tokens":
-            return float(stage.tokens_per_step), 0.0
+            return float(stage.elements_per_step), 0.0
         one = sum(stage.train_flops.values()) / stage.steps
         return one, float(counted.train_flops - sum(stage.train_flops.values()))
 
@@ -190,7 +190,7 @@ _METERS: Mapping[str, type[_Steps] | type[_Size]] = {
 
 
 def _known(counted: Plan) -> float:
-    flops = counted.inference_flops_per_token
+    flops = counted.inference_flops_per_element
     if flops is None:
         raise CantBeMatched(
             "no formula says what a token costs with its solver", "name a solver of fixed steps"

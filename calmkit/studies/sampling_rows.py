@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
-from calmkit.metrics.sampling_scores import SamplingScores
+from calmkit.text.metrics.sampling_scores import SamplingScores
 from calmkit.results.sampling_lines import Row
 from calmkit.studies.asked_rows import DOCUMENTS, SINGLE, brier_lm_ends
 from calmkit.studies.sampling import SamplerSpec

@@ -1,4 +1,4 @@
-"""StepClock: how long a training step of a recipe takes on this machine, by doing a few on random tokens."""
+"""StepClock: how long a training step of a recipe takes on this machine, by doing a few on made-up data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from calmkit.data.digest import digest
 from calmkit.interfaces import NotTrainable
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.dump import to_yaml
-from calmkit.recipe.parts import build_tokenizer
+from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.checkpoints import write_json
@@ -77,36 +77,35 @@ class StepClock:
 
     def _timed(self, recipe: Recipe) -> tuple[float, float]:
         quiet_libraries()
-        vocab_size = build_tokenizer(recipe, self.manager).vocab_size
+        kind = kind_of(recipe, self.manager)
+        sizes = kind.sizes(recipe, self.manager)
         try:
             trainer = make_trainer(recipe)
         except RunFailed:
             check_devices(recipe)  # steps are timed here, wherever the processes will run
             raise
         device, precision = trainer.strategy.root_device, trainer.precision_plugin
-        model = assemble(recipe, self.manager, vocab_size, eos_id=0).to(device)
+        model = assemble(recipe, self.manager, sizes).to(device)
         second, first = recipe.stages.lm, recipe.stages.autoencoder
         assert second is not None
-        units = recipe.data.sequence_length // model.chunk_size
+        units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
         accumulate = recipe.trainer.accumulate
 
-        def batch(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-            chunks = torch.randint(vocab_size, (rows, units, model.chunk_size), device=device)
-            return chunks, torch.ones(rows, units, dtype=torch.bool, device=device)
+        def batch(rows: int) -> Batch:
+            return made_up_batch(model.autoencoder, rows, units, device, sizes.get("conditions", ()))
 
-        def language_step() -> torch.Tensor:
-            chunks, valid = batch(second.batch_size)
+        def model_step() -> torch.Tensor:
             with precision.forward_context():
-                return model.loss(chunks, valid).per_unit.mean()
+                return model.loss(batch(second.batch_size)).per_unit.mean()
 
-        step = accumulate * _seconds_of(language_step, model)
+        step = accumulate * _seconds_of(model_step, model)
         if first is None or first.init_from:
             return step, 0.0
         autoencoder = model.autoencoder.requires_grad_(True).train()
 
         def first_step() -> torch.Tensor:
             with precision.forward_context():
-                return autoencoder.loss(batch(first.batch_size)[0]).per_unit.mean()
+                return autoencoder.loss(batch(first.batch_size).data).per_unit.mean()
 
         try:
             return step, accumulate * _seconds_of(first_step, autoencoder)

@@ -196,7 +196,7 @@ def _check_untouched(part: Subject, measure: HeldOutMeasure, world: HeldOutWorld
         there = {"context": held.context.h, "keep": held.keep, "target.mean": held.target.mean}
         there |= {"target.log_std": held.target.log_std} if held.target.log_std is not None else {}
         there |= {"documents": held.documents} if held.documents is not None else {}
-        return there | {"ids": held.ids, "rows": held.rows, "draws": held.draws()}
+        return there | {"ids": held.data, "rows": held.rows, "draws": held.draws()}
 
     before = {name: tensor.clone() for name, tensor in tensors().items()}
     measure.update(measure.metric(), held)

@@ -113,8 +113,8 @@ def _check_choice(part: Subject, sampler: Sampler, rows: Tensor, chunk_size: int
         part.require(
             0 <= index < len(given), "index is one of the draws", f"{index} of {len(given)}; {where}"
         )
-        seen = f"{choice.ids[i].tolist()} is not draw {index}, {given[index].tolist()}; {where}"
-        part.require(torch.equal(choice.ids[i], given[index]), "the ids are the draw at index", seen)
+        seen = f"{choice.data[i].tolist()} is not draw {index}, {given[index].tolist()}; {where}"
+        part.require(torch.equal(choice.data[i], given[index]), "the ids are the draw at index", seen)
     again = laws.with_seed(0, lambda: sampler.choose(_random_chunks(chunk_size), rows))
     for name in ("ids", "index", "draws"):
         same = torch.equal(getattr(choice, name), getattr(again, name))
@@ -149,15 +149,15 @@ def _check_rows(part: Subject, sampler: Sampler) -> None:
     for rows in (torch.tensor([2, 0, 3, 1]), torch.tensor([7, 4]), torch.arange(5)):
         choice = sampler.choose(lambda n, asked: asked.reshape(1, -1, 1).repeat(n, 1, 2), rows)
         wanted = rows.unsqueeze(-1).repeat(1, 2)
-        seen = f"rows {rows.tolist()} got {choice.ids.tolist()}"
-        part.require(torch.equal(choice.ids, wanted), "a row gets one of its own draws", seen)
+        seen = f"rows {rows.tolist()} got {choice.data.tolist()}"
+        part.require(torch.equal(choice.data, wanted), "a row gets one of its own draws", seen)
 
 
 @laws.law("no row is favoured by its place")
 def _check_places(part: Subject, sampler: Sampler, count: int = 2000) -> None:
     """Rows of one law choose alike in the first and the second half of a batch."""
     rows = torch.arange(2 * count)
-    ids = laws.with_seed(0, lambda: sampler.choose(_random_chunks(1), rows)).ids[:, 0]
+    ids = laws.with_seed(0, lambda: sampler.choose(_random_chunks(1), rows)).data[:, 0]
     for value in range(len(PROBABILITIES)):
         first, second = ((half == value).double().mean().item() for half in ids.split(count))
         share = (first + second) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, final
 
 import lightning.pytorch as pl
@@ -9,15 +10,14 @@ import lightning.pytorch as pl
 from calmkit.training.progress import Phase, Progress
 
 LINES_PER_STAGE = 10
-SHOWN = ("loss", "token_accuracy", "brier_lm")
 
 
-def held_out(trainer: pl.Trainer) -> dict[str, float]:
+def held_out(trainer: pl.Trainer, shown: Sequence[str]) -> dict[str, float]:
     """The scores of the last validation, those worth a line."""
     return {
         name.rsplit("/", 1)[1]: float(value)
         for name, value in trainer.callback_metrics.items()
-        if "/val/" in name and name.rsplit("/", 1)[1] in SHOWN
+        if "/val/" in name and name.rsplit("/", 1)[1] in shown
     }
 
 
@@ -48,7 +48,12 @@ class StageProgress(_OnePhase):
     Args:
         progress: Takes it.
         label: Of the stage.
+        shown: Scores of a validation that are worth a line.
     """
+
+    def __init__(self, progress: Progress, label: str, shown: Sequence[str] = ("loss",)) -> None:
+        super().__init__(progress, label)
+        self.shown = shown
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """It begins."""
@@ -81,7 +86,7 @@ class StageProgress(_OnePhase):
         """Its scores."""
         del pl_module
         if self.phase is not None:
-            self.phase.scored(held_out(trainer))
+            self.phase.scored(held_out(trainer, self.shown))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """It is over."""
@@ -124,7 +129,7 @@ class RowsProgress(_OnePhase):
     ) -> None:
         """It moves on."""
         del trainer, pl_module, outputs, batch_idx, dataloader_idx
-        self.rows += len(batch["chunks"])
+        self.rows += len(batch)
         if self.phase is not None:
             self.phase.at(self.rows)
 

@@ -16,8 +16,8 @@ from calmkit.interfaces import NeedsLibraries
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler
 from calmkit.recipe.errors import Problem, RecipeError
-from calmkit.recipe.parts import build_corpus, build_metrics, build_tokenizer, spec_of
-from calmkit.recipe.schema import METRICS, NOUNS, Recipe
+from calmkit.recipe.parts import build_corpus, build_metrics, build_part, spec_of
+from calmkit.recipe.schema import METRICS, NOUNS, OF_A_KIND, SECTIONS, Recipe
 from calmkit.registry import Manager
 from calmkit.training.cores import ALLOW_MORE
 from calmkit.training.errors import RunFailed
@@ -61,9 +61,9 @@ def missing_libraries(recipe: Recipe, manager: Manager, model: CalmModel) -> Ite
     """CK150 for every library of a part or a logger that is not installed, and for wandb without a key."""
     parts = {
         "data": build_corpus(recipe, manager),
-        "tokenizer": build_tokenizer(recipe, manager),
+        **{section: build_part(recipe, manager, section) for section in OF_A_KIND if _named(recipe, section)},
         "sampler": build_sampler(recipe, manager),
-        **dict(model.named_children()),
+        **{name: part for name, part in model.named_children() if name in SECTIONS},
     }
     for section, part in parts.items():
         yield from _not_installed(recipe, section, spec_of(recipe, section).name, part)
@@ -77,6 +77,10 @@ def missing_libraries(recipe: Recipe, manager: Manager, model: CalmModel) -> Ite
         elif name == "wandb" and not wandb_is_set_up():
             message = "the logger 'wandb' finds no key of an account, and no terminal to ask on"
             yield _problem(recipe, "loggers", message, "wandb login, or set WANDB_MODE=offline")
+
+
+def _named(recipe: Recipe, section: str) -> bool:
+    return getattr(recipe, section) is not None
 
 
 def _not_installed(recipe: Recipe, section: str, name: str, part: object) -> Iterator[Problem]:

@@ -1,8 +1,4 @@
-"""evaluate: the numbers of a trained model on held-out text, beside models that only count.
-
-The loss, BrierLM with its interval, the likelihood of a head that knows it, reconstruction, speed, and
-BrierLM of n-gram models counted from the same training text at the same positions.
-"""
+"""evaluate: the numbers of a trained model on held-out data, and what its kind of data puts beside them."""
 
 from __future__ import annotations
 
@@ -14,34 +10,22 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from calmkit.data.datamodule import TextDataModule
-from calmkit.data.prepare import PreparedData, default_cache, prepare_data
-from calmkit.interfaces import Sampler
-from calmkit.metrics.rollout import eligible_units
-from calmkit.metrics.throughput import measure_throughput
+from calmkit.interfaces import Autoencoder, DataKind, Prepared
 from calmkit.model import CalmModel
-from calmkit.recipe.parts import build_corpus
+from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.callbacks import RowsProgress
-from calmkit.training.ceiling import ceiling_scores
 from calmkit.training.checkpoints import write_json
 from calmkit.training.documents import write_documents
 from calmkit.training.environment import check_devices
 from calmkit.training.kept import kept_numbers
-from calmkit.training.latents import write_latents
-from calmkit.training.leaks import leaks_of_run
 from calmkit.training.measures import asked_measures
-from calmkit.training.ngrams import ngram_scores
-from calmkit.training.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.protocol import KEY, evaluation_file, own_protocol, protocol_of, written
 from calmkit.training.run import NO_METRICS, Run, is_rank_zero, load_run, read_json, wait_for_all
-from calmkit.training.stages import AutoencoderModule, LanguageModule
+from calmkit.training.stages import AutoencoderModule, ModelModule
 from calmkit.training.trainer import interrupts, make_trainer
-
-UNITS_TIMED = 64
-
 
 def _say_nothing(line: str) -> None:
     """For callers who want the numbers only."""
@@ -65,7 +49,7 @@ def evaluate(
         overrides: Of the recipe's `evaluation`, `sampler`, `trainer` and `data` sections, such as
             `evaluation.draws=8` or `data=text`, `data.train=letters.jsonl`.
         manager: Parts; default all that are installed.
-        note: Takes warnings about the text, a line for each metric that is left out or not measured anew, and
+        note: Takes warnings about the data, a line for each metric that is left out or not measured anew, and
             the line that names the file and the protocol.
         progress: Told how far it is; None: nobody looks.
 
@@ -74,7 +58,7 @@ def evaluate(
 
     Raises:
         RecipeError: An override is wrong, or this machine lacks the devices of the section `trainer`.
-        DataError: The data can't be read, or the run's tokenizer can't read its text.
+        DataError: The data can't be read, or not by this run.
         RunFailed: The folder holds no trained model, or the numbers can't be written.
     """
     quiet_libraries()
@@ -82,28 +66,28 @@ def evaluate(
     run, manager = Run(Path(folder)), manager or make_manager()
     recipe, trained = run.recipe(manager, overrides), run.recipe(manager, [NO_METRICS])
     check_devices(recipe)
-    text_model = load_run(run.folder, manager, overrides, device="cpu")  # the trainer moves it
-    corpus = build_corpus(recipe, manager)
-    with preparing(progress) as reading:
-        prepared = prepare_data(corpus, text_model.tokenizer, default_cache(), reading)
-    data = datamodule(recipe, prepared, text_model.model.chunk_size, 1, recipe.evaluation.max_rows)
-    leaks = leaks_of_run(prepared, run, manager, said_once(note))
+    front = load_run(run.folder, manager, overrides, device="cpu")  # the trainer moves it
+    kind = kind_of(recipe, manager)
+    prepared = kind.prepare(recipe, manager, progress, kept=front)
+    max_rows = recipe.evaluation.max_rows
+    data = prepared.rows(recipe, front.model.autoencoder, batch_size=1, max_rows=max_rows)
+    leaks = kind.leaks(prepared, run, manager, said_once(note))
     device = make_trainer(recipe).strategy.root_device
     protocol = protocol_of(recipe, prepared.fingerprint, device.type)
     own = own_protocol(run, trained, asked=recipe)
     path = run.folder / evaluation_file(protocol, own)
-    measured = measure(recipe, text_model.model, data, "eval", progress=progress)
-    asked = asked_measures(recipe, manager, text_model.model, data, progress)
+    measured = measure(recipe, kind, front.model, data, "eval", progress=progress, prepared=prepared)
+    asked = asked_measures(recipe, manager, front.model, data, progress)
     scores: dict[str, Any] = measured.scores
     facts = run.facts if protocol.agrees(own) else {}
-    known = reconstruction(recipe, facts, text_model.model, data, progress)
+    known = reconstruction(recipe, kind, facts, front.model, data, progress)
     if not is_rank_zero():
         wait_for_all()
         return read_json(path)
     if protocol.agrees(own):  # else they were measured in another way
         scores |= untrained_scores(run)
-    model = text_model.model.to(device)
-    scores |= beside_a_model(recipe, manager, prepared, data, model, text_model.sampler, progress)
+    front.model.to(device)
+    scores |= kind.beside(recipe, manager, prepared, data, front, progress)
     scores = asked.beside(scores | known | leaks)
     kept = kept_numbers(path, protocol, [spec.name for spec in recipe.evaluation.metrics], manager)
     earlier = {name: value for numbers in kept.values() for name, value in numbers.items()}
@@ -113,36 +97,22 @@ def evaluate(
     for line in asked.notes + kept_lines:
         note(line)
     write_json(path, scores)
-    write_documents(path, measured.per_document)
+    write_documents(path, measured.table)
     asked.write_documents(path, keep=kept)
     if protocol.agrees(own):
-        write_latents(run.folder, text_model.model.autoencoder, data, prepared.tokenizer, recipe.seed)
+        write_latents(run.folder, kind, front.model.autoencoder, data, prepared, recipe.seed)
     note(written(path, protocol, own))
     wait_for_all()
     return scores
 
 
-def beside_a_model(
-    recipe: Recipe,
-    manager: Manager,
-    prepared: PreparedData,
-    data: TextDataModule,
-    model: CalmModel,
-    sampler: Sampler,
-    progress: Progress,
-) -> dict[str, Any]:
-    """What stands beside the scores of a model, found by one process alone: models that only count, the
-    ceiling where the source is known, and speed on the device where the model lies.
-    """
-    with progress.phase("counting n-grams"):
-        scores: dict[str, Any] = dict(ngram_scores(prepared, data, model))
-    scores |= ceiling_scores(recipe, manager, prepared, data, model)
-    with progress.phase("timing the sampler"):
-        return scores | speed(model, sampler, manager)
-
-
 def reconstruction(
-    recipe: Recipe, facts: Mapping[str, Any], model: CalmModel, data: TextDataModule, progress: Progress
+    recipe: Recipe,
+    kind: DataKind,
+    facts: Mapping[str, Any],
+    model: CalmModel,
+    data: pl.LightningDataModule,
+    progress: Progress,
 ) -> dict[str, Any]:
     """How well the autoencoder gives back these rows, under names of their own: as its own stage 1 measured
     it, if the facts tell, else measured now. An autoencoder that came from another run was measured there,
@@ -153,7 +123,8 @@ def reconstruction(
         return {}
     if facts.get("reconstruction") and "autoencoder_from" not in facts:
         return {f"reconstruction_{name}": value for name, value in facts["reconstruction"].items()}
-    module = AutoencoderModule(model.autoencoder, stage.optimizer, stage.max_steps, recipe.seed)
+    scores = kind.coding_scores(model.autoencoder)
+    module = AutoencoderModule(model.autoencoder, scores, stage.optimizer, stage.max_steps, recipe.seed)
     trainer = make_trainer(recipe, callbacks=[RowsProgress(progress, "reconstruction")])
     with torch.random.fork_rng(devices=[]), interrupts():
         trainer.validate(module, dataloaders=None, datamodule=data, verbose=False)
@@ -161,51 +132,29 @@ def reconstruction(
     return {n.replace("autoencoder/val/", "reconstruction_"): v for n, v in found.items()}
 
 
-def datamodule(
-    recipe: Recipe,
-    prepared: PreparedData,
-    chunk_size: int,
-    batch_size: int,
-    max_eval_rows: int,
-    among: int | None = None,
-) -> TextDataModule:
-    """Batches of a recipe's data; see `TextDataModule`."""
-    return TextDataModule(
-        prepared.train,
-        prepared.valid,
-        chunk_size=chunk_size,
-        sequence_length=recipe.data.sequence_length,
-        eos_id=prepared.tokenizer.eos_id,
-        batch_size=batch_size,
-        eval_batch_size=recipe.evaluation.batch_size,
-        seed=recipe.seed,
-        max_eval_rows=max_eval_rows,
-        among=among,
-    )
-
-
 @dataclass(frozen=True)
 class Measured:
     """What an evaluation found.
 
     Attributes:
-        scores: Held-out `loss` and everything that `BrierLM.compute` and, for a head with a density,
-            `Likelihood.compute` give, reduced over the trainer's processes; `block_tokens`, the length of a
-            row, and `context_tokens`, how many tokens a scored position had before it in its row on average.
-        per_document: See `BrierLM`.
+        scores: Held-out `loss` and the scores of the kind of data, reduced over the trainer's processes, and
+            what it tells of the rows.
+        table: See `Scores.table`.
     """
 
     scores: dict[str, float]
-    per_document: torch.Tensor | None
+    table: tuple[Sequence[str], torch.Tensor] | None
 
 
 def measure(
     recipe: Recipe,
+    kind: DataKind,
     model: CalmModel,
-    data: TextDataModule,
+    data: pl.LightningDataModule,
     prefix: str,
     trainer: pl.Trainer | None = None,
     progress: Progress | None = None,
+    prepared: Prepared | None = None,
 ) -> Measured:
     """Score a model on the held-out rows of `data`, and tell `progress`, if any, how far that is.
 
@@ -213,13 +162,9 @@ def measure(
     """
     stage = recipe.stages.lm
     assert stage is not None
-    module = LanguageModule(
-        model,
-        stage.optimizer,
-        stage.max_steps,
-        draws=recipe.evaluation.draws,
-        seed=recipe.seed,
-        prefix=prefix,
+    gathered = kind.scores(model, recipe, prepared)
+    module = ModelModule(
+        model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed, prefix=prefix
     )
     label = "evaluation" if prefix in ("final", "eval") else f"evaluation, {prefix}"
     told = RowsProgress(progress or Progress.silent(), label)
@@ -231,36 +176,21 @@ def measure(
         for name, value in trainer.callback_metrics.items()
         if name.startswith(f"{prefix}/")
     }
-    return Measured(scores | _context(recipe, model, data), module.brier.per_document)
+    return Measured(scores | kind.about_rows(recipe, model, data), gathered.table())
 
 
-def _context(recipe: Recipe, model: CalmModel, data: TextDataModule) -> dict[str, float]:
-    """How much text a scored position had before it: BrierLM grows with it, whatever the model."""
-    before, positions = 0, 0
-    for batch in data.all_val_dataloader():
-        unit = eligible_units(model.predict(batch["valid"]), model.chunk_size).nonzero()[:, 1]
-        before, positions = before + int(unit.sum()) * model.chunk_size, positions + len(unit)
-    return {"block_tokens": float(recipe.data.sequence_length), "context_tokens": before / max(1, positions)}
-
-
-def speed(model: CalmModel, sampler: Sampler, manager: Manager) -> dict[str, Any]:
-    """Tokens per second, draws and network calls per unit: as the recipe samples, and with one plain draw
-    per unit. Of the recipe's sampler also the level of agreement it reached and how often it fell back.
-    """
-    was_training = model.training
-    model.eval()
-    plain = measure_throughput(model, manager.build("samplers", "direct", {}), units=UNITS_TIMED)
-    sampled = measure_throughput(model, sampler, units=UNITS_TIMED)
-    model.train(was_training)
-    return {
-        "tokens_per_second": sampled.tokens_per_second,
-        "draws_per_unit": sampled.draws_per_unit,
-        "network_calls_per_unit": sampled.network_calls_per_unit,
-        "sampler_level": sampled.level,
-        "sampler_fallback_share": sampled.fallback_share,
-        "plain_tokens_per_second": plain.tokens_per_second,
-        "plain_network_calls_per_unit": plain.network_calls_per_unit,
-    }
+def write_latents(
+    folder: Path,
+    kind: DataKind,
+    autoencoder: Autoencoder,
+    data: pl.LightningDataModule,
+    prepared: Prepared,
+    seed: int,
+) -> None:
+    """Write `latents.json` into a run folder; nothing where there is nothing to say."""
+    found = kind.latents(autoencoder, data, prepared, seed)
+    if found:
+        write_json(folder / "latents.json", found)
 
 
 def untrained_scores(run: Run) -> dict[str, float]:

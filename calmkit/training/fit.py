@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
-from calmkit.data.datamodule import TextDataModule
-from calmkit.data.prepare import PreparedData
-from calmkit.interfaces import DataError
+from calmkit.interfaces import DataError, DataKind, Prepared
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.callbacks import StageProgress
@@ -30,14 +29,16 @@ class Session:
     recipe: Recipe
     manager: Manager
     run: Run
-    prepared: PreparedData
+    kind: DataKind
+    prepared: Prepared
     loggers: list[Any]
     say: Say
     progress: Progress = field(default_factory=Progress.silent)
 
 
 def fit_stage(
-    session: Session, module: StageModule, data: TextDataModule, label: str, eval_every: int
+    session: Session, module: StageModule, data: pl.LightningDataModule, label: str, eval_every: int,
+    extra: Sequence[pl.Callback] = (),
 ) -> tuple[pl.Trainer, float]:
     """Fit one stage; what is trained so far survives a failure."""
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -62,7 +63,7 @@ def fit_stage(
         check_val_every_n_epoch=None,
         log_every_n_steps=settings.log_every,
         logger=session.loggers,
-        callbacks=[StageProgress(session.progress, label), keep, clock],
+        callbacks=[StageProgress(session.progress, label, session.kind.words.shown), *extra, keep, clock],
         plugins=[MovedCheckpoints()],
         enable_checkpointing=True,
         default_root_dir=folder,

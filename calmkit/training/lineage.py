@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from calmkit.interfaces import Autoencoder, Tokenizer
+from calmkit.interfaces import Autoencoder
 from calmkit.recipe.schema import Gate
 from calmkit.training.checkpoints import load_weights
 from calmkit.training.errors import GateMissed, RunFailed
@@ -14,7 +14,7 @@ from calmkit.training.run import Run
 
 
 def load_autoencoder(
-    source: Path, autoencoder: Autoencoder, tokenizer: Tokenizer, gate: Gate | None
+    source: Path, autoencoder: Autoencoder, mine: Mapping[str, Any], gate: Gate | None
 ) -> dict[str, Any]:
     """Load the autoencoder of another run into `autoencoder`.
 
@@ -22,28 +22,27 @@ def load_autoencoder(
         The other run's facts.
 
     Raises:
-        RunFailed: If it has another chunk size, event or tokenizer.
+        RunFailed: If it is of other units or other data.
         GateMissed: If it reconstructs less than the gate asks.
     """
     facts = Run(source).facts
-    check_lineage(source, autoencoder, tokenizer)
+    check_lineage(source, mine)
     check_gate(gate, facts.get("reconstruction", {}), f"The autoencoder of {source}", "Train it longer")
     load_weights(Run(source).weights, autoencoder, "autoencoder")
     return facts
 
 
-def check_lineage(source: Path, autoencoder: Autoencoder, tokenizer: Tokenizer) -> None:
+def check_lineage(source: Path, mine: Mapping[str, Any]) -> None:
     """Refuse another run's weights that were trained for other units.
 
+    Args:
+        source: The other run.
+        mine: Facts that must be equal (`KindWords.lineage`), such as the latent's width.
+
     Raises:
-        RunFailed: If its chunk size, event (the latent's width) or tokenizer differs.
+        RunFailed: If one differs.
     """
     facts = Run(source).facts
-    mine = {
-        "chunk_size": autoencoder.chunk_size,
-        "event": list(autoencoder.event.shape),
-        "tokenizer": tokenizer.fingerprint(),
-    }
     for name, value in mine.items():
         if facts.get(name) != value:
             raise RunFailed(

@@ -1,6 +1,6 @@
 """measures: what a recipe asks to be measured beside all that every evaluation holds.
 
-They see the held-out text in a pass of their own, each on random numbers of its own, so that asking for one
+They see the held-out rows in a pass of their own, each on random numbers of its own, so that asking for one
 changes no other number. One that a model can't be taken by is left out with a sentence, and so is a guest's
 that fails, or whose number is none (NaN): the other numbers stay.
 """
@@ -19,9 +19,8 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from calmkit.data.datamodule import TextDataModule
 from calmkit.generation import SeededRandomness
-from calmkit.interfaces import HeldOutMeasure, MeasureInfo, stored_name
+from calmkit.interfaces import Backbone, Batch, UnitwiseAutoencoder, HeldOutMeasure, MeasureInfo, stored_name
 from calmkit.metrics.held_out import held_out
 from calmkit.metrics.unit_means import UnitMeans
 from calmkit.model import CalmModel
@@ -31,7 +30,7 @@ from calmkit.registry import Manager
 from calmkit.training.callbacks import RowsProgress
 from calmkit.training.documents import write_sums
 from calmkit.training.progress import Progress
-from calmkit.training.stages import RANK_STRIDE, Batch
+from calmkit.training.stages import RANK_STRIDE
 from calmkit.training.trainer import interrupts, make_trainer
 
 DRAWS_APART, OWN_APART = 15_485_863, 32_452_843
@@ -73,7 +72,7 @@ class Asked:
 
 
 def asked_measures(
-    recipe: Recipe, manager: Manager, model: CalmModel, data: TextDataModule, progress: Progress | None = None
+    recipe: Recipe, manager: Manager, model: CalmModel, data: pl.LightningDataModule, progress: Progress | None = None
 ) -> Asked:
     """Take the measures of `evaluation.metrics` on the held-out rows of `data`; every process must call it.
     `progress`, if any, is told how far that is.
@@ -85,7 +84,7 @@ def asked_measures(
     """
     found, fit = Asked(), dict[str, HeldOutMeasure]()
     for name, measure in build_metrics(recipe, manager).items():
-        why = measure.info.why_not(model.head, model.autoencoder.event.kind)
+        why = measure.info.why_not(model.head, model.event.kind) or _why_not_held(model)
         if why:
             found.notes.append(f"metric '{name}' is left out: {why}")
         else:
@@ -111,9 +110,18 @@ def asked_measures(
     return found
 
 
+def _why_not_held(model: CalmModel) -> str:
+    """Why no measure of single held-out units can be taken; empty where it can."""
+    if not isinstance(model.autoencoder, UnitwiseAutoencoder):
+        return "it is of single units, and the autoencoder decodes whole rows only"
+    if not isinstance(model.backbone, Backbone):
+        return "it is of units given those before them, and the backbone reads them in any order"
+    return ""
+
+
 @final
 class _Measuring(pl.LightningModule):
-    """One pass over held-out text for several measures."""
+    """One pass over held-out rows for several measures."""
 
     def __init__(
         self, model: CalmModel, measures: Mapping[str, HeldOutMeasure], draws: int, seed: int
@@ -135,14 +143,7 @@ class _Measuring(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Show a batch to every measure that has not failed."""
         seed = self.seed + RANK_STRIDE * self.global_rank + batch_idx
-        held = held_out(
-            self.model,
-            batch["chunks"],
-            batch["valid"],
-            batch.get("documents"),
-            num_draws=self.draws,
-            seed=seed + DRAWS_APART,
-        )
+        held = held_out(self.model, batch, num_draws=self.draws, seed=seed + DRAWS_APART)
         if held is None:
             return
         for name, measure in self.measures.items():

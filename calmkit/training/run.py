@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from calmkit.generation import Precision, TextModel
-from calmkit.interfaces import Tokenizer
+from calmkit.generation import Precision
 from calmkit.recipe.assemble import assemble, build_sampler
 from calmkit.recipe.load import load_recipe
+from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import load_weights, not_written, save_weights, write_json, write_text
@@ -28,7 +28,15 @@ from calmkit.training.errors import RunFailed
 from calmkit.training.run_folder import RESOLVED, holds_work
 
 NO_METRICS = "evaluation.metrics=[]"  # for who reads a model: its metrics' plugin may have gone
+KEPT = "tokenizer"  # the folder of what a kind of data keeps; runs of earlier versions call it so
 RUN_FOLDER_OF_RANK_ZERO = "CALMKIT_RUN_FOLDER"  # how the processes that Lightning starts find rank 0's folder
+
+
+class Saves(Protocol):
+    """What is kept beside weights, such as `Prepared`."""
+
+    def save(self, folder: Path) -> None:
+        """Write it into a folder."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +51,13 @@ class Run:
         return self.folder / "model" / "model.safetensors"
 
     @property
-    def tokenizer_folder(self) -> Path:
-        """What `Tokenizer.restore` reads."""
-        return self.folder / "model" / "tokenizer"
+    def kept_folder(self) -> Path:
+        """What `DataKind.restore` reads."""
+        return self.folder / "model" / KEPT
 
     @property
     def facts(self) -> dict[str, Any]:
-        """`model/config.json`: sizes, tokenizer, reconstruction, cost."""
+        """`model/config.json`: sizes, units, reconstruction, cost."""
         return self._json("model/config.json")
 
     @property
@@ -81,20 +89,20 @@ class Run:
             )
         return load_recipe(str(path), overrides, manager)
 
-    def load(self, *, device: str = "auto", precision: Precision = "auto") -> TextModel:
-        """The trained model with its tokenizer and sampler, in eval mode; see `load_run`."""
+    def load(self, *, device: str = "auto", precision: Precision = "auto") -> Any:
+        """The trained model with its sampler, in eval mode, as its kind of data hands it out; see `load_run`."""
         return load_run(self.folder, device=device, precision=precision)
 
     def save_model(
-        self, module: torch.nn.Module, tokenizer: Tokenizer, facts: Mapping[str, Any], prefix: str = ""
+        self, module: torch.nn.Module, prepared: Saves, facts: Mapping[str, Any], prefix: str = ""
     ) -> None:
-        """Write `model/`: tensors, tokenizer, facts."""
+        """Write `model/`: tensors, what the kind of data keeps, facts."""
         save_weights(self.weights, module, prefix)
         try:
-            self.tokenizer_folder.mkdir(parents=True, exist_ok=True)
-            tokenizer.save(self.tokenizer_folder)
+            self.kept_folder.mkdir(parents=True, exist_ok=True)
+            prepared.save(self.kept_folder)
         except OSError as error:
-            raise not_written(self.tokenizer_folder, error) from error
+            raise not_written(self.kept_folder, error) from error
         write_json(self.folder / "model" / "config.json", facts)
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -221,8 +229,9 @@ def load_run(
     *,
     device: str = "auto",
     precision: Precision = "auto",
-) -> TextModel:
-    """Read a run folder: the model in eval mode, its tokenizer, and the sampler of its recipe.
+) -> Any:
+    """Read a run folder: the model in eval mode, with the sampler of its recipe, as its kind of data hands it
+    out (a `Front`, such as `calmkit.text.generation.TextModel`).
 
     Args:
         folder: The run's.
@@ -240,18 +249,13 @@ def load_run(
     recipe = run.recipe(manager, [*overrides, NO_METRICS])
     if "lm_steps" not in run.facts:
         raise RunFailed(
-            f"{run.folder} holds a trained autoencoder and no language model: its stage 2 "
+            f"{run.folder} holds a trained autoencoder and nothing on top of it: its stage 2 "
             + ("did not end." if recipe.stages.lm else "is null.")
             + " stages.autoencoder.init_from takes the autoencoder into a run that trains one."
         )
-    tokenizer = load_tokenizer(run, recipe, manager)
-    model = assemble(recipe, manager, tokenizer.vocab_size, tokenizer.eos_id)
+    kind = kind_of(recipe, manager)
+    kept = kind.restore(recipe, manager, run.kept_folder)
+    model = assemble(recipe, manager, kept.sizes)
     load_weights(run.weights, model)
     sampler = build_sampler(recipe, manager, model.head)
-    return TextModel(model.eval().to(place), tokenizer, sampler, precision)
-
-
-def load_tokenizer(run: Run, recipe: Recipe, manager: Manager) -> Tokenizer:
-    """The tokenizer a run was trained with."""
-    spec = recipe.tokenizer
-    return manager.build("tokenizers", spec.name, spec.options).restore(run.tokenizer_folder)
+    return kind.front(model.eval().to(place), kept, sampler, precision)

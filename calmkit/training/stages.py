@@ -18,16 +18,10 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from calmkit.generation import SeededRandomness
-from calmkit.interfaces import Autoencoder
-from calmkit.metrics.brier import BrierLM
-from calmkit.metrics.likelihood import Likelihood, likelihood_kind, unit_nats
-from calmkit.metrics.reconstruction import ReconstructionAccuracy, reconstruct
-from calmkit.metrics.rollout import brier_draws, eligible_units
+from calmkit.interfaces import Autoencoder, Batch, Scores
 from calmkit.model import CalmModel
 from calmkit.recipe.schema import Optimizer
 from calmkit.training.errors import TrainingDiverged
-
-Batch = dict[str, Tensor]
 
 RANK_STRIDE = 7919  # between the seeds of two processes, so that their streams differ at every batch
 
@@ -120,93 +114,95 @@ class StageModule(pl.LightningModule, ABC):
 
 @final
 class AutoencoderModule(StageModule):
-    """Stage 1: the autoencoder by its own loss; judged by what it reconstructs."""
+    """Stage 1: the autoencoder by its own loss; judged by what it reconstructs.
 
-    def __init__(self, autoencoder: Autoencoder, optimizer: Optimizer, max_steps: int, seed: int) -> None:
+    Args:
+        autoencoder: Trained.
+        scores: Of its kind of data.
+        optimizer: Settings.
+        max_steps: Of the stage.
+        seed: Of the run.
+    """
+
+    def __init__(
+        self, autoencoder: Autoencoder, scores: Scores, optimizer: Optimizer, max_steps: int, seed: int
+    ) -> None:
         super().__init__(optimizer, max_steps, seed)
         self.autoencoder = autoencoder
-        self.accuracy = ReconstructionAccuracy()
+        self.scores = scores
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the real units, nats per unit."""
         del batch_idx
-        out = self.autoencoder.loss(batch["chunks"])
-        loss = out.per_unit[batch["valid"]].mean()
+        out = self.autoencoder.loss(batch.data)
+        loss = out.per_unit[_of_units(batch.valid, out.per_unit)].mean()
         self.log("autoencoder/train/loss", self.checked(loss))
         self.log_dict({f"autoencoder/train/{name}": v for name, v in out.terms.items()}, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Tokens and chunks that come back from a posterior draw."""
+        """What comes back from a posterior draw."""
         with SeededRandomness(self.seed + RANK_STRIDE * self.global_rank + batch_idx, self.device).borrowed():
-            drawn, from_mean = reconstruct(self.autoencoder, batch["chunks"])
-        self.accuracy.update(batch["chunks"], drawn, from_mean, batch["valid"])
+            self.scores.update(self.autoencoder, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log over all processes."""
-        self.log_dict({f"autoencoder/val/{name}": value for name, value in self.accuracy.compute().items()})
-        self.accuracy.reset()
+        self.log_dict({f"autoencoder/val/{name}": value for name, value in self.scores.compute().items()})
+        self.scores.reset()
 
 
 @final
-class LanguageModule(StageModule):
-    """Stage 2: embedder, backbone and head; the autoencoder frozen. Judged by the head's loss, by BrierLM,
-    and by its likelihood where the head knows it.
+class ModelModule(StageModule):
+    """Stage 2: everything on top of the autoencoder, which is frozen. Judged by the head's loss, and by the
+    scores of its kind of data.
+
+    Args:
+        model: Trained.
+        scores: Of its kind of data.
+        optimizer: Settings.
+        max_steps: Of the stage.
+        seed: Of the run.
+        prefix: In front of the names of its scores.
     """
 
     def __init__(
         self,
         model: CalmModel,
+        scores: Scores,
         optimizer: Optimizer,
         max_steps: int,
         *,
-        draws: int,
         seed: int,
         prefix: str = "lm/val",
     ) -> None:
         super().__init__(optimizer, max_steps, seed)
         self.model = model
-        self.draws = draws
+        self.scores = scores
         self.prefix = prefix
-        self.brier = BrierLM()
         self.val_loss = MeanMetric()
-        kind = likelihood_kind(model)
-        self.likelihood = None if kind is None else Likelihood(kind, model.chunk_size)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the units that count."""
         del batch_idx
-        loss = self.model.loss(batch["chunks"], batch["valid"]).per_unit.mean()
+        loss = self.model.loss(batch).per_unit.mean()
         self.log("lm/train/loss", self.checked(loss))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss, BrierLM and likelihood of a batch, on randomness of their own: training's stream is not
-        touched.
-        """
-        chunks, valid = batch["chunks"], batch["valid"]
+        """Loss and scores of a batch, on randomness of their own: training's stream is not touched."""
         with SeededRandomness(self.seed + RANK_STRIDE * self.global_rank + batch_idx, self.device).borrowed():
-            per_unit = self.model.loss(chunks, valid).per_unit
-            accuracy, collision, rows = brier_draws(self.model, chunks, valid, self.draws)
-            if self.likelihood is not None:
-                kind = self.likelihood.kind
-                self.likelihood.update(*unit_nats(self.model, chunks, valid, kind, self.draws))
+            per_unit = self.model.loss(batch).per_unit
+            self.scores.update(self.model, batch)
         self.val_loss.update(per_unit)
-        self.brier.update(accuracy, collision, rows, self._documents(batch))
-
-    def _documents(self, batch: Batch) -> Tensor | None:
-        """The document of each position that `brier_draws` scores, where the batch tells."""
-        if "documents" not in batch:
-            return None
-        eligible = eligible_units(self.model.predict(batch["valid"]), self.model.chunk_size)
-        return batch["documents"][eligible]
 
     def on_validation_epoch_end(self) -> None:
         """Log over all processes."""
-        scores = {"loss": self.val_loss.compute(), **self.brier.compute()}
-        if self.likelihood is not None:
-            scores |= self.likelihood.compute()
-            self.likelihood.reset()
+        scores = {"loss": self.val_loss.compute(), **self.scores.compute()}
         self.log_dict({f"{self.prefix}/{name}": value.float() for name, value in scores.items()})
         self.val_loss.reset()
-        self.brier.reset()
+        self.scores.reset()
+
+
+def _of_units(valid: Tensor, per_unit: Tensor) -> Tensor:
+    """`valid` by the units of stage 1: where a transform makes others of them, a row is real or not."""
+    return valid if valid.shape == per_unit.shape else valid.any(1, keepdim=True).expand_as(per_unit)

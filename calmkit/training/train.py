@@ -5,20 +5,21 @@ recipe -> validated whole -> data -> stage 1 (or init_from) -> gate -> stage 2 -
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
-from calmkit.data.prepare import default_cache, prepare_data
-from calmkit.interfaces import Autoencoder, DataError, NotTrainable
+from calmkit.interfaces import Autoencoder, DataError, DataKind, NotTrainable, Prepared
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, validate
 from calmkit.recipe.load import to_yaml
-from calmkit.recipe.parts import build_corpus, build_tokenizer
+from calmkit.recipe.parts import build_part, kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import (
@@ -26,14 +27,14 @@ from calmkit.training.checkpoints import (
 )
 from calmkit.training.environment import check_environment
 from calmkit.training.errors import RunFailed
-from calmkit.training.evaluate import datamodule, measure
+from calmkit.training.ema import averaged
+from calmkit.training.evaluate import measure, write_latents
 from calmkit.training.final import evaluate_at_end
 from calmkit.training.fit import Session, fit_stage
-from calmkit.training.latents import write_latents
+from calmkit.training.fit_transform import fit_transform
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.lock import write_lock
 from calmkit.training.loggers import make_loggers
-from calmkit.training.preparing import preparing
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.run import (
     Run,
@@ -44,7 +45,7 @@ from calmkit.training.run import (
     wait_for_all,
 )
 from calmkit.training.run_folder import held
-from calmkit.training.stages import AutoencoderModule, LanguageModule
+from calmkit.training.stages import AutoencoderModule, ModelModule
 from calmkit.training.standing import StandingFile
 from calmkit.training.trainer import interrupts, make_trainer
 
@@ -110,22 +111,21 @@ def _begin(
     if out is not None:
         refuse_used(out)
     make_trainer(recipe)
-    chunk_size = autoencoder.chunk_size
-    units = recipe.data.sequence_length // chunk_size
+    kind = kind_of(recipe, manager)
+    units = kind.num_units(recipe, autoencoder)
     if recipe.stages.lm is not None and units < 2:
+        each, element = kind.elements_per_unit(recipe, autoencoder), kind.words.element
         raise RunFailed(
-            f"A row of {recipe.data.sequence_length} tokens is {units} unit of {chunk_size}, with nothing to "
+            f"A row of {recipe.data.sequence_length} {element}s is {units} unit of {each:g}, with nothing to "
             "predict it from; raise data.sequence_length."
         )
-    corpus = build_corpus(recipe, manager)
-    tokenizer = build_tokenizer(recipe, manager)
-    with preparing(progress) as reading:
-        prepared = prepare_data(corpus, tokenizer, default_cache(), reading)
+    prepared = kind.prepare(recipe, manager, progress)
     for stage in (recipe.stages.autoencoder, recipe.stages.lm):
         if stage is not None:
-            datamodule(recipe, prepared, chunk_size, stage.batch_size, recipe.evaluation.max_rows)
+            max_rows = recipe.evaluation.max_rows
+            prepared.rows(recipe, autoencoder, batch_size=stage.batch_size, max_rows=max_rows)
             if stage.init_from:
-                check_lineage(Path(stage.init_from), autoencoder, prepared.tokenizer)
+                check_lineage(Path(stage.init_from), _lineage(kind, prepared, autoencoder))
     folder = run_folder(recipe, out)
     if is_rank_zero():
         until_the_end.enter_context(held(folder))
@@ -136,31 +136,28 @@ def _begin(
     say(f"run: {run.folder}")
     for note in prepared.notes:
         say(f"warning: {note}")
-    sizes = f"{len(prepared.train.tokens):,} training and {len(prepared.valid.tokens):,} held-out tokens"
-    say(f"data: {sizes} of {prepared.tokenizer.vocab_size} kinds")
-    return Session(recipe, manager, run, prepared, loggers, say, progress)
+    say(f"data: {prepared.told}")
+    return Session(recipe, manager, run, kind, prepared, loggers, say, progress)
+
+
+def _lineage(kind: DataKind, prepared: Prepared, autoencoder: Autoencoder) -> dict[str, Any]:
+    """Facts that another run must share to be built upon."""
+    facts = prepared.facts(autoencoder)
+    return {name: facts.get(name) for name in kind.words.lineage}
 
 
 def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
     """Train the autoencoder, or load it, and keep it. Returns the facts known by now, and the autoencoder."""
     recipe, stage, prepared = session.recipe, session.recipe.stages.autoencoder, session.prepared
     pl.seed_everything(recipe.seed, verbose=False)
-    spec = recipe.autoencoder
-    autoencoder: Autoencoder = session.manager.build(
-        "autoencoders", spec.name, spec.options, vocab_size=prepared.tokenizer.vocab_size
-    )
-    facts: dict[str, Any] = {
-        "calmkit": 1,
-        "vocab_size": prepared.tokenizer.vocab_size,
-        "eos_id": prepared.tokenizer.eos_id,
-        "tokenizer": prepared.tokenizer.fingerprint(),
-        "chunk_size": autoencoder.chunk_size,
-        "event": list(autoencoder.event.shape),
-    }
+    autoencoder: Autoencoder = build_part(recipe, session.manager, "autoencoder", **prepared.sizes)
+    facts: dict[str, Any] = {"calmkit": 1, **prepared.facts(autoencoder)}
     if stage is None or not any(p.requires_grad for p in autoencoder.parameters()):
         return facts, autoencoder
     if stage.init_from:
-        other = load_autoencoder(Path(stage.init_from), autoencoder, prepared.tokenizer, stage.gate)
+        other = load_autoencoder(
+            Path(stage.init_from), autoencoder, _lineage(session.kind, prepared, autoencoder), stage.gate
+        )
         facts |= {"reconstruction": other["reconstruction"], "autoencoder_from": stage.init_from}
         facts["autoencoder_train_flops"] = other.get("autoencoder_train_flops", 0)
         facts["autoencoder_seconds"] = other.get("autoencoder_seconds", 0.0)
@@ -170,10 +167,10 @@ def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
     if is_rank_zero():
         if not stage.init_from:
             rows = recipe.evaluation.max_rows
-            data = datamodule(recipe, prepared, autoencoder.chunk_size, stage.batch_size, rows)
+            data = prepared.rows(recipe, autoencoder, batch_size=stage.batch_size, max_rows=rows)
             autoencoder.to(make_trainer(recipe).strategy.root_device)  # Lightning took it to the CPU
-            write_latents(session.run.folder, autoencoder, data, prepared.tokenizer, recipe.seed)
-        session.run.save_model(autoencoder, prepared.tokenizer, facts, prefix="autoencoder")  # the last: done
+            write_latents(session.run.folder, session.kind, autoencoder, data, prepared, recipe.seed)
+        session.run.save_model(autoencoder, prepared, facts, prefix="autoencoder")  # the last: done
     longer = f"Train it longer (stages.autoencoder.max_steps, now {stage.max_steps})"
     check_gate(stage.gate, facts["reconstruction"], "Stage 1", longer, session.run.folder)
     return facts, autoencoder
@@ -183,54 +180,57 @@ def _train_autoencoder(session: Session, autoencoder: Autoencoder) -> dict[str, 
     recipe, stage = session.recipe, session.recipe.stages.autoencoder
     assert stage is not None
     try:
-        units = recipe.data.sequence_length // autoencoder.chunk_size
-        flops = autoencoder_train_flops(autoencoder, units, session.prepared.tokenizer.vocab_size)
+        units = session.kind.num_units(recipe, autoencoder)
+        flops = autoencoder_train_flops(autoencoder, units)
     except NotTrainable as error:
         raise RunFailed(
             f"The autoencoder '{recipe.autoencoder.name}' has parameters but no loss: {error}"
         ) from error
-    data = datamodule(
-        recipe, session.prepared, autoencoder.chunk_size, stage.batch_size, recipe.evaluation.max_rows
-    )
-    module = AutoencoderModule(autoencoder, stage.optimizer, stage.max_steps, recipe.seed)
+    max_rows = recipe.evaluation.max_rows
+    data = session.prepared.rows(recipe, autoencoder, batch_size=stage.batch_size, max_rows=max_rows)
+    scores = session.kind.coding_scores(autoencoder)
+    module = AutoencoderModule(autoencoder, scores, stage.optimizer, stage.max_steps, recipe.seed)
     trainer, seconds = fit_stage(session, module, data, "autoencoder", stage.eval_every)
     if stage.max_steps % stage.eval_every and stage.max_steps > stage.eval_every:  # weights moved on since
         with interrupts():
             trainer.validate(module, datamodule=data, verbose=False)
-    scores = {
+    measured = {
         name.removeprefix("autoencoder/val/"): float(value)
         for name, value in trainer.callback_metrics.items()
         if name.startswith("autoencoder/val/")
     }
     rows = stage.max_steps * stage.batch_size * trainer.world_size * recipe.trainer.accumulate
-    return {"reconstruction": scores, "autoencoder_seconds": seconds, "autoencoder_train_flops": flops * rows}
+    return {"reconstruction": measured, "autoencoder_seconds": seconds, "autoencoder_train_flops": flops * rows}
 
 
 def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoencoder) -> None:
     recipe, stage, prepared = session.recipe, session.recipe.stages.lm, session.prepared
     assert stage is not None
     pl.seed_everything(recipe.seed + 1, verbose=False)
-    model: CalmModel = assemble(
-        recipe, session.manager, prepared.tokenizer.vocab_size, prepared.tokenizer.eos_id
-    )
+    kind, manager = session.kind, session.manager
+    model: CalmModel = assemble(recipe, manager, prepared.sizes)
     model.autoencoder.load_state_dict(autoencoder.state_dict())
+    all_rows, batch_size = recipe.evaluation.max_rows, stage.batch_size
+    rows_of = partial(prepared.rows, recipe, model.autoencoder, batch_size=batch_size)
+    data, final = rows_of(max_rows=stage.eval_rows, among=all_rows), rows_of(max_rows=all_rows)
+    if model.transform is not None:
+        fit_transform(model, data, recipe.seed)
     if stage.init_from:
         _continue_from(Path(stage.init_from), model, session)
-    units = recipe.data.sequence_length // model.chunk_size
+    units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
     cost = count_flops(model, units)
-    all_rows = recipe.evaluation.max_rows
-    data = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, stage.eval_rows, all_rows)
-    final = datamodule(recipe, prepared, model.chunk_size, stage.batch_size, all_rows)
     untrained = (
-        measure(recipe, model, final, "untrained", progress=session.progress).scores
+        measure(recipe, kind, model, final, "untrained", progress=session.progress, prepared=prepared).scores
         if recipe.evaluation.untrained
         else {}
     )
-    module = LanguageModule(
-        model, stage.optimizer, stage.max_steps, draws=recipe.evaluation.draws, seed=recipe.seed
-    )
-    trainer, seconds = fit_stage(session, module, data, "lm", stage.eval_every)
+    gathered = kind.scores(model, recipe, prepared)
+    module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed)
+    with averaged(recipe.trainer.ema, module) as extra:
+        trainer, seconds = fit_stage(session, module, data, "lm", stage.eval_every, extra)
     rows = stage.max_steps * stage.batch_size * trainer.world_size * recipe.trainer.accumulate
+    element, each = kind.words.element, kind.elements_per_unit(recipe, model.autoencoder)
+    per_unit = cost.inference_per_unit
     facts |= {
         "parameters": {
             name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()
@@ -238,18 +238,18 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         "lm_steps": stage.max_steps,
         "lm_seconds": seconds,
         "lm_train_flops": cost.total * rows,
-        "lm_train_tokens": rows * recipe.data.sequence_length,
+        f"lm_train_{element}s": round(rows * units * each),
         "train_flops_by_part": {part: flops * rows for part, flops in cost.training.items()},
-        "inference_flops_per_token": cost.inference_per_token,
+        f"inference_flops_per_{element}": None if per_unit is None else per_unit / each,
     }
     if is_rank_zero():
-        session.run.save_model(model, prepared.tokenizer, facts)
+        session.run.save_model(model, prepared, facts)
     evaluate_at_end(session, model, final, facts, untrained)
 
 
 def _continue_from(source: Path, model: CalmModel, session: Session) -> None:
     """Load the weights of another run, which must rest on the same autoencoder."""
-    check_lineage(source, model.autoencoder, session.prepared.tokenizer)
+    check_lineage(source, _lineage(session.kind, session.prepared, model.autoencoder))
     own = {name: value.clone() for name, value in model.autoencoder.state_dict().items()}
     load_weights(Run(source).weights, model)
     theirs = model.autoencoder.state_dict()

@@ -193,7 +193,7 @@ def test_the_meaning_of_a_setting_is_what_the_docstring_says(monkeypatch: pytest
     monkeypatch.setattr("calmkit.registry.make_manager", lambda: make_manager(guests=[]))
     file = run("show", "file").stdout
     assert file.startswith(
-        "tokenizers/file, from calmkit.data.tokenizers.file\n\nA tokenizer.json of your own."
+        "tokenizers/file, from calmkit.text.tokenizers.file\n\nA tokenizer.json of your own."
     )
     assert "path\ta text\t(required)\tThe file, or the folder it is in.\n" in file
     assert "Args:" not in file

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from calmkit.data.bad_records import PLACES, BadRecord, Skipped, check_max_bad, percent
-from calmkit.data.token_file import HEADER
+from calmkit.text.token_file import HEADER
 from calmkit.interfaces import DataError
 
 

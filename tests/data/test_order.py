@@ -6,7 +6,7 @@ import pytest
 from torch.utils.data import DistributedSampler
 
 from calmkit.data.order import SeededOrder, evaluation_order, training_order
-from calmkit.data.packing import NO_ROW
+from calmkit.data.order import NO_ROW
 
 
 def test_training_order_is_a_function_of_seed_and_epoch():

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from calmkit.interfaces import HeldOut
-from calmkit.metrics.brier import resampled_means
-from calmkit.metrics.likelihood import Likelihood
+from calmkit.metrics.blocks import resampled_means
+from calmkit.text.metrics.likelihood import Likelihood
 from calmkit.metrics.unit_means import UnitMeans
 from calmkit.testing import units_by_hand
 

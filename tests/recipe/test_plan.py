@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import calmkit.recipe.plan as module
 from calmkit.cli.main import cli
-from calmkit.data.token_file import TokenFile
-from calmkit.data.tokenizers.bytes import BytesTokenizer
+from calmkit.text.token_file import TokenFile
+from calmkit.text.tokenizers.bytes import BytesTokenizer
 from calmkit.interfaces import Context, EventSpec, GenerativeHead, HeadInfo, Posterior, SampleOptions
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.recipe.assemble import assemble

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_runs import SHORT, small_recipe, small_run, workshop
 
-from calmkit.data.corpora.text import TextCorpus
+from calmkit.text.corpora.text import TextCorpus
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import (
     Context,

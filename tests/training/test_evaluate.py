@@ -13,7 +13,8 @@ import pytest
 import torch
 from small_runs import SHORT, corpus, small_run, workshop
 
-from calmkit.data.prepare import default_cache, prepare_data
+from calmkit.text.prepare import prepare_data
+from calmkit.data.cache import default_cache
 from calmkit.recipe.errors import RecipeError
 from calmkit.registry import make_manager
 from calmkit.training.documents import documents_file

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from small_runs import small_recipe, workshop
 from torch import Tensor
 
-from calmkit.data.datamodule import TextDataModule
-from calmkit.data.prepare import default_cache, prepare_data
+from calmkit.text.datamodule import TextDataModule
+from calmkit.text.prepare import prepare_data
+from calmkit.data.cache import default_cache
 from calmkit.recipe.schema import Optimizer
 from calmkit.registry import make_manager
 from calmkit.training import fit

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from calmkit.autoencoders.vae import VAE
-from calmkit.data.tokenizers.bytes import BytesTokenizer
+from calmkit.text.tokenizers.bytes import BytesTokenizer
 from calmkit.recipe.schema import Gate
 from calmkit.training.checkpoints import save_weights
 from calmkit.training.errors import GateMissed, RunFailed

@@ -15,7 +15,8 @@ import torchmetrics
 from small_runs import SHORT, small_recipe, small_run, workshop
 from torch import Tensor
 
-from calmkit.data.prepare import default_cache, prepare_data
+from calmkit.text.prepare import prepare_data
+from calmkit.data.cache import default_cache
 from calmkit.interfaces import DensityHead, HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number
 from calmkit.metrics.unit_means import UnitMeans
 from calmkit.recipe.assemble import assemble, validate

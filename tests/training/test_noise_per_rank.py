@@ -78,7 +78,7 @@ def test_each_batch_of_each_process_is_measured_on_a_seed_of_its_own(
             model = assemble(small_recipe(tmp_path), make_manager(), 257, 256).eval()
         tested = LanguageModule(model, Optimizer(), 10, draws=2, seed=SEED)
     batch = {"chunks": torch.randint(10, (1, 2, 2 if stage == "autoencoder" else 4))}
-    batch["valid"] = torch.ones(1, 2, dtype=torch.bool)
+    batch.valid = torch.ones(1, 2, dtype=torch.bool)
     for rank in range(3):
         at_rank(rank, monkeypatch)
         for number in range(3):
@@ -93,7 +93,8 @@ import json, sys
 from pathlib import Path
 import torch
 from small_runs import small_recipe
-from calmkit.data.prepare import default_cache, prepare_data
+from calmkit.text.prepare import prepare_data
+from calmkit.data.cache import default_cache
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble
 from calmkit.registry import make_manager

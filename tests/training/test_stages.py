@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from small_runs import small_recipe, workshop
 
+from calmkit.interfaces import Batch
 from calmkit.autoencoders.vae import VAE
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble
@@ -116,7 +117,7 @@ def test_a_loss_that_is_not_finite_is_refused_with_the_last_that_was() -> None:
 
 
 def batch(rows: int, valid: bool = True) -> dict[str, torch.Tensor]:
-    return {"chunks": torch.randint(256, (rows, 6, 4)), "valid": torch.full((rows, 6), valid)}
+    return Batch(torch.randint(256, (rows, 6, 4)), torch.full((rows, 6), valid))
 
 
 def test_validation_leaves_the_default_generator_alone(model: CalmModel) -> None:
@@ -148,13 +149,13 @@ def test_a_batch_without_a_real_unit_changes_no_score(model: CalmModel) -> None:
 def test_only_real_units_count_in_stage_one() -> None:
     module = stage_one()
     module.eval()
-    half = {"chunks": torch.randint(10, (2, 4, 2)), "valid": torch.tensor([[True] * 4, [False] * 4])}
+    half = Batch(torch.randint(10, (2, 4, 2)), torch.tensor([[True] * 4, [False] * 4]))
     logged: dict[str, torch.Tensor] = {}
     module.log = lambda name, value: logged.update({name: value})  # type: ignore[method-assign]
     module.log_dict = lambda values, **_: None  # type: ignore[method-assign]
     torch.manual_seed(1)
     loss = module.training_step(half, 0)
     torch.manual_seed(1)
-    per_unit = module.autoencoder.loss(half["chunks"]).per_unit.detach()
+    per_unit = module.autoencoder.loss(half.data).per_unit.detach()
     assert float(loss.detach()) == pytest.approx(float(per_unit[0].mean()))
     assert logged["autoencoder/train/loss"] == loss

@@ -1,0 +1,1 @@
+"""Text: a kind of data, in a room of its own."""

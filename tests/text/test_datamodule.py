@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from calmkit.text.datamodule import TextDataModule
+from calmkit.interfaces import DataError
+
+TEXTS = [f"document number {i}" for i in range(40)]
+
+
+@pytest.fixture
+def module(byte_file):
+    def make(**options) -> TextDataModule:
+        options = {
+            "batch_size": 3,
+            "seed": 1,
+            "chunk_size": 4,
+            "sequence_length": 16,
+            "eos_id": 256,
+        } | options
+        return TextDataModule(byte_file(*TEXTS), byte_file(*TEXTS[:9]), **options)
+
+    return make
+
+
+class Recorder(pl.LightningModule):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.trained: list[list] = []
+        self.validated: list[list] = []
+
+    def training_step(self, batch, index):
+        self.trained.append(batch.data.tolist())
+        return self.weight * 0
+
+    def validation_step(self, batch, index):
+        self.validated.append(batch.data.tolist())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def test_batches_are_the_rows_in_order(module):
+    data = module()
+    batches = list(data.train_dataloader())
+    rows, order = data.train_rows, data.train_dataloader().sampler.indices()
+    assert len(batches) == len(data.train_dataloader()) == len(rows) // 3
+    for number, batch in enumerate(batches):
+        assert batch.data.shape == (3, 4, 4)
+        assert batch.valid.all()
+        for place in range(3):
+            assert torch.equal(batch.data[place], rows[int(order[3 * number + place])]["chunks"])
+
+
+def test_validation_is_every_row_once_with_the_remainder(module):
+    data = module(eval_batch_size=2)
+    batches = list(data.val_dataloader())
+    chunks = torch.cat([batch.data for batch in batches])
+    valid = torch.cat([batch.valid for batch in batches])
+    assert int(valid.sum()) == data.valid_rows.total_units
+    text = bytes(token for token in chunks[valid].flatten().tolist() if token < 256).decode()
+    assert text == "".join(TEXTS[:9])
+    assert {len(batch.valid) for batch in batches[:-1]} == {2}
+
+
+def test_a_sample_of_the_validation_rows(module):
+    data = module(max_eval_rows=2)
+    [batch] = data.val_dataloader()
+    count = len(data.valid_rows)
+    expected = data.valid_rows.__getitems__([count // 4, 3 * count // 4])
+    assert torch.equal(batch.data, expected["chunks"])
+
+
+def test_the_global_generator_is_left_alone(module):
+    data = module()
+    before = torch.get_rng_state()
+    list(data.train_dataloader())
+    list(data.val_dataloader())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")  # Lightning's own
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")  # there are none on purpose
+def test_lightning_moves_on_the_epoch(module, tmp_path):
+    data, model = module(), Recorder()
+    trainer = pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(model, data)
+    order = module().train_dataloader()
+    expected = []
+    for epoch in range(2):
+        order.sampler.set_epoch(epoch)
+        expected += [batch.data.tolist() for batch in order]
+    assert model.trained == expected
+    half = len(expected) // 2
+    assert expected[:half] != expected[half:]
+    assert model.validated[: len(model.validated) // 2] == model.validated[len(model.validated) // 2 :]
+
+
+def test_each_process_asks_its_trainer_where_it_is(module):
+    data = module()
+
+    class Place:
+        global_rank, world_size = 1, 2
+
+    data.trainer = Place()
+    assert data.train_dataloader().sampler.rank == 1
+    assert len(data.train_dataloader().sampler) == len(data.train_rows) // 2
+    assert len(data.val_dataloader().sampler) == -(-len(data.valid_rows) // 2)
+    assert data.all_val_dataloader().sampler.indices().tolist() == list(range(len(data.valid_rows)))
+    assert data.trainer.world_size == 2  # its place stays its own
+
+
+def test_too_few_rows_for_a_step_are_refused_at_once(module):
+    rows = len(module().train_rows)
+    with pytest.raises(
+        DataError,
+        match=rf"makes {rows} rows of 16 tokens, fewer than one step of {rows + 1} .*lower batch_size",
+    ):
+        module(batch_size=rows + 1)
+    data = module(batch_size=rows)
+
+    class Place:
+        global_rank, world_size = 0, 2
+
+    data.trainer = Place()
+    with pytest.raises(DataError, match=rf"one step of {2 * rows} \(batch_size {rows} in 2 processes\)"):
+        data.train_dataloader()
+
+
+def test_impossible_settings_are_refused(module):
+    with pytest.raises(ValueError, match="eval_batch_size must be at least 1, got 0"):
+        module(eval_batch_size=0)
+    with pytest.raises(ValueError, match="no multiple of the chunk size 5"):
+        module(chunk_size=5)
