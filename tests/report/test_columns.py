@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from made_results import made_cell, made_results
-from test_compare import made_run
+from made_runs import made_run
 
 from calmkit.cli.main import cli
 from calmkit.report.columns import chosen, chosen_rows, columns_grid, known_columns

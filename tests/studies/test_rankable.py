@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from test_compare import made_run
+from made_runs import made_run
 
 from calmkit.cli.main import cli
 from calmkit.interfaces import HeldOutMeasure, MeasureInfo, Number
