@@ -26,8 +26,8 @@ from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.backbones.transformer import TransformerBackbone
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.heads.local_ar import LocalARHead
-from calmkit.text.metrics.rollout import brier_draws, eligible_units, units_per_continuation
 from calmkit.model import CalmModel
+from calmkit.text.metrics.rollout import brier_draws, eligible_units, units_per_continuation
 
 VOCAB = 5
 SHARPER = {1: 3.7, 2: 8.5}  # factor on the logits of a fresh head, by chunk size

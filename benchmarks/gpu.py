@@ -27,9 +27,9 @@ import torch
 import calmkit
 from calmkit.interfaces import Sampler
 from calmkit.metrics.flops import count_flops
-from calmkit.text.metrics.throughput import measure_throughput
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble
+from calmkit.text.metrics.throughput import measure_throughput
 
 PAPER = {
     "Transformer-S (softmax)": ("paper/transformer-s", []),

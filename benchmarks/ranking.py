@@ -30,18 +30,18 @@ from torch import Tensor
 from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.autoencoders.vae import VAE
 from calmkit.backbones.transformer import TransformerBackbone
-from calmkit.text.corpora.markov import MarkovCorpus
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.flow import FlowHead
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.heads.mixture import MixtureHead
 from calmkit.interfaces import Autoencoder, Context, DensityHead, GenerativeHead
+from calmkit.model import CalmModel
+from calmkit.results.relation import pearson, spearman
+from calmkit.text.corpora.markov import MarkovCorpus
 from calmkit.text.metrics.brier import BrierLM
 from calmkit.text.metrics.likelihood import Likelihood, likelihood_kind, unit_nats
 from calmkit.text.metrics.rollout import brier_draws
-from calmkit.model import CalmModel
-from calmkit.results.relation import pearson, spearman
 
 K = 2
 LENGTH = 64  # tokens of a row: one document of 63 letters and its end

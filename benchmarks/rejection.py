@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 import calmkit
-from calmkit.text.prepare import prepare_data
 from calmkit.data.cache import default_cache
 from calmkit.generation import UnitDraws
 from calmkit.interfaces import Context, Sampler
-from calmkit.text.metrics.brier import pair_collisions
 from calmkit.model import CalmModel
 from calmkit.registry import make_manager
 from calmkit.samplers.rejection import RejectionSampler
 from calmkit.samplers.vote import VoteSampler
+from calmkit.text.metrics.brier import pair_collisions
+from calmkit.text.prepare import prepare_data
 from calmkit.training.evaluate import datamodule
 from calmkit.training.run import Run
 

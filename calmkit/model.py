@@ -44,6 +44,7 @@ from calmkit.interfaces import (
 )
 from calmkit.transforms.chain import Chain
 
+
 @dataclass(frozen=True)
 class UnitLoss:
     """The head's loss of the units that count, and which ones they are.
@@ -118,7 +119,9 @@ class CalmModel(nn.Module):
             TypeError: Its units come in any order.
         """
         if not isinstance(self.backbone, Backbone):
-            raise TypeError(f"{type(self.backbone).__name__} reads units in any order; a causal one is needed.")
+            raise TypeError(
+                f"{type(self.backbone).__name__} reads units in any order; a causal one is needed."
+            )
         return self.backbone
 
     def train(self, mode: bool = True) -> CalmModel:
@@ -230,9 +233,7 @@ class CalmModel(nn.Module):
             plan = self.order.plan(batch.valid)
             keep, known = keep & plan.predict, plan.known
         drop = self._dropped(len(batch))
-        context = self.context(
-            batch.data, batch.valid, z, known=known, condition=batch.condition, drop=drop
-        )
+        context = self.context(batch.data, batch.valid, z, known=known, condition=batch.condition, drop=drop)
         if self.head.info.needs_memory:
             per_unit = head_loss(self.head, context, target)[keep]
         else:

@@ -26,9 +26,9 @@ from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.generation import generate
 from calmkit.heads.energy_score import gaussian_energy_loss
 from calmkit.interfaces import Autoencoder, Context, DensityHead, EventSpec, Posterior
-from calmkit.text.metrics.rollout import brier_draws
 from calmkit.model import CalmModel, head_draws, head_loss
 from calmkit.registry import make_manager
+from calmkit.text.metrics.rollout import brier_draws
 
 ASKED = os.environ.get("CALMKIT_TEST_DEVICE")
 pytestmark = [

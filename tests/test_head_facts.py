@@ -34,15 +34,15 @@ from calmkit.interfaces import (
     SampleOptions,
 )
 from calmkit.metrics.flops import count_flops
-from calmkit.text.metrics.likelihood import unit_nats
-from calmkit.text.metrics.rollout import brier_draws
-from calmkit.text.metrics.throughput import network_calls_per_draw
 from calmkit.model import CalmModel, head_draws, head_log_prob, head_loss
 from calmkit.recipe.assemble import validate
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.load import load_recipe
 from calmkit.registry import make_manager
 from calmkit.testing import check_head
+from calmkit.text.metrics.likelihood import unit_nats
+from calmkit.text.metrics.rollout import brier_draws
+from calmkit.text.metrics.throughput import network_calls_per_draw
 
 V, K, H, D = 10, 4, 8, 6
 GUEST = EntryPoint("student-t", "guest_student_t", "calmkit")

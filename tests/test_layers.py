@@ -22,17 +22,17 @@ PACKAGE = Path(calmkit.__file__).parent
 ORDER = """
 interfaces, hookspecs, cores
 nn, dynamics
-autoencoders | embedders | backbones | heads | samplers | launchers
+autoencoders | transforms | conditioners | embedders | backbones | orders | heads | samplers | launchers
 model
 generation, metrics
 admission
 registry
 recipe
-data, interop
+data
 results
 training
 report
-studies | testing
+studies | testing | text | images
 cli
 """
 FLOORS = [(re.split(r"[,|]", line.replace(" ", "")), "," in line) for line in ORDER.split("\n") if line]
@@ -41,12 +41,12 @@ FLOOR = {room: (height, friends) for height, (rooms, friends) in enumerate(FLOOR
 HEAVY = {
     "datasets": (),
     "diffusers": (),
-    "lightning": ("training/", "data/datamodule.py"),
+    "lightning": ("training/", "text/datamodule.py", "images/datamodule.py"),
     "matplotlib": (),
     "pyarrow": (),
     "tokenizers": (),
     "torchdyn": (),
-    "torchmetrics": ("metrics/", "training/"),  # lightning loads it anyway
+    "torchmetrics": ("metrics/", "training/", "text/", "images/"),  # lightning loads it anyway
     "transformers": (),
 }
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}

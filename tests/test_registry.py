@@ -271,6 +271,7 @@ def test_builtins_come_through_the_door() -> None:
     assert manager.rejected == []
     wanted = {
         "autoencoders": {"vae", "deterministic", "sigma_vae", "token_chunks"},
+        "transforms": {"normalise", "patchify", "adaptor"},
         "embedders": {"tokens", "latents", "both"},
         "backbones": {"transformer", "gru"},
         "heads": {"energy", "flow", "diffusion", "mixture", "regression", "local_ar"},

@@ -42,10 +42,19 @@ def _show(plan: Plan) -> None:
     whose = "of stage 2, the frozen autoencoder left out" if "lm" in plan.stages else "of the autoencoder"
     click.echo(f"{plan.name}: {plan.parameters:,} parameters {whose}")
     click.echo(f"training: {_flops(plan.train_flops)} FLOPs in all")
-    click.echo(f"inference: {_flops(plan.inference_flops_per_element)} FLOPs per {plan.element} with one draw per unit")
+    click.echo(
+        f"inference: {_flops(plan.inference_flops_per_element)} FLOPs per {plan.element} with one draw per unit"
+    )
     draws = "draws as needed" if plan.draws_per_unit is None else f"{plan.draws_per_unit} draws a unit"
-    click.echo(f"sampler {plan.sampler}: {draws}, {_flops(plan.sampler_flops_per_element)} FLOPs per {plan.element}\n")
-    columns = ["part", "parameters", *(f"FLOPs of stage {name}" for name in plan.stages), f"FLOPs per {plan.element}"]
+    click.echo(
+        f"sampler {plan.sampler}: {draws}, {_flops(plan.sampler_flops_per_element)} FLOPs per {plan.element}\n"
+    )
+    columns = [
+        "part",
+        "parameters",
+        *(f"FLOPs of stage {name}" for name in plan.stages),
+        f"FLOPs per {plan.element}",
+    ]
     show_table(
         columns,
         [
@@ -59,7 +68,16 @@ def _show(plan: Plan) -> None:
         ],
     )
     click.echo()
-    columns = ["stage", "steps", f"{plan.element}s per step", f"{plan.element}s", "FLOPs", "devices", "weights", "gradients"]
+    columns = [
+        "stage",
+        "steps",
+        f"{plan.element}s per step",
+        f"{plan.element}s",
+        "FLOPs",
+        "devices",
+        "weights",
+        "gradients",
+    ]
     show_table(
         [*columns, "moments", "checkpoint"],
         [

@@ -33,8 +33,8 @@ def look_for_files(recipe: Recipe, manager: Manager) -> None:
     Raises:
         RecipeError: CK146 one is missing.
     """
-    from calmkit.text.sized_corpus import SizedCorpus
     from calmkit.recipe.parts import build_corpus, refusals
+    from calmkit.text.sized_corpus import SizedCorpus
 
     corpus = build_corpus(recipe, manager)
     if isinstance(corpus, SizedCorpus):

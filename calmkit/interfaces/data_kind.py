@@ -152,7 +152,7 @@ class DataKind(ABC):
     sections: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
+    def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
         """What parts are built with, by name, as far as it is known before data are read."""
 
     @abstractmethod
@@ -210,7 +210,9 @@ class DataKind(ABC):
     ) -> dict[str, Any]:
         """What stands beside the scores of a model, found by one process alone: bars, ceilings, speed."""
 
-    def leaks(self, prepared: Prepared, run: Any, manager: Any, say: Callable[[str], object]) -> dict[str, Any]:
+    def leaks(
+        self, prepared: Prepared, run: Any, manager: Any, say: Callable[[str], object]
+    ) -> dict[str, Any]:
         """`Prepared.scores` of data on which the model of a run is measured, which it may have learnt from;
         `say` takes each warning.
         """
@@ -225,6 +227,24 @@ class DataKind(ABC):
         """
         del autoencoder, data, prepared, seed
         return {}
+
+    def score_sampler(
+        self,
+        model: Any,
+        sampler: Any,
+        data: Any,
+        *,
+        max_units: int,
+        seed: int,
+        progress: Callable[[int], object],
+    ) -> Any:
+        """What a sampler makes of a model under teacher forcing, for studies that ask for it.
+
+        Raises:
+            ValueError: There is nothing to score.
+        """
+        del model, sampler, data, max_units, seed, progress
+        raise ValueError(f"{type(self).__name__} scores no samplers")
 
     @abstractmethod
     def sample(self, front: Front, recipe: Any, folder: Path) -> None:

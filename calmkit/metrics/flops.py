@@ -106,7 +106,11 @@ def count_flops(
     samples = _Samples.of(model, units)
     behind = units + (0 if model.conditioner is None else model.conditioner.length)
     coded = samples if model.transform is None else _Samples.coded(model.autoencoder, units)
-    parts = (("embedder", model.embedder, units), ("backbone", model.backbone, behind), ("head", model.head, units))
+    parts = (
+        ("embedder", model.embedder, units),
+        ("backbone", model.backbone, behind),
+        ("head", model.head, units),
+    )
     training = {"autoencoder": _encode(model.autoencoder, coded)}
     training |= {name: _training(part, length, samples) for name, part, length in parts}
     inference = {
@@ -160,7 +164,9 @@ class _Samples:
     @classmethod
     def of(cls, model: CalmModel, units: int) -> _Samples:
         event = model.event
-        return cls(units, model.autoencoder, model.backbone.hidden_dim, event.shape, event.kind != "continuous")
+        return cls(
+            units, model.autoencoder, model.backbone.hidden_dim, event.shape, event.kind != "continuous"
+        )
 
     @classmethod
     def coded(cls, autoencoder: Autoencoder, units: int) -> _Samples:

@@ -26,7 +26,9 @@ def made_up_data(autoencoder: Autoencoder, rows: int, units: int, device: torch.
     length = units if autoencoder.layout is None else math.prod(autoencoder.layout)
     dtype = next((p.dtype for p in autoencoder.parameters()), torch.get_default_dtype())
     with torch.no_grad():
-        return autoencoder.to_data(torch.zeros(rows, length, *autoencoder.event.shape, dtype=dtype, device=device))
+        return autoencoder.to_data(
+            torch.zeros(rows, length, *autoencoder.event.shape, dtype=dtype, device=device)
+        )
 
 
 def made_up_batch(

@@ -168,6 +168,6 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
 
 
 def _model_of_shapes(recipe: Recipe, manager: Manager) -> CalmModel:
-    sizes = kind_of(recipe, manager).sizes(recipe, manager)
+    sizes = kind_of(recipe, manager).known_sizes(recipe, manager)
     with shapes_only():
         return assemble(recipe, manager, sizes)

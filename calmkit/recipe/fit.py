@@ -136,7 +136,9 @@ def order_fits(
         fitting = sorted(n for n, part in orders.items() if part.cls.reads == reads)
         told = {"any": "wants a backbone of any order", "causal": "wants a causal backbone"}[order.reads]
         message = f"order '{recipe.order.name}' {told}, and '{name}' is none"
-        yield Problem("CK141", message, mark, key, f"orders that fit '{name}': {', '.join(fitting) or 'none'}")
+        yield Problem(
+            "CK141", message, mark, key, f"orders that fit '{name}': {', '.join(fitting) or 'none'}"
+        )
     if order.needs_density and not issubclass(_head(manager, recipe.head.name), DensityHead):
         heads = sorted(n for n in manager.parts["heads"] if issubclass(_head(manager, n), DensityHead))
         message = (
@@ -170,7 +172,9 @@ def drawing_fits(recipe: Recipe, manager: Manager, model: CalmModel) -> Iterator
     except ValueError:  # told where the sampler is built
         return
     yield from _guidance_fits(recipe, sampler, model)
-    if sampler.beams > 1 and not (isinstance(model.head, DensityHead) and isinstance(model.backbone, Backbone)):
+    if sampler.beams > 1 and not (
+        isinstance(model.head, DensityHead) and isinstance(model.backbone, Backbone)
+    ):
         message = (
             f"sampler '{name}' keeps the likeliest rows, which needs a head with a density and a causal "
             f"backbone; these are '{recipe.head.name}' and '{recipe.backbone.name}'"
@@ -208,7 +212,9 @@ def _guidance_fits(recipe: Recipe, sampler: RowSampler, model: CalmModel) -> Ite
         message = f"sampler '{recipe.sampler.name}' asks for {weight}, and the recipe has no conditioner"
         yield Problem("CK143", message, mark, key, f"conditioner=label, where data have labels; {help}")
     elif not model.conditioner.drop:
-        message = f"{weight} pushes away from the null condition, which training never shows (conditioner.drop=0)"
+        message = (
+            f"{weight} pushes away from the null condition, which training never shows (conditioner.drop=0)"
+        )
         yield Problem("CK143", message, mark, key, f"conditioner.drop=0.1; {help}")
     if model.head.info.guidance == "none":
         message = f"head '{recipe.head.name}' can't be guided (its HeadInfo.guidance is none)"

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from calmkit.admission import missing_fact
-from calmkit.interfaces import Autoencoder, Corpus, DataError, DataKind, LatentTransform, HeldOutMeasure, Tokenizer
+from calmkit.interfaces import (
+    Autoencoder,
+    Corpus,
+    DataError,
+    DataKind,
+    HeldOutMeasure,
+    LatentTransform,
+    Tokenizer,
+)
 from calmkit.recipe.errors import refuse
 from calmkit.recipe.schema import ALONE, METRICS, NOUNS, SECTIONS, TRANSFORMS, PartSpec, Recipe
 from calmkit.registry import Manager
@@ -33,9 +41,7 @@ def build_part(recipe: Recipe, manager: Manager, section: str, **sizes: Any) -> 
         return part
 
 
-def check_sizes(
-    recipe: Recipe, manager: Manager, section: str, name: str, sizes: Mapping[str, Any]
-) -> None:
+def check_sizes(recipe: Recipe, manager: Manager, section: str, name: str, sizes: Mapping[str, Any]) -> None:
     """Refuse a part that serves another kind of data: its constructor asks for what these don't know.
 
     Raises:
@@ -93,7 +99,9 @@ def kind_of(recipe: Recipe, manager: Manager) -> DataKind:
     name = str(manager.find("corpora", corpus).cls.data_kind)
     if name not in manager.parts["data_kinds"]:
         there = ", ".join(sorted(manager.parts["data_kinds"]))
-        message = f"corpus '{corpus}' holds data of the kind '{name}', which nobody brings; there are: {there}"
+        message = (
+            f"corpus '{corpus}' holds data of the kind '{name}', which nobody brings; there are: {there}"
+        )
         help = "install the plugin that has it (hook calmkit_data_kinds)"
         raise refuse("CK120", message, recipe.source.mark("data.name"), "data.name", help)
     return manager.build("data_kinds", name, {})

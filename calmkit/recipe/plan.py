@@ -160,7 +160,7 @@ def plan(recipe: Recipe, manager: Manager) -> Plan:
     """
     model = validate(recipe, manager)
     kind = kind_of(recipe, manager)
-    known = kind.sizes(recipe, manager)
+    known = kind.known_sizes(recipe, manager)
     _build_what_is_measured(model, recipe, manager, known)
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
     each = kind.elements_per_unit(recipe, model.autoencoder)
@@ -206,7 +206,9 @@ def _stages(
     first, second = recipe.stages.autoencoder, recipe.stages.lm
     if first is not None:
         per_row = 0 if first.init_from else autoencoder_train_flops(model.autoencoder, units)
-        stages["autoencoder"] = _stage(recipe, first, {"autoencoder": per_row}, [model.autoencoder], [], units * each)
+        stages["autoencoder"] = _stage(
+            recipe, first, {"autoencoder": per_row}, [model.autoencoder], [], units * each
+        )
     if second is not None:
         trained = [part for name, part in model.named_children() if name != "autoencoder"]
         stages["lm"] = _stage(recipe, second, flops.training, trained, [model.autoencoder], units * each)

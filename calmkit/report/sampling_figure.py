@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from calmkit.text.metrics.brier import NUM_TOKENS
 from calmkit.report.figure_labels import label_points
 from calmkit.report.figures import (
     FAINT,
@@ -19,6 +18,7 @@ from calmkit.report.figures import (
 from calmkit.report.log_ticks import log_axis
 from calmkit.report.reading import Cell, Summary, evaluated, mean, ranked
 from calmkit.results.sampling_lines import Row, family, family_label, moving_value
+from calmkit.text.metrics.brier import NUM_TOKENS
 
 WIDE = 10  # times the smallest collision
 LINES = ("-", "--", ":", "-.")

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from calmkit.text.metrics.brier import NUM_TOKENS
 from calmkit.metrics.blocks import FEWEST_DOCUMENTS
+from calmkit.text.metrics.brier import NUM_TOKENS
 
 REPLICATES = 2000
 SEED = 0

@@ -14,12 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.data.digest import digest
-from calmkit.text.prepare import PreparedData, prepare_data
-from calmkit.data.cache import default_cache
-from calmkit.generation import TextModel
-from calmkit.interfaces import Job, Launcher, Sampler, StatesRoom
-from calmkit.text.metrics.sampling import measure_sampling
-from calmkit.recipe.parts import build_corpus
+from calmkit.interfaces import DataKind, Front, Job, Launcher, Prepared, Sampler, StatesRoom
+from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.results.sampling_lines import Row
@@ -34,8 +30,7 @@ from calmkit.studies.schema import Study
 from calmkit.studies.store import is_trained
 from calmkit.studies.watch import PROGRESS, Watch, Watched
 from calmkit.training.checkpoints import write_json
-from calmkit.training.evaluate import datamodule, measure
-from calmkit.text.preparing import preparing
+from calmkit.training.evaluate import measure
 from calmkit.training.progress import Progress, Say, quiet_libraries
 from calmkit.training.run import NO_METRICS, Run, load_run, read_json
 from calmkit.training.standing import StandingFile
@@ -101,17 +96,16 @@ def measure_trial(
     trial = next(trial for trial in planned.trials if trial.key == key)
     run = Run(planned.places.trial(key))
     recipe = run.recipe(manager, [NO_METRICS])
-    text_model = load_run(run.folder, manager, device="cpu")  # the recipe's trainer says where
-    with preparing(progress) as reading:
-        corpus = build_corpus(recipe, manager)
-        prepared = prepare_data(corpus, text_model.tokenizer, default_cache(), reading)
-    text_model.model.to(make_trainer(recipe).strategy.root_device)
+    front = load_run(run.folder, manager, device="cpu")  # the recipe's trainer says where
+    kind = kind_of(recipe, manager)
+    prepared = kind.prepare(recipe, manager, progress, kept=front)
+    front.model.to(make_trainer(recipe).strategy.root_device)
     found: dict[str, Any] = {}
     if planned.study.sampling is not None:
-        found["sampling"] = _samplers(planned.study, recipe, text_model, prepared, manager, progress)
+        found["sampling"] = _samplers(planned.study, recipe, kind, front, prepared, manager, progress)
     if planned.study.blocks is not None:
-        lengths = planned.study.blocks.tokens
-        found["blocks"] = [_block(recipe, text_model, prepared, tokens, progress) for tokens in lengths]
+        lengths = planned.study.blocks.lengths
+        found["blocks"] = [_block(recipe, kind, front, prepared, length, progress) for length in lengths]
     file = _file(planned, trial)
     write_json(file, found)
     return file
@@ -120,17 +114,18 @@ def measure_trial(
 def _samplers(
     study: Study,
     recipe: Recipe,
-    text_model: TextModel,
-    prepared: PreparedData,
+    kind: DataKind,
+    front: Front,
+    prepared: Prepared,
     manager: Manager,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Accuracy against collision, BrierLM and cost under every sampler that the head can serve."""
+    """What the kind of data scores a sampler by, and cost, under every sampler that the head can serve."""
     assert study.sampling is not None
     rows: list[Row] = []
     left_out: list[dict[str, str]] = []
-    model = text_model.model
-    data = datamodule(recipe, prepared, model.chunk_size, 1, recipe.evaluation.max_rows)
+    model, max_rows = front.model, recipe.evaluation.max_rows
+    data = prepared.rows(recipe, model.autoencoder, batch_size=1, max_rows=max_rows)
     units = study.sampling.units
     for spec in study.sampling.samplers:
         phase = progress.begin(f"sampler {spec.label}", unit="unit", total=units, announce=True)
@@ -138,13 +133,8 @@ def _samplers(
         why = honoured(sampler, model.head.info.options)
         try:
             if not why:
-                scores = measure_sampling(
-                    model,
-                    sampler,
-                    data.all_val_dataloader(),
-                    max_units=units,
-                    seed=recipe.seed,
-                    progress=phase.at,
+                scores = kind.score_sampler(
+                    model, sampler, data, max_units=units, seed=recipe.seed, progress=phase.at
                 )
                 rows.append(sampler_row(spec, scores))
         except Exception as error:  # a guest's sampler may raise anything; the other numbers stay
@@ -157,14 +147,15 @@ def _samplers(
 
 
 def _block(
-    recipe: Recipe, text_model: TextModel, prepared: PreparedData, tokens: int, progress: Progress
+    recipe: Recipe, kind: DataKind, front: Front, prepared: Prepared, length: int, progress: Progress
 ) -> dict[str, Any]:
-    """BrierLM on rows of so many tokens, over as much text as the recipe's evaluation reads."""
-    rows = max(1, recipe.evaluation.max_rows * recipe.data.sequence_length // tokens)
-    shaped = replace(recipe, data=replace(recipe.data, sequence_length=tokens))
-    data = datamodule(shaped, prepared, text_model.model.chunk_size, 1, rows)
-    measured = measure(shaped, text_model.model, data, f"blocks of {tokens}", progress=progress)
-    documents = [] if measured.per_document is None else measured.per_document.tolist()
+    """The scores on rows of that length, over as much data as the recipe's evaluation reads."""
+    assert recipe.data.sequence_length is not None
+    rows = max(1, recipe.evaluation.max_rows * recipe.data.sequence_length // length)
+    shaped = replace(recipe, data=replace(recipe.data, sequence_length=length))
+    data = prepared.rows(shaped, front.model.autoencoder, batch_size=1, max_rows=rows)
+    measured = measure(shaped, kind, front.model, data, f"blocks of {length}", progress=progress)
+    documents = [] if measured.table is None else measured.table[1].tolist()
     return {name: measured.scores[name] for name in BLOCK_SCORES} | {DOCUMENTS: documents}
 
 
@@ -187,7 +178,7 @@ def _wishes(study: Study) -> dict[str, Any]:
         parts: Sequence[Any] = [[s.label, s.part.name, s.part.options] for s in study.sampling.samplers]
         wishes["samplers"] = [study.sampling.units, parts]
     if study.blocks is not None:
-        wishes["blocks"] = study.blocks.tokens
+        wishes["blocks"] = study.blocks.lengths
     return wishes
 
 

@@ -23,7 +23,7 @@ from calmkit.studies.asked_rows import brier_lm_ends
 class Blocks:
     """Lengths of evaluation rows, in tokens."""
 
-    tokens: tuple[int, ...]
+    lengths: tuple[int, ...]
 
 
 def read_blocks(root: Keys, recipes: Sequence[Recipe]) -> Blocks | None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
-from calmkit.text.metrics.sampling_scores import SamplingScores
 from calmkit.results.sampling_lines import Row
 from calmkit.studies.asked_rows import DOCUMENTS, SINGLE, brier_lm_ends
 from calmkit.studies.sampling import SamplerSpec
+from calmkit.text.metrics.sampling_scores import SamplingScores
 
 
 def sampler_row(spec: SamplerSpec, scores: SamplingScores) -> Row:

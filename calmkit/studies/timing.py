@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from pathlib import Path
 import torch
 
 from calmkit.data.digest import digest
-from calmkit.interfaces import NotTrainable
+from calmkit.interfaces import Batch, NotTrainable
+from calmkit.metrics.made_up import made_up_batch
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.dump import to_yaml
 from calmkit.recipe.parts import kind_of
@@ -78,7 +80,7 @@ class StepClock:
     def _timed(self, recipe: Recipe) -> tuple[float, float]:
         quiet_libraries()
         kind = kind_of(recipe, self.manager)
-        sizes = kind.sizes(recipe, self.manager)
+        sizes = kind.known_sizes(recipe, self.manager)
         try:
             trainer = make_trainer(recipe)
         except RunFailed:

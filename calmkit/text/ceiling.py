@@ -13,15 +13,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from calmkit.text.datamodule import TextDataModule
-from calmkit.text.prepare import PreparedData
 from calmkit.interfaces import KnownSource
-from calmkit.text.metrics.brier import NUM_TOKENS, brier_lm
-from calmkit.text.metrics.rollout import eligible_units
 from calmkit.model import CalmModel
 from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
+from calmkit.text.datamodule import TextDataModule
+from calmkit.text.metrics.brier import NUM_TOKENS, brier_lm
+from calmkit.text.metrics.rollout import eligible_units
+from calmkit.text.prepare import PreparedData
 
 
 def ceiling_scores(

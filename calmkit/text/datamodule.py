@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from calmkit.data.order import SeededOrder
+from calmkit.interfaces import Batch, DataError
 from calmkit.text.packing import PackedRows
 from calmkit.text.token_file import TokenFile
-from calmkit.interfaces import Batch, DataError
 
 
 @final
@@ -103,9 +103,7 @@ class TextDataModule(LightningDataModule):
             )
 
 
-def _loader(
-    rows: PackedRows, order: SeededOrder, batch_size: int, drop_last: bool
-) -> DataLoader[Batch]:
+def _loader(rows: PackedRows, order: SeededOrder, batch_size: int, drop_last: bool) -> DataLoader[Batch]:
     return DataLoader(
         rows,  # type: ignore[arg-type]
         batch_size=batch_size,

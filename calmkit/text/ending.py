@@ -10,6 +10,7 @@ from torch import Tensor
 
 from calmkit.interfaces import Ending
 
+
 def fill_after_end(
     ids: Int[Tensor, "*rows K"], eos_id: int, at_document_start: Bool[Tensor, "*rows"] | None = None
 ) -> Int[Tensor, "*rows K"]:

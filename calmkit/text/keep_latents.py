@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from calmkit.text.datamodule import TextDataModule
 from calmkit.interfaces import Autoencoder, Tokenizer
+from calmkit.text.datamodule import TextDataModule
 from calmkit.text.metrics.latents import latent_diagnostics
 
 

@@ -5,7 +5,7 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025. https://ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -26,6 +26,8 @@ from calmkit.text.generation import TextModel
 from calmkit.text.keep_latents import latents_as_text
 from calmkit.text.leaks import leaks_of_run
 from calmkit.text.metrics.rollout import eligible_units
+from calmkit.text.metrics.sampling import measure_sampling
+from calmkit.text.metrics.sampling_scores import SamplingScores
 from calmkit.text.metrics.throughput import measure_throughput
 from calmkit.text.ngrams import ngram_scores
 from calmkit.text.prepare import PreparedData, prepare_data
@@ -67,7 +69,7 @@ class Text(DataKind):
     row_length = True
     sections = ("tokenizer",)
 
-    def sizes(self, recipe: Recipe, manager: Manager) -> dict[str, Any]:
+    def known_sizes(self, recipe: Recipe, manager: Manager) -> dict[str, Any]:
         """`vocab_size`, as the tokenizer states it before it is ready."""
         return {"vocab_size": vocab_size_of(recipe, build_tokenizer(recipe, manager))}
 
@@ -85,9 +87,7 @@ class Text(DataKind):
         del manager
         yield from length_fits(recipe, autoencoder)
 
-    def prepare(
-        self, recipe: Recipe, manager: Manager, progress: Progress, kept: Any = None
-    ) -> PreparedData:
+    def prepare(self, recipe: Recipe, manager: Manager, progress: Progress, kept: Any = None) -> PreparedData:
         """Train the tokenizer, unless one is kept, and tokenise both splits."""
         corpus: Any = build_corpus(recipe, manager)
         tokenizer = build_tokenizer(recipe, manager) if kept is None else kept.tokenizer
@@ -138,6 +138,20 @@ class Text(DataKind):
     def latents(self, autoencoder: Any, data: TextDataModule, prepared: Any, seed: int) -> dict[str, Any]:
         """Diagnostics with every chunk of ids told as text; nothing for an autoencoder over ids."""
         return latents_as_text(autoencoder, data, prepared.tokenizer, seed)
+
+    def score_sampler(
+        self,
+        model: CalmModel,
+        sampler: Sampler,
+        data: TextDataModule,
+        *,
+        max_units: int,
+        seed: int,
+        progress: Callable[[int], object],
+    ) -> SamplingScores:
+        """Accuracy against collision, BrierLM and cost."""
+        rows = data.all_val_dataloader()
+        return measure_sampling(model, sampler, rows, max_units=max_units, seed=seed, progress=progress)
 
     def sample(self, front: Front, recipe: Recipe, folder: Path) -> None:
         """`samples.txt`."""
@@ -192,4 +206,3 @@ def speed(model: CalmModel, sampler: Sampler, manager: Manager, eos_id: int) -> 
 def calmkit_data_kinds() -> dict[str, type[DataKind]]:
     """Text."""
     return {"text": Text}
-

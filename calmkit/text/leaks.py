@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from calmkit.data.digest import digest
-from calmkit.text.notes import leak_note
-from calmkit.text.overlap import overlap
-from calmkit.text.prepare import PreparedData
 from calmkit.data.cache import default_cache
-from calmkit.text.token_file import TokenFile
+from calmkit.data.digest import digest
 from calmkit.interfaces import DataError
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.parts import build_corpus
 from calmkit.registry import Manager
+from calmkit.text.notes import leak_note
+from calmkit.text.overlap import overlap
+from calmkit.text.prepare import PreparedData
+from calmkit.text.token_file import TokenFile
 from calmkit.training.progress import Say
 from calmkit.training.run import NO_METRICS, Run
 

@@ -21,8 +21,8 @@ from typing import final
 
 import numpy as np
 
-from calmkit.text.stationary_law import stationary_law
 from calmkit.nn.settings import require_at_least
+from calmkit.text.stationary_law import stationary_law
 
 BRIER_LENGTHS = (1, 2, 3, 4)  # Eq. 15 of Shao et al.
 LARGEST_TABLE = 2**20  # probabilities: what is computed of them takes seconds

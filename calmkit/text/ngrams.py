@@ -14,16 +14,16 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from calmkit.data.atomic_write import replacing
-from calmkit.text.datamodule import TextDataModule
-from calmkit.data.digest import digest
-from calmkit.text.prepare import PreparedData
 from calmkit.data.cache import default_cache
+from calmkit.data.digest import digest
 from calmkit.interfaces import DataError
+from calmkit.model import CalmModel
+from calmkit.text.datamodule import TextDataModule
 from calmkit.text.metrics.brier import BrierLM
 from calmkit.text.metrics.ngram import NGramModel, NotCounted
 from calmkit.text.metrics.rollout import eligible_units
+from calmkit.text.prepare import PreparedData
 from calmkit.text.units import chunk_size_of
-from calmkit.model import CalmModel
 
 ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
 FORMULA = "interpolated Witten-Bell, exact Brier terms, 1"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 
 from calmkit.data.bad_records import Skipped, percent
+from calmkit.interfaces import Split, TextCorpus
 from calmkit.text.overlap import Overlap
 from calmkit.text.read_corpus import ReadCorpus
 from calmkit.text.token_file import TokenFile
-from calmkit.interfaces import Split, TextCorpus
 
 
 def skipped_notes(corpus: TextCorpus, train: TokenFile, valid: TokenFile) -> list[str]:

@@ -9,16 +9,16 @@ from typing import Any
 
 import yaml
 
-from calmkit.text.tokenizer_json import FILE_NAME, JsonTokenizer, read_tokenizer
-from calmkit.text.tokenizers.ids import IdsTokenizer
 from calmkit.interfaces import Autoencoder, DataError, Tokenizer
-from calmkit.text.interop.official import Checkpoint, build, end_of_text, read, save
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler
 from calmkit.recipe.load import load_recipe, to_yaml
 from calmkit.recipe.parts import build_part
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.text.interop.official import Checkpoint, build, end_of_text, read, save
+from calmkit.text.tokenizer_json import FILE_NAME, JsonTokenizer, read_tokenizer
+from calmkit.text.tokenizers.ids import IdsTokenizer
 from calmkit.training.checkpoints import load_weights
 from calmkit.training.lock import write_lock
 from calmkit.training.progress import Say

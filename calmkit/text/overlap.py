@@ -20,8 +20,8 @@ import numpy as np
 
 from calmkit.data.atomic_write import replacing
 from calmkit.data.digest import digest
-from calmkit.text.token_file import TokenFile
 from calmkit.interfaces import DataError
+from calmkit.text.token_file import TokenFile
 
 BLOCK_DOCUMENTS = 1 << 16
 FORMULA = "ids, BLAKE2b of 8 bytes, 1"

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calmkit.text.datamodule import TextDataModule
-from calmkit.text.units import chunk_size_of
-from calmkit.text.counted_corpus import CountedCorpus
 from calmkit.data.digest import digest
+from calmkit.interfaces import Autoencoder, Prepared, Split, TextCorpus, Tokenizer
+from calmkit.text.counted_corpus import CountedCorpus
+from calmkit.text.datamodule import TextDataModule
 from calmkit.text.notes import leak_notes, skipped_notes
 from calmkit.text.overlap import Overlap, overlap
 from calmkit.text.sized_corpus import SizedCorpus
 from calmkit.text.token_file import TokenFile
-from calmkit.interfaces import Autoencoder, Prepared, Split, TextCorpus, Tokenizer
+from calmkit.text.units import chunk_size_of
 
 Reading = Callable[[str, int, int, int | None], None]
 """Told while text is read: what for (`tokenizer`, then `learning` once it has read all, `train`, `valid`),

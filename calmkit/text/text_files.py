@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from calmkit.data.bad_records import BadRecord
-from calmkit.text.parquet_files import PARQUET, parquet_texts, require_pyarrow
 from calmkit.interfaces import DataError
+from calmkit.text.parquet_files import PARQUET, parquet_texts, require_pyarrow
 
 FORMATS = {".txt": "files", ".jsonl": "lines", PARQUET: "rows"}
 """Suffix -> what makes a document, in the plural."""

@@ -20,9 +20,9 @@ import numpy as np
 from calmkit.data.atomic_write import replacing
 from calmkit.data.bad_records import Skipped
 from calmkit.data.digest import digest
+from calmkit.interfaces import DataError, Split, TextCorpus, Tokenizer
 from calmkit.text.read_corpus import ReadCorpus
 from calmkit.text.sized_corpus import SizedCorpus
-from calmkit.interfaces import DataError, Split, TextCorpus, Tokenizer
 
 MAGIC = "calmkit tokens 1"
 HEADER = 4096

@@ -10,6 +10,7 @@ import torch
 from calmkit.interfaces import stored_name
 from calmkit.training.checkpoints import write_text
 
+
 def write_documents(evaluation: Path, table: tuple[Sequence[str], torch.Tensor] | None) -> None:
     """Beside an evaluation's file, `<its name>-documents.csv`: what each document (or whatever units come from)
     gave, for comparisons in pairs; where that is not known there is none, an older one neither.

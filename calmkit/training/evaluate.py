@@ -27,6 +27,7 @@ from calmkit.training.run import NO_METRICS, Run, is_rank_zero, load_run, read_j
 from calmkit.training.stages import AutoencoderModule, ModelModule
 from calmkit.training.trainer import interrupts, make_trainer
 
+
 def _say_nothing(line: str) -> None:
     """For callers who want the numbers only."""
 
@@ -163,9 +164,7 @@ def measure(
     stage = recipe.stages.lm
     assert stage is not None
     gathered = kind.scores(model, recipe, prepared)
-    module = ModelModule(
-        model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed, prefix=prefix
-    )
+    module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed, prefix=prefix)
     label = "evaluation" if prefix in ("final", "eval") else f"evaluation, {prefix}"
     told = RowsProgress(progress or Progress.silent(), label)
     trainer = trainer or make_trainer(recipe, callbacks=[told])

@@ -18,6 +18,7 @@ from calmkit.training.protocol import EVALUATION, KEY, protocol_of
 from calmkit.training.run import is_rank_zero
 from calmkit.training.trainer import make_trainer
 
+
 def evaluate_at_end(
     session: Session,
     model: CalmModel,

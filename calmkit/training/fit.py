@@ -37,7 +37,11 @@ class Session:
 
 
 def fit_stage(
-    session: Session, module: StageModule, data: pl.LightningDataModule, label: str, eval_every: int,
+    session: Session,
+    module: StageModule,
+    data: pl.LightningDataModule,
+    label: str,
+    eval_every: int,
     extra: Sequence[pl.Callback] = (),
 ) -> tuple[pl.Trainer, float]:
     """Fit one stage; what is trained so far survives a failure."""

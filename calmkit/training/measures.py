@@ -20,7 +20,7 @@ import torchmetrics
 from torch import Tensor
 
 from calmkit.generation import SeededRandomness
-from calmkit.interfaces import Backbone, Batch, UnitwiseAutoencoder, HeldOutMeasure, MeasureInfo, stored_name
+from calmkit.interfaces import Backbone, Batch, HeldOutMeasure, MeasureInfo, UnitwiseAutoencoder, stored_name
 from calmkit.metrics.held_out import held_out
 from calmkit.metrics.unit_means import UnitMeans
 from calmkit.model import CalmModel
@@ -72,7 +72,11 @@ class Asked:
 
 
 def asked_measures(
-    recipe: Recipe, manager: Manager, model: CalmModel, data: pl.LightningDataModule, progress: Progress | None = None
+    recipe: Recipe,
+    manager: Manager,
+    model: CalmModel,
+    data: pl.LightningDataModule,
+    progress: Progress | None = None,
 ) -> Asked:
     """Take the measures of `evaluation.metrics` on the held-out rows of `data`; every process must call it.
     `progress`, if any, is told how far that is.

@@ -25,9 +25,9 @@ from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import (
     load_weights,
 )
+from calmkit.training.ema import averaged
 from calmkit.training.environment import check_environment
 from calmkit.training.errors import RunFailed
-from calmkit.training.ema import averaged
 from calmkit.training.evaluate import measure, write_latents
 from calmkit.training.final import evaluate_at_end
 from calmkit.training.fit import Session, fit_stage
@@ -200,7 +200,11 @@ def _train_autoencoder(session: Session, autoencoder: Autoencoder) -> dict[str, 
         if name.startswith("autoencoder/val/")
     }
     rows = stage.max_steps * stage.batch_size * trainer.world_size * recipe.trainer.accumulate
-    return {"reconstruction": measured, "autoencoder_seconds": seconds, "autoencoder_train_flops": flops * rows}
+    return {
+        "reconstruction": measured,
+        "autoencoder_seconds": seconds,
+        "autoencoder_train_flops": flops * rows,
+    }
 
 
 def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoencoder) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from calmkit.data.bad_records import PLACES, BadRecord, Skipped, check_max_bad, percent
-from calmkit.text.token_file import HEADER
 from calmkit.interfaces import DataError
+from calmkit.text.token_file import HEADER
 
 
 def bad(number: int, kind: str = "not JSON") -> BadRecord:

@@ -5,8 +5,7 @@ import itertools
 import pytest
 from torch.utils.data import DistributedSampler
 
-from calmkit.data.order import SeededOrder, evaluation_order, training_order
-from calmkit.data.order import NO_ROW
+from calmkit.data.order import NO_ROW, SeededOrder, evaluation_order, training_order
 
 
 def test_training_order_is_a_function_of_seed_and_epoch():

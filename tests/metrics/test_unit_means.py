@@ -10,9 +10,9 @@ from torch import Tensor
 
 from calmkit.interfaces import HeldOut
 from calmkit.metrics.blocks import resampled_means
-from calmkit.text.metrics.likelihood import Likelihood
 from calmkit.metrics.unit_means import UnitMeans
 from calmkit.testing import units_by_hand
+from calmkit.text.metrics.likelihood import Likelihood
 
 
 def units(rows: list[int], documents: list[int] | None) -> HeldOut:

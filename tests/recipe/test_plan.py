@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 import calmkit.recipe.plan as module
 from calmkit.cli.main import cli
-from calmkit.text.token_file import TokenFile
-from calmkit.text.tokenizers.bytes import BytesTokenizer
 from calmkit.interfaces import Context, EventSpec, GenerativeHead, HeadInfo, Posterior, SampleOptions
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.recipe.assemble import assemble
@@ -26,6 +24,8 @@ from calmkit.recipe.load import load_recipe
 from calmkit.recipe.plan import count_devices, plan
 from calmkit.recipe.schema import TrainerSection
 from calmkit.registry import Manager, Part, make_manager
+from calmkit.text.token_file import TokenFile
+from calmkit.text.tokenizers.bytes import BytesTokenizer
 
 V, ROWS, STEPS, FIRST_STEPS, K = 257, 2 * 3 * 5, 7, 11, 4  # rows: batch x accumulate x devices
 MINE = f"""

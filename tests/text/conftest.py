@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from calmkit.data.digest import digest
+from calmkit.interfaces import Split, TextCorpus
 from calmkit.text.token_file import TokenFile
 from calmkit.text.tokenizers.bytes import BytesTokenizer
-from calmkit.interfaces import Split, TextCorpus
 
 
 class ListCorpus(TextCorpus):

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from calmkit.text.tokenizers.bpe import BpeTokenizer, train_bpe
 from calmkit.interfaces import DataError
+from calmkit.text.tokenizers.bpe import BpeTokenizer, train_bpe
 
 TEXTS = [f"the lower the newer the wider {i} <|endoftext|>" for i in range(50)] + ["naïve 世界 🙂\n\tx"]
 

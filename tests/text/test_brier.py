@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from calmkit.text.metrics.brier import BrierLM, bootstrap_interval, brier_lm, brier_terms
 from calmkit.metrics.blocks import ratio_standard_error
+from calmkit.text.metrics.brier import BrierLM, bootstrap_interval, brier_lm, brier_terms
 
 
 def one_token(values: list[int]) -> Tensor:

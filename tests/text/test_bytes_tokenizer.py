@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from calmkit.text.tokenizers.bytes import BytesTokenizer
 from calmkit.interfaces import DataError
+from calmkit.text.tokenizers.bytes import BytesTokenizer
 
 
 def test_bytes_by_hand():

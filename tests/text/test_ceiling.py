@@ -10,17 +10,17 @@ import small_runs
 import torch
 from torch import Tensor
 
-from calmkit.text.corpora.markov import MarkovCorpus
-from calmkit.text.packing import PackedRows
-from calmkit.text.prepare import prepare_data
-from calmkit.text.token_file import TokenFile
-from calmkit.text.tokenizers.bytes import EOS, BytesTokenizer
 from calmkit.interfaces import KnownSource, Split
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.load import load_recipe
 from calmkit.recipe.parts import build_corpus, build_tokenizer
 from calmkit.registry import make_manager
 from calmkit.text.ceiling import best_brier_terms, ceiling, ceiling_scores, letters_before
+from calmkit.text.corpora.markov import MarkovCorpus
+from calmkit.text.packing import PackedRows
+from calmkit.text.prepare import prepare_data
+from calmkit.text.token_file import TokenFile
+from calmkit.text.tokenizers.bytes import EOS, BytesTokenizer
 from calmkit.training.evaluate import datamodule, evaluate
 
 END = 9

@@ -4,8 +4,8 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from calmkit.text.datamodule import TextDataModule
 from calmkit.interfaces import DataError
+from calmkit.text.datamodule import TextDataModule
 
 TEXTS = [f"document number {i}" for i in range(40)]
 

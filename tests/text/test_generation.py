@@ -14,7 +14,6 @@ from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.autoencoders.vae import VAE
 from calmkit.backbones.gru import GRUBackbone
 from calmkit.backbones.transformer import TransformerBackbone
-from calmkit.text.tokenizers.bytes import BytesTokenizer
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.generation import Precision, TextModel, generate, prompt_chunks
 from calmkit.heads.local_ar import LocalARHead
@@ -39,6 +38,7 @@ from calmkit.model import CalmModel
 from calmkit.registry import make_manager
 from calmkit.samplers.direct import DirectSampler
 from calmkit.samplers.vote import VoteSampler
+from calmkit.text.tokenizers.bytes import BytesTokenizer
 
 E = 256  # end-of-text of the bytes tokenizer
 V = 257

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from calmkit.data.bad_records import Skipped
+from calmkit.interfaces import DataError
 from calmkit.text.corpora.hub import HubCorpus
 from calmkit.text.prepare import prepare_data
 from calmkit.text.tokenizers.bytes import BytesTokenizer
-from calmkit.interfaces import DataError
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from calmkit.text.tokenizers.ids import IdsTokenizer
 from calmkit.interfaces import DataError
+from calmkit.text.tokenizers.ids import IdsTokenizer
 
 
 def test_ids_are_read_and_written() -> None:

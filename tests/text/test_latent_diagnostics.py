@@ -9,11 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from calmkit.interfaces import Batch, Autoencoder, EventSpec, LossOutput, NotTrainable, Posterior, TokenAutoencoder
+from calmkit.interfaces import (
+    Autoencoder,
+    Batch,
+    EventSpec,
+    LossOutput,
+    NotTrainable,
+    Posterior,
+    TokenAutoencoder,
+)
+from calmkit.registry import make_manager
 from calmkit.text.metrics import latent_units
 from calmkit.text.metrics.latent_units import code_units, distinct, evenly, spread_units
 from calmkit.text.metrics.latents import latent_diagnostics, projection
-from calmkit.registry import make_manager
 
 VOCABULARY, CHUNK = 11, 3
 SMALL: dict[str, dict[str, Any]] = {

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from small_runs import SHORT, small_run, workshop
 
-from calmkit.text.corpora.text import TextCorpus
-from calmkit.text.prepare import prepare_data
 from calmkit.data.cache import default_cache
-from calmkit.text.tokenizers.bytes import BytesTokenizer
 from calmkit.registry import make_manager
+from calmkit.text.corpora.text import TextCorpus
 from calmkit.text.leaks import leaks_of_run
+from calmkit.text.prepare import prepare_data
+from calmkit.text.tokenizers.bytes import BytesTokenizer
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from calmkit.heads.energy import EnergyHead
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.heads.mixture import MixtureHead
 from calmkit.interfaces import Autoencoder, Context, GenerativeHead, Posterior
+from calmkit.model import CalmModel
 from calmkit.text.metrics import likelihood
 from calmkit.text.metrics.likelihood import (
     WIDTHS,
@@ -29,7 +30,6 @@ from calmkit.text.metrics.likelihood import (
     unit_nats,
     widened,
 )
-from calmkit.model import CalmModel
 
 VOCAB = 5
 

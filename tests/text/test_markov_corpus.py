@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from calmkit.text.corpora.markov import MarkovCorpus
-from calmkit.text.token_file import TokenFile
-from calmkit.text.tokenizers.bytes import BytesTokenizer
 from calmkit.interfaces import DataError, KnownSource
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.load import load_recipe
 from calmkit.recipe.parts import build_corpus
 from calmkit.registry import make_manager
+from calmkit.text.corpora.markov import MarkovCorpus
+from calmkit.text.token_file import TokenFile
+from calmkit.text.tokenizers.bytes import BytesTokenizer
 
 SMALL: dict[str, Any] = {"train_tokens": 1000, "valid_tokens": 100, "document_length": 31}
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from calmkit.text.markov_source import MarkovSource
 from calmkit.interfaces import (
     Backbone,
     Context,
@@ -30,13 +29,14 @@ from calmkit.interfaces import (
     Split,
     TokenAutoencoder,
 )
-from calmkit.text.metrics.brier import BrierLM
-from calmkit.text.metrics.ngram import NGramModel, _collisions
-from calmkit.text.metrics.rollout import brier_draws, eligible_units
 from calmkit.model import CalmModel
 from calmkit.samplers.rejection import RejectionSampler
 from calmkit.samplers.vote import VoteSampler
 from calmkit.text.ceiling import ceiling
+from calmkit.text.markov_source import MarkovSource
+from calmkit.text.metrics.brier import BrierLM
+from calmkit.text.metrics.ngram import NGramModel, _collisions
+from calmkit.text.metrics.rollout import brier_draws, eligible_units
 
 LETTERS, END, ROWS, LENGTH = 3, 3, 3000, 12
 TRUTH = MarkovSource.random(2, LETTERS, 0.4, 11)

@@ -10,14 +10,14 @@ import pytest
 import torch
 from small_runs import SHORT, small_run, workshop
 
-from calmkit.text.datamodule import TextDataModule
-from calmkit.text.prepare import PreparedData, prepare_data
 from calmkit.data.cache import default_cache
+from calmkit.registry import make_manager
+from calmkit.text.datamodule import TextDataModule
 from calmkit.text.metrics.brier import BrierLM
 from calmkit.text.metrics.ngram import NGramModel, NotCounted
-from calmkit.registry import make_manager
-from calmkit.training.evaluate import datamodule
 from calmkit.text.ngrams import ngram_scores
+from calmkit.text.prepare import PreparedData, prepare_data
+from calmkit.training.evaluate import datamodule
 from calmkit.training.run import Run
 
 

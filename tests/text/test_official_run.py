@@ -14,8 +14,8 @@ from small_runs import SHORT, small_run, workshop
 
 import calmkit
 from calmkit.cli.main import cli
-from calmkit.text.interop import official
 from calmkit.model import CalmModel
+from calmkit.text.interop import official
 from calmkit.text.official_run import import_official
 from calmkit.training.run import Run, load_run
 

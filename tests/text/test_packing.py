@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from calmkit.text.packing import PackedRows, check_lengths
 from calmkit.data.order import NO_ROW
-from calmkit.text.tokenizers.bytes import BytesTokenizer
 from calmkit.interfaces import DataError
+from calmkit.text.packing import PackedRows, check_lengths
+from calmkit.text.tokenizers.bytes import BytesTokenizer
 
 E = 256
 

@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from calmkit.data.bad_records import BadRecord, Skipped
+from calmkit.interfaces import DataError
 from calmkit.text.corpora.text import TextCorpus
 from calmkit.text.parquet_files import BATCH_ROWS, parquet_texts
-from calmkit.interfaces import DataError
 
 TEXTS = ["One é.", "Two\nlines.", " ", "Three 世界."]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from calmkit.data.cache import default_cache
+from calmkit.interfaces import DataError
 from calmkit.text.corpora.text import TextCorpus
 from calmkit.text.overlap import Overlap
 from calmkit.text.prepare import prepare_data
-from calmkit.data.cache import default_cache
 from calmkit.text.tokenizers.bpe import BpeTokenizer
 from calmkit.text.tokenizers.bytes import BytesTokenizer
-from calmkit.interfaces import DataError
 
 
 def test_both_splits_with_a_ready_tokenizer(list_corpus, tmp_path):

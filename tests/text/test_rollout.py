@@ -29,9 +29,9 @@ from calmkit.interfaces import (
     SampleOptions,
     TokenAutoencoder,
 )
+from calmkit.model import CalmModel
 from calmkit.text.metrics import rollout
 from calmkit.text.metrics.rollout import brier_draws, eligible_units
-from calmkit.model import CalmModel
 
 HASHES = 31
 

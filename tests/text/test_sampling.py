@@ -19,8 +19,8 @@ from torch import Tensor
 
 from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.interfaces import (
-    Batch,
     Backbone,
+    Batch,
     Context,
     Embedder,
     GenerativeHead,
@@ -29,13 +29,13 @@ from calmkit.interfaces import (
     SampleOptions,
     Sampler,
 )
-from calmkit.text.metrics import sampling
-from calmkit.text.metrics.rollout import brier_draws, eligible_units
-from calmkit.text.metrics.sampling import SamplingScores, _evenly, measure_sampling
 from calmkit.model import CalmModel
 from calmkit.samplers.direct import DirectSampler
 from calmkit.samplers.rejection import RejectionSampler
 from calmkit.samplers.vote import VoteSampler
+from calmkit.text.metrics import sampling
+from calmkit.text.metrics.rollout import brier_draws, eligible_units
+from calmkit.text.metrics.sampling import SamplingScores, _evenly, measure_sampling
 
 ROWS, UNITS = 100, 40
 LOG_RATE = math.log(2 / 1e-8)  # of Hoeffding's bound; 8 scores per test keep the whole below 1e-7
@@ -118,9 +118,7 @@ def world(chunk_size: int) -> tuple[CalmModel, list[dict[str, Tensor]]]:
     valid = torch.ones(ROWS, UNITS, dtype=torch.bool)
     valid[3, 20:] = False
     sizes = (40, 40, 20)
-    return model, [
-        Batch(c, v) for c, v in zip(chunks.split(sizes), valid.split(sizes), strict=True)
-    ]
+    return model, [Batch(c, v) for c, v in zip(chunks.split(sizes), valid.split(sizes), strict=True)]
 
 
 def prefix_law(p: Tensor, chunk_size: int, length: int) -> Tensor:

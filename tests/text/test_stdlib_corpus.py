@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from calmkit.interfaces import DataError
 from calmkit.text.corpora import stdlib
 from calmkit.text.corpora.stdlib import StdlibCorpus, library_documents, module_prose
-from calmkit.interfaces import DataError
 
 PADDING = "words " * 200  # a module with fewer than 1 KB of docstrings is passed over
 

@@ -9,8 +9,8 @@ import pytest
 import zstandard
 
 from calmkit.data.bad_records import Skipped
-from calmkit.text.corpora.text import TextCorpus
 from calmkit.interfaces import DataError
+from calmkit.text.corpora.text import TextCorpus
 
 
 def lines(*texts: str, key: str = "text") -> bytes:

@@ -10,10 +10,10 @@ from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.backbones.gru import GRUBackbone
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.interfaces import Context, GenerativeHead, HeadInfo, IterativeHead, Posterior, SampleOptions
-from calmkit.text.metrics.throughput import Throughput, measure_throughput, network_calls_per_draw
 from calmkit.model import CalmModel
 from calmkit.samplers.direct import DirectSampler
 from calmkit.samplers.vote import VoteSampler
+from calmkit.text.metrics.throughput import Throughput, measure_throughput, network_calls_per_draw
 
 E = 3
 

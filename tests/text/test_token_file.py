@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from calmkit.text import token_file
 from calmkit.data.digest import digest
+from calmkit.interfaces import DataError
+from calmkit.text import token_file
 from calmkit.text.sized_corpus import SizedCorpus
 from calmkit.text.token_file import HEADER, TokenFile
 from calmkit.text.tokenizers.bpe import BpeTokenizer
 from calmkit.text.tokenizers.bytes import BytesTokenizer
-from calmkit.interfaces import DataError
 
 DiskUsage = namedtuple("DiskUsage", "total used free")
 

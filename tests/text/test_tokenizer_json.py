@@ -7,10 +7,10 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from calmkit.interfaces import DataError
 from calmkit.text.tokenizer_json import COMMON_EOS, JsonTokenizer
 from calmkit.text.tokenizers.file import FileTokenizer
 from calmkit.text.tokenizers.hub import HubTokenizer
-from calmkit.interfaces import DataError
 
 
 def words(*names: str) -> tokenizers.Tokenizer:

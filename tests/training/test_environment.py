@@ -12,7 +12,6 @@ import pytest
 import torch
 from small_runs import SHORT, small_recipe, small_run, workshop
 
-from calmkit.text.corpora.text import TextCorpus
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import (
     Context,
@@ -31,6 +30,7 @@ from calmkit.recipe.assemble import validate
 from calmkit.recipe.errors import Problem, RecipeError
 from calmkit.recipe.load import load_recipe
 from calmkit.registry import Manager, Part, make_manager
+from calmkit.text.corpora.text import TextCorpus
 from calmkit.training import cores, environment
 from calmkit.training.environment import check_environment
 from calmkit.training.libraries import is_installed

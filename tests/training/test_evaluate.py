@@ -13,10 +13,10 @@ import pytest
 import torch
 from small_runs import SHORT, corpus, small_run, workshop
 
-from calmkit.text.prepare import prepare_data
 from calmkit.data.cache import default_cache
 from calmkit.recipe.errors import RecipeError
 from calmkit.registry import make_manager
+from calmkit.text.prepare import prepare_data
 from calmkit.training.documents import documents_file
 from calmkit.training.errors import RunFailed
 from calmkit.training.evaluate import datamodule, evaluate, measure

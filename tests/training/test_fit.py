@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from small_runs import small_recipe, workshop
 from torch import Tensor
 
-from calmkit.text.datamodule import TextDataModule
-from calmkit.text.prepare import prepare_data
 from calmkit.data.cache import default_cache
 from calmkit.recipe.schema import Optimizer
 from calmkit.registry import make_manager
+from calmkit.text.datamodule import TextDataModule
+from calmkit.text.prepare import prepare_data
 from calmkit.training import fit
 from calmkit.training.errors import RunFailed, TrainingDiverged
 from calmkit.training.evaluate import datamodule

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from calmkit.autoencoders.vae import VAE
-from calmkit.text.tokenizers.bytes import BytesTokenizer
 from calmkit.recipe.schema import Gate
+from calmkit.text.tokenizers.bytes import BytesTokenizer
 from calmkit.training.checkpoints import save_weights
 from calmkit.training.errors import GateMissed, RunFailed
 from calmkit.training.lineage import load_autoencoder

@@ -15,7 +15,6 @@ import torchmetrics
 from small_runs import SHORT, small_recipe, small_run, workshop
 from torch import Tensor
 
-from calmkit.text.prepare import prepare_data
 from calmkit.data.cache import default_cache
 from calmkit.interfaces import DensityHead, HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number
 from calmkit.metrics.unit_means import UnitMeans
@@ -23,6 +22,7 @@ from calmkit.recipe.assemble import assemble, validate
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.parts import build_corpus
 from calmkit.registry import Manager, Part, make_manager
+from calmkit.text.prepare import prepare_data
 from calmkit.training.evaluate import datamodule, evaluate
 from calmkit.training.measures import Asked, asked_measures
 from calmkit.training.progress import Progress

@@ -15,8 +15,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from calmkit.interfaces import Batch
-from calmkit.training.callbacks import RowsProgress, StageProgress
 from calmkit.text.preparing import preparing
+from calmkit.training.callbacks import RowsProgress, StageProgress
 from calmkit.training.progress import Progress
 from calmkit.training.shown import Bar
 from calmkit.training.standing import StandingFile, read_standing
@@ -93,7 +93,11 @@ def test_an_evaluation_counts_its_rows(tmp_path: Path) -> None:
     for number, rows in enumerate((4, 3), start=1):
         clock.now = 15.0 * number
         progress.on_validation_batch_end(
-            trainer(0), MODULE, None, Batch(torch.zeros(rows, 2, 2), torch.ones(rows, 2, dtype=torch.bool)), number
+            trainer(0),
+            MODULE,
+            None,
+            Batch(torch.zeros(rows, 2, 2), torch.ones(rows, 2, dtype=torch.bool)),
+            number,
         )
     progress.on_validation_end(trainer(0), MODULE)
     assert lines == ["evaluation  row 7/7  30 s"]

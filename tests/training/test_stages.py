@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from small_runs import small_recipe, workshop
 
-from calmkit.interfaces import Batch
 from calmkit.autoencoders.vae import VAE
+from calmkit.interfaces import Batch
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.schema import Optimizer

@@ -18,12 +18,12 @@ from typing import final
 import numpy as np
 
 from calmkit.data.digest import digest
-from calmkit.text.markov_source import MarkovSource, check_source, require_at_most
-from calmkit.text.sized_corpus import SizedCorpus
-from calmkit.text.stationary_law import DIRECT_CONTEXTS
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import Corpus, DataError, KnownSource, Split
 from calmkit.nn.settings import require_at_least
+from calmkit.text.markov_source import MarkovSource, check_source, require_at_most
+from calmkit.text.sized_corpus import SizedCorpus
+from calmkit.text.stationary_law import DIRECT_CONTEXTS
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
 BLOCK_LETTERS = 2**22  # drawn at once

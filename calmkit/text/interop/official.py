@@ -24,6 +24,8 @@ from calmkit.heads.diffusion import DiffusionHead
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.flow import FlowHead
 from calmkit.interfaces import Autoencoder, DataError
+from calmkit.model import CalmModel
+from calmkit.recipe.shapes_only import shapes_only
 from calmkit.text.interop.official_config import (
     AUTOENCODER,
     Section,
@@ -46,8 +48,6 @@ from calmkit.text.interop.official_names import (
     second_names,
     under,
 )
-from calmkit.model import CalmModel
-from calmkit.recipe.shapes_only import shapes_only
 
 __all__ = ["AutoencoderOnly", "Checkpoint", "build", "load", "read", "save"]
 

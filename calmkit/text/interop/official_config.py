@@ -15,9 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from calmkit.interfaces import DataError
+from calmkit.nn.swiglu import NORM_EPS
 from calmkit.text.interop.official_files import Config
 from calmkit.text.interop.official_names import EMBEDDING
-from calmkit.nn.swiglu import NORM_EPS
 
 Section = dict[str, Any]
 """A part's `name` and its settings, as in a recipe."""

@@ -22,6 +22,7 @@ from calmkit.heads.diffusion import DiffusionHead
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.flow import FlowHead
 from calmkit.interfaces import Autoencoder, Backbone, DataError, Embedder, GenerativeHead
+from calmkit.model import CalmModel
 from calmkit.text.interop.official_config import (
     DIFFUSION_SECTION,
     UNSAID,
@@ -40,7 +41,6 @@ from calmkit.text.interop.official_names import (
     language_names,
     second_names,
 )
-from calmkit.model import CalmModel
 
 Say = Callable[[str], object]
 Saved = tuple[dict[str, Any], dict[str, Tensor]]  # config and tensors, under the official names

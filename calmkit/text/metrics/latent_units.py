@@ -5,7 +5,7 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from calmkit.interfaces import Batch, Autoencoder, Posterior
+from calmkit.interfaces import Autoencoder, Batch, Posterior
 
 BLOCK = 1024  # units that are encoded at once
 

@@ -9,14 +9,14 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 2.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from calmkit.interfaces import Batch, Autoencoder
+from calmkit.interfaces import Autoencoder, Batch
 from calmkit.text.metrics.latent_geometry import (
     PATHS,
     nearness,
@@ -27,7 +27,14 @@ from calmkit.text.metrics.latent_geometry import (
 )
 from calmkit.text.metrics.latent_law import latent_law
 from calmkit.text.metrics.latent_robustness import robustness
-from calmkit.text.metrics.latent_units import CodedUnits, code_units, distinct, evaluating, evenly, spread_units
+from calmkit.text.metrics.latent_units import (
+    CodedUnits,
+    code_units,
+    distinct,
+    evaluating,
+    evenly,
+    spread_units,
+)
 
 POINTS = 300  # of the projection: more would hide each other in a figure
 SHOWN = 4  # lines whose text is shown

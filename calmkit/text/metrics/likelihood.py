@@ -29,9 +29,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 from calmkit.interfaces import Context, DensityHead, Posterior
 from calmkit.metrics.blocks import ratio_standard_error
-from calmkit.text.units import chunk_size_of
 from calmkit.model import CalmModel
 from calmkit.nn.chunk_mlp import chunk_cross_entropy
+from calmkit.text.units import chunk_size_of
 
 Kind = Literal["exact", "bound", "latent"]
 """What is known: the tokens' likelihood; an upper bound on it; the density of latents alone."""

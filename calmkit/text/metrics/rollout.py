@@ -20,9 +20,9 @@ from torch import Tensor
 
 from calmkit.interfaces import Context, DensityHead, SampleOptions, State
 from calmkit.metrics.draws import DRAWS_PER_BLOCK, draw_units
+from calmkit.model import CalmModel
 from calmkit.text.metrics.brier import NUM_TOKENS, pair_collisions, prefix_hits
 from calmkit.text.units import chunk_size_of
-from calmkit.model import CalmModel
 
 BRANCHES_PER_BLOCK = 2**12  # branches of the backbone stepped at once
 

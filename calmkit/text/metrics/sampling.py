@@ -16,7 +16,7 @@ https://arxiv.org/abs/2510.27688
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -24,13 +24,13 @@ from torch import Tensor
 
 from calmkit.generation import SeededRandomness, UnitDraws
 from calmkit.interfaces import Batch, Context, Sampler, State
+from calmkit.metrics.sampler_use import SamplerUse
+from calmkit.model import CalmModel
 from calmkit.text.metrics.brier import NUM_TOKENS, BrierLM
 from calmkit.text.metrics.rollout import chained_accuracy, eligible_units, units_per_continuation
-from calmkit.metrics.sampler_use import SamplerUse
 from calmkit.text.metrics.sampling_scores import SamplingScores, summarise
 from calmkit.text.metrics.throughput import network_calls_per_draw
 from calmkit.text.units import chunk_size_of
-from calmkit.model import CalmModel
 
 UNITS_PER_BLOCK = 64  # units that a sampler chooses for at once; with 200 draws each the head makes 12800
 
@@ -127,7 +127,9 @@ def _terms(
     hits[needed] = ((ids == truth).cumprod(-1) + (other == truth).cumprod(-1)) / 2
     here = begins[needed]
     ids, other, z = ids[here], other[here], z[here]
-    collision = torch.zeros(len(ids), (ahead + 1) * chunk_size_of(model), dtype=hits.dtype, device=hits.device)
+    collision = torch.zeros(
+        len(ids), (ahead + 1) * chunk_size_of(model), dtype=hits.dtype, device=hits.device
+    )
     collision[:, : chunk_size_of(model)] = (ids == other).cumprod(-1).to(hits.dtype)
     live = collision[:, chunk_size_of(model) - 1].nonzero()[:, 0]
     if ahead and len(live):

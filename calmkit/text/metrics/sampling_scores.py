@@ -12,9 +12,9 @@ from typing import final
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from calmkit.text.metrics.brier import NUM_TOKENS, BrierLM
 from calmkit.metrics.blocks import ratio_standard_error
 from calmkit.metrics.sampler_use import SamplerUse
+from calmkit.text.metrics.brier import NUM_TOKENS, BrierLM
 
 
 @final

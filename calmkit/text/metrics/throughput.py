@@ -8,9 +8,9 @@ from typing import final
 
 from calmkit.interfaces import IterativeHead, Sampler
 from calmkit.metrics.sampler_use import SamplerUse
-from calmkit.text.units import chunk_size_of
 from calmkit.model import CalmModel
 from calmkit.text.generation import generate
+from calmkit.text.units import chunk_size_of
 
 
 @final

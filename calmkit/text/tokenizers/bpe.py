@@ -13,9 +13,9 @@ from typing import final
 
 from calmkit.data.atomic_write import replacing
 from calmkit.data.digest import digest
-from calmkit.text.tokenizer_json import JsonTokenizer, LateTokenizer, read_tokenizer, utf8
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import DataError, TextCorpus, Tokenizer
+from calmkit.text.tokenizer_json import JsonTokenizer, LateTokenizer, read_tokenizer, utf8
 
 EOS = "<|endoftext|>"
 SMALLEST = 257  # every byte, and end-of-text

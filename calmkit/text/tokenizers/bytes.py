@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from calmkit.text.tokenizer_json import utf8
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import TextCorpus, Tokenizer
+from calmkit.text.tokenizer_json import utf8
 
 EOS = 256
 

@@ -9,9 +9,9 @@ import functools
 from pathlib import Path
 from typing import final
 
-from calmkit.text.tokenizer_json import FILE_NAME, JsonTokenizer, LateTokenizer, read_tokenizer
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import TextCorpus, Tokenizer
+from calmkit.text.tokenizer_json import FILE_NAME, JsonTokenizer, LateTokenizer, read_tokenizer
 
 
 @final

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
-from calmkit.text.tokenizer_json import FILE_NAME, JsonTokenizer, LateTokenizer, read_tokenizer
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import DataError, NeedsLibraries, TextCorpus, Tokenizer
+from calmkit.text.tokenizer_json import FILE_NAME, JsonTokenizer, LateTokenizer, read_tokenizer
 
 
 @final

@@ -23,9 +23,9 @@ from calmkit.heads.energy import EnergyHead
 from calmkit.heads.flow import FlowHead
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import DataError, EventSpec
+from calmkit.model import CalmModel
 from calmkit.text.interop import official
 from calmkit.text.interop.official_config import DIFFUSION_SECTION
-from calmkit.model import CalmModel
 
 SIZES = Sizes()
 ODD = SIZES.but(k=2, encoder=3, decoder=1)

@@ -17,8 +17,8 @@ from official_reference import Sizes, autoencoder_state, language_state
 import calmkit
 from calmkit.heads.flow import FlowHead
 from calmkit.interfaces import Context
-from calmkit.text.interop import official
 from calmkit.model import CalmModel
+from calmkit.text.interop import official
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "official.md"

@@ -34,9 +34,9 @@ from calmkit.dynamics.schedules import alphas_cumprod, linspace_timesteps
 from calmkit.heads.diffusion import DiffusionHead
 from calmkit.heads.energy_score import energy_loss
 from calmkit.interfaces import Context, EventSpec, SampleOptions
+from calmkit.model import CalmModel
 from calmkit.text.interop import official
 from calmkit.text.interop.official_config import DIFFUSION_SECTION
-from calmkit.model import CalmModel
 
 PLAIN = Sizes()
 SIZES = [

@@ -1,0 +1,1 @@
+"""Transforms: one file, one part; and the chain of them that a model holds."""
