@@ -43,8 +43,7 @@ def make_model(chunk_size: int) -> CalmModel:
         autoencoder,
         TokensEmbedder(128, autoencoder.event, chunk_size, VOCAB),
         TransformerBackbone(hidden_dim=128, depth=4, heads=4),
-        head,
-        eos_id=VOCAB - 1,
+        head - 1,
     ).eval()
 
 

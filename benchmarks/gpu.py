@@ -69,7 +69,7 @@ def train_step(model: CalmModel, chunks: torch.Tensor, half: bool) -> Callable[[
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(chunks.device.type, torch.bfloat16, enabled=half):
-            loss = model.loss(chunks, valid).per_unit.mean()
+            loss = model.loss(Batch(chunks, valid)).per_unit.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()

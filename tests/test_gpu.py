@@ -75,7 +75,7 @@ def make_model(head: str) -> CalmModel:
     sizes = {"hidden_dim": H, "event": event, "chunk_size": K, "vocab_size": V}
     part = make_manager().build("heads", head, HEADS[head], **sizes)
     backbone = TransformerBackbone(hidden_dim=H, depth=2, heads=4, kv_heads=2)
-    model = CalmModel(autoencoder, TokensEmbedder(H, event, K, V), backbone, part, eos_id=EOS)
+    model = CalmModel(autoencoder, TokensEmbedder(H, event, K, V), backbone, part)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model.float().eval()
@@ -135,7 +135,7 @@ def test_draws_scores_and_text_stay_on_the_device_and_follow_the_seed(
 ) -> None:
     model, (chunks, valid) = make_model(head).to(device), batch()
     chunks, valid = chunks.to(device), valid.to(device)
-    loss = model.loss(chunks, valid).per_unit
+    loss = model.loss(Batch(chunks, valid)).per_unit
     assert loss.device.type == device.type
     assert bool(loss.isfinite().all())
     accuracy, collision, _ = brier_draws(model, chunks, valid, num_draws=2)

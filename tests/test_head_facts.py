@@ -124,7 +124,7 @@ def test_weights_of_half_precision_are_refused_for_a_head_that_does_not_hold_in_
 def model_of(head: GenerativeHead) -> CalmModel:
     autoencoder = VAE(V, chunk_size=K, latent_dim=D, hidden_dim=8)
     embedder = TokensEmbedder(H, autoencoder.event, K, V)
-    return CalmModel(autoencoder, embedder, GRUBackbone(hidden_dim=H), head, eos_id=V - 1).float().eval()
+    return CalmModel(autoencoder, embedder, GRUBackbone(hidden_dim=H), head - 1).float().eval()
 
 
 def test_every_way_to_the_head_leads_through_the_model() -> None:
@@ -133,7 +133,7 @@ def test_every_way_to_the_head_leads_through_the_model() -> None:
     model, chunks = model_of(head), torch.randint(V, (2, 5, K))
     valid = torch.ones(2, 5, dtype=torch.bool)
     with torch.autocast("cpu", HALF):
-        model.loss(chunks, valid).per_unit.mean().backward()
+        model.loss(Batch(chunks, valid)).per_unit.mean().backward()
         brier_draws(model, chunks, valid, 2)
         unit_nats(model, chunks, valid, "bound")
         count_flops(model, 3)
@@ -153,7 +153,7 @@ def test_a_head_is_never_asked_for_zero_units() -> None:
     model = model_of(NoUnits())
     model.predict_first = False  # a row of one unit has none that is predicted
     chunks, valid = torch.randint(V, (2, 1, K)), torch.ones(2, 1, dtype=torch.bool)
-    assert model.loss(chunks, valid).per_unit.shape == (0,)
+    assert model.loss(Batch(chunks, valid)).per_unit.shape == (0,)
     assert unit_nats(model, chunks, valid, "bound")[0].shape[0] == 0
     assert brier_draws(model, chunks, valid, 2)[0].shape == (0, 4)
     ids, z = model.draw(Context(torch.zeros(0, H)), 3)

@@ -33,7 +33,6 @@ def continuous_model(predict_first: bool = True) -> CalmModel:
         TokensEmbedder(H, event, K, V),
         GRUBackbone(hidden_dim=H),
         RegressionHead(H, event, depth=1),
-        eos_id=E,
         predict_first=predict_first,
     )
 
@@ -54,7 +53,7 @@ def test_system_the_autoencoder_stays_frozen_in_all_three_senses() -> None:
     assert not {id(p) for p in model.autoencoder.parameters()} & {id(p) for p in trained}
     chunks, valid = batch()
     optimizer = torch.optim.SGD(trained, lr=0.1)
-    model.loss(chunks, valid).per_unit.mean().backward()
+    model.loss(Batch(chunks, valid)).per_unit.mean().backward()
     optimizer.step()
     assert all(parameter.grad is None for parameter in model.autoencoder.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.autoencoder.state_dict().items())
@@ -65,12 +64,12 @@ def test_system_the_autoencoder_stays_frozen_in_all_three_senses() -> None:
 def test_only_valid_units_count_and_the_invalid_ones_are_never_read() -> None:
     model = continuous_model().eval()
     chunks, valid = batch()
-    loss = model.loss(chunks, valid)
+    loss = model.loss(Batch(chunks, valid))
     assert torch.equal(loss.keep, valid)
     assert loss.per_unit.shape == (8,)
     other = chunks.clone()
     other[~valid] = (other[~valid] + 1) % V
-    assert torch.allclose(model.loss(other, valid).per_unit, loss.per_unit)
+    assert torch.allclose(model.loss(Batch(other, valid)).per_unit, loss.per_unit)
     # row-major: the last three are row 1's, as if its real units stood alone
     alone = model.loss(chunks[1:, 2:], valid[1:, 2:]).per_unit
     assert torch.allclose(loss.per_unit[5:], alone)
@@ -82,21 +81,21 @@ def test_the_loss_of_a_unit_is_the_head_s_loss_at_its_own_condition() -> None:
     target = model.encode(chunks)
     h = model.context(chunks, valid, target.mean).h
     expected = [model.head.loss(Context(h[b, i]), target[b, i]) for b, i in valid.nonzero().tolist()]
-    assert torch.allclose(model.loss(chunks, valid).per_unit, torch.stack(expected))
+    assert torch.allclose(model.loss(Batch(chunks, valid)).per_unit, torch.stack(expected))
 
 
 def test_without_the_first_unit_the_others_are_as_before_and_the_start_vector_keeps_a_gradient() -> None:
     model = continuous_model().eval()
     chunks, valid = batch()
-    every = model.loss(chunks, valid)
+    every = model.loss(Batch(chunks, valid))
     model.predict_first = False
-    rest = model.loss(chunks, valid)
+    rest = model.loss(Batch(chunks, valid))
     keep = valid & (valid.long().cumsum(1) > 1)  # the second row begins with fill
     assert torch.equal(rest.keep, keep)
     assert torch.allclose(rest.per_unit, every.per_unit[keep[valid]])
     assert torch.equal(model.predict(valid), keep)
     everywhere = torch.ones_like(valid)  # so that the start vector conditions unit 0 only
-    model.loss(chunks, everywhere).per_unit.mean().backward()
+    model.loss(Batch(chunks, everywhere)).per_unit.mean().backward()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert all(parameter.grad is not None for parameter in trained)  # DDP waits for each
     assert model.backbone.first.grad.abs().sum() == 0
@@ -126,7 +125,7 @@ def density_model(kind: str) -> CalmModel:
         head: DensityHead = LocalARHead(H, event, depth=1, heads=1)
     else:
         head = MixtureHead(H, event, num_components=2, depth=1)
-    model = CalmModel(autoencoder, embedder, backbone, head, eos_id=E).eval()
+    model = CalmModel(autoencoder, embedder, backbone, head).eval()
     for part in (autoencoder, model.embedder, backbone, head):
         for parameter in part.parameters():  # small initial weights would hide a leak
             torch.nn.init.normal_(parameter, std=0.3)
@@ -246,7 +245,7 @@ def test_a_head_that_reads_a_memory_gets_whole_rows(monkeypatch: pytest.MonkeyPa
         return Context(forward(x, valid).h, x, past)
 
     monkeypatch.setattr(model.backbone, "forward", with_memory)
-    assert model.loss(chunks, valid).per_unit.tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert model.loss(Batch(chunks, valid)).per_unit.tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
 
 
 def test_targets_do_not_depend_on_the_precision_of_training() -> None:
@@ -262,13 +261,13 @@ def test_a_discrete_model_is_the_same_model() -> None:
     autoencoder = TokenChunks(V, chunk_size=K)
     head = LocalARHead(H, autoencoder.event, depth=1, heads=1)
     model = CalmModel(
-        autoencoder, TokensEmbedder(H, autoencoder.event, K, V), GRUBackbone(hidden_dim=H), head, eos_id=E
+        autoencoder, TokensEmbedder(H, autoencoder.event, K, V), GRUBackbone(hidden_dim=H), head
     )
     chunks, valid = batch()
     h = model.context(chunks, valid, chunks).h
     assert model.chunk_size == K
     assert torch.allclose(
-        model.loss(chunks, valid).per_unit, -head.log_prob(Context(h[valid]), chunks[valid])
+        model.loss(Batch(chunks, valid)).per_unit, -head.log_prob(Context(h[valid]), chunks[valid])
     )
     ids, z = model.draw(Context(h), 3)
     assert ids.shape == (3, 2, 5, K)

@@ -41,7 +41,7 @@ def test_table_1(name: str, plans: dict[str, Plan]) -> None:
     parameters, training, inference = TABLE_1[name]
     assert plans[name].parameters == pytest.approx(parameters, rel=0.01)
     assert plans[name].train_flops == pytest.approx(training, rel=0.05)
-    assert plans[name].inference_flops_per_token == pytest.approx(inference, rel=0.04)
+    assert plans[name].inference_flops_per_element == pytest.approx(inference, rel=0.04)
 
 
 @pytest.mark.parametrize("name", FIGURE_4)
@@ -52,10 +52,10 @@ def test_figure_4(name: str, plans: dict[str, Plan]) -> None:
 def test_what_calm_m_saves_against_transformer_s(plans: dict[str, Plan]) -> None:
     """Section 7.2: 44 % of training, 34 % of inference."""
     ours, theirs = plans["paper/calm-m"], plans["paper/transformer-s"]
-    assert ours.inference_flops_per_token is not None
-    assert theirs.inference_flops_per_token is not None
+    assert ours.inference_flops_per_element is not None
+    assert theirs.inference_flops_per_element is not None
     assert 1 - ours.train_flops / theirs.train_flops == pytest.approx(0.44, abs=0.03)
-    per_token = ours.inference_flops_per_token / theirs.inference_flops_per_token
+    per_token = ours.inference_flops_per_element / theirs.inference_flops_per_element
     assert 1 - per_token == pytest.approx(0.34, abs=0.03)
 
 
@@ -63,11 +63,11 @@ def test_tokens_of_both_stages(plans: dict[str, Plan]) -> None:
     """500e9 in steps of 2^21, and 30,000 steps of 2^19 for the autoencoder, whatever K."""
     for name, counted in plans.items():
         lm = counted.stages["lm"]
-        assert (lm.tokens_per_step, lm.steps) == (2**21, 238_419)
-        assert lm.tokens == pytest.approx(500e9, rel=1e-5)
+        assert (lm.elements_per_step, lm.steps) == (2**21, 238_419)
+        assert lm.elements == pytest.approx(500e9, rel=1e-5)
         if "calm" in name:
             stage = counted.stages["autoencoder"]
-            assert (stage.tokens_per_step, stage.steps) == (2**19, 30_000)
+            assert (stage.elements_per_step, stage.steps) == (2**19, 30_000)
 
 
 def test_the_autoencoder_by_hand(plans: dict[str, Plan]) -> None:
@@ -90,7 +90,7 @@ def test_calm_m_by_hand(plans: dict[str, Plan]) -> None:
     encoder = 2 * wide * latent + 3 * wide * inner + k * (wide**2 + 3 * wide * inner)
     counted = plans["paper/calm-m"]
     per_unit = 2 * (backbone + embedder + head + decoder) + 4 * layers * d * units
-    assert counted.inference_flops_per_token == per_unit / k
+    assert counted.inference_flops_per_element == per_unit / k
     # In training the last unit is not read, and the score is 2 (2 S + 1) R D of products, without a backward.
     read = (units - 1) * (2 * backbone + 4 * layers * d * (units - 1))
     drawn = 2 * (shared + 8 * (head - shared))

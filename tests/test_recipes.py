@@ -47,7 +47,7 @@ def test_one_step_lowers_the_loss_of_its_batch(name: str, manager: Manager) -> N
 
     def loss() -> torch.Tensor:
         torch.manual_seed(1)  # the same noise before and after the step
-        per_unit = model.loss(chunks, valid).per_unit
+        per_unit = model.loss(Batch(chunks, valid)).per_unit
         assert per_unit.shape == (12,)
         return per_unit.mean()
 
@@ -77,8 +77,8 @@ def test_one_chunk_is_drawn(name: str, manager: Manager) -> None:
 
     with torch.no_grad():
         choice = sampler.choose(draw, torch.arange(2))
-    assert choice.ids.shape == (2, model.chunk_size)
-    assert ((choice.ids >= 0) & (choice.ids < 257)).all()
+    assert choice.data.shape == (2, model.chunk_size)
+    assert ((choice.data >= 0) & (choice.data < 257)).all()
 
 
 def test_the_tiny_recipes_show_one_part_each() -> None:

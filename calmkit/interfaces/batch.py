@@ -16,9 +16,9 @@ from torch import Tensor
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Batch:
-    """Some rows of data.
+    """Some rows of data: a value, which nobody changes. (Lightning refuses to convert a frozen one.)
 
     Attributes:
         data: `[B, L, *]` where each unit stands for itself, such as ids `[B, L, K]`; else a whole row at

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
@@ -32,6 +32,7 @@ KEPT = "tokenizer"  # the folder of what a kind of data keeps; runs of earlier v
 RUN_FOLDER_OF_RANK_ZERO = "CALMKIT_RUN_FOLDER"  # how the processes that Lightning starts find rank 0's folder
 
 
+@runtime_checkable
 class Saves(Protocol):
     """What is kept beside weights, such as `Prepared`."""
 

@@ -126,7 +126,7 @@ class StatedHead(LinearHead, StatesDrawFlops):
 
 
 def model_with(head: GenerativeHead) -> CalmModel:
-    return CalmModel(LinearAutoencoder(), LinearEmbedder(), AttentionBackbone(), head, eos_id=9)
+    return CalmModel(LinearAutoencoder(), LinearEmbedder(), AttentionBackbone(), head)
 
 
 def test_linear_layers_by_hand() -> None:
@@ -144,7 +144,7 @@ def test_linear_layers_by_hand() -> None:
         "head": 2 * H * D,
         "autoencoder": 2 * D * K,
     }
-    assert count.inference_per_token == sum(count.inference.values()) / K
+    assert count.inference_per_unit == sum(count.inference.values())
 
 
 def test_a_stated_formula_takes_the_place_of_counting() -> None:
@@ -154,7 +154,7 @@ def test_a_stated_formula_takes_the_place_of_counting() -> None:
     assert count.inference["autoencoder"] == 2 * (2 * D * K)
     undecided = count_flops(model_with(StatedHead()), L, options=SampleOptions(solver="adaptive"))
     assert undecided.inference["head"] is None
-    assert undecided.inference_per_token is None
+    assert undecided.inference_per_unit is None
 
 
 def test_counting_leaves_nothing_behind() -> None:

@@ -21,7 +21,7 @@ def model() -> CalmModel:
     backbone = GRUBackbone(hidden_dim=8, depth=1)
     embedder = TokensEmbedder(8, autoencoder.event, 2, VOCAB)
     head = MixtureHead(8, autoencoder.event, num_components=2, depth=1)
-    return CalmModel(autoencoder, embedder, backbone, head, eos_id=0, predict_first=False).eval()
+    return CalmModel(autoencoder, embedder, backbone, head, predict_first=False).eval()
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -87,10 +87,10 @@ def test_as_the_real_model(manager: Manager) -> None:
     stage_one = autoencoder_train_flops(model.autoencoder, 32 // K, V) * ROWS * FIRST_STEPS
     assert dict(first.train_flops) == {"autoencoder": stage_one}
     assert counted.train_flops == cost.total * ROWS * STEPS + stage_one
-    assert counted.inference_flops_per_token == cost.inference_per_token
+    assert counted.inference_flops_per_element == cost.inference_per_unit / K
     assert counted.draws_per_unit == 9
-    assert counted.sampler_flops_per_token == count_flops(model, 32 // K, draws=9).inference_per_token
-    assert (lm.steps, lm.devices, lm.rows_per_step, lm.tokens) == (STEPS, 5, ROWS, 32 * ROWS * STEPS)
+    assert counted.sampler_flops_per_element == count_flops(model, 32 // K, draws=9).inference_per_unit / K
+    assert (lm.steps, lm.devices, lm.rows_per_step, lm.elements) == (STEPS, 5, ROWS, 32 * ROWS * STEPS)
 
 
 def test_parameters_memory_and_disk_by_hand(manager: Manager) -> None:
@@ -159,22 +159,22 @@ def test_a_guest_that_states_nothing_is_measured_and_alone_is_real(
 def test_an_adaptive_solver_and_a_sampler_without_a_number(manager: Manager) -> None:
     adaptive = plan(load_recipe("mine.yaml", ["head=flow", "head.solver=dopri5"], manager), manager)
     assert adaptive.inference["head"] is None
-    assert adaptive.inference_flops_per_token is None
+    assert adaptive.inference_flops_per_element is None
     assert adaptive.train_flops > 0
     exact = plan(load_recipe("mine.yaml", ["sampler=rejection"], manager), manager)
-    assert (exact.draws_per_unit, exact.sampler_flops_per_token) == (None, None)
-    assert exact.inference_flops_per_token is not None
+    assert (exact.draws_per_unit, exact.sampler_flops_per_element) == (None, None)
+    assert exact.inference_flops_per_element is not None
 
 
 def test_the_samplers_wishes_count(manager: Manager) -> None:
     words = ["head=flow", "head.num_steps=10", "sampler=direct"]
     plain = plan(load_recipe("mine.yaml", words, manager), manager)
     fewer = plan(load_recipe("mine.yaml", [*words, "sampler.num_steps=5"], manager), manager)
-    assert plain.sampler_flops_per_token == plain.inference_flops_per_token
-    assert fewer.inference_flops_per_token == plain.inference_flops_per_token
-    assert fewer.sampler_flops_per_token is not None
-    assert plain.sampler_flops_per_token is not None
-    assert fewer.sampler_flops_per_token < plain.sampler_flops_per_token
+    assert plain.sampler_flops_per_element == plain.inference_flops_per_element
+    assert fewer.inference_flops_per_element == plain.inference_flops_per_element
+    assert fewer.sampler_flops_per_element is not None
+    assert plain.sampler_flops_per_element is not None
+    assert fewer.sampler_flops_per_element < plain.sampler_flops_per_element
 
 
 def test_rows_of_one_unit_are_refused(manager: Manager) -> None:
@@ -187,9 +187,9 @@ def test_ids_on_disk_as_the_token_file_writes_them(manager: Manager, tmp_path: P
     Path("a.txt").write_text("words")
     text = manager.build("corpora", "text", {"train": "a.txt", "valid": "a.txt"})
     made = TokenFile.build(text, "train", BytesTokenizer(), tmp_path)
-    assert plan(recipe, manager).bytes_per_token == made.tokens.itemsize == 2
+    assert plan(recipe, manager).bytes_per_element == made.tokens.itemsize == 2
     llama = plan(load_recipe("paper/transformer-s", (), manager), manager)
-    assert llama.bytes_per_token == 4
+    assert llama.bytes_per_element == 4
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_the_verb() -> None:
     counted = plan(load_recipe("mine.yaml", ["stages.lm.max_steps=70"], manager), manager)
     assert told["parameters"] == counted.parameters
     assert told["train_flops"] == counted.train_flops
-    assert told["inference_flops_per_token"] == counted.inference_flops_per_token
+    assert told["inference_flops_per_token"] == counted.inference_flops_per_element
     assert told["stages"]["lm"]["steps"] == 70
     assert told["sampler"]["draws_per_unit"] == 9
     shown = CliRunner().invoke(cli, ["plan", "mine.yaml"]).stdout

@@ -16,7 +16,7 @@ def test_one_draw_of_each_row_as_it_comes() -> None:
 
     choice = DirectSampler().choose(draw, torch.tensor([3, 0, 3]))
     assert asked == [(1, [3, 0, 3])]
-    assert choice.ids.tolist() == [[30, 31], [0, 1], [30, 31]]
+    assert choice.data.tolist() == [[30, 31], [0, 1], [30, 31]]
     assert (choice.index.tolist(), choice.draws.tolist(), choice.level.tolist()) == (
         [0] * 3,
         [1] * 3,

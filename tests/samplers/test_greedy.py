@@ -31,7 +31,7 @@ def test_choice_names_the_draw_its_cost_and_the_mode_s_count() -> None:
         return CHUNKS[torch.tensor([[0, 2], [1, 2], [2, 1], [1, 1], [0, 0]])]
 
     choice = GreedySampler(candidates=5).choose(draw, torch.tensor([4, 9]))
-    assert choice.ids.tolist() == [[0, 1], [3, 1]]  # row 4: 0 and 1 twice, 0 first; row 9: 2 and 1 twice
+    assert choice.data.tolist() == [[0, 1], [3, 1]]  # row 4: 0 and 1 twice, 0 first; row 9: 2 and 1 twice
     assert choice.index.tolist() == [0, 0]
     assert choice.draws.tolist() == [5, 5]
     assert choice.level.tolist() == [2.0, 2.0]
@@ -66,7 +66,7 @@ def test_first_mode_law_by_hand() -> None:
 def test_law(candidates: int) -> None:
     rows = 20000
     choice = GreedySampler(candidates=candidates).choose(source, torch.arange(rows))
-    seen = (choice.ids[:, None] == CHUNKS).all(-1).double().mean(0)
+    seen = (choice.data[:, None] == CHUNKS).all(-1).double().mean(0)
     law = torch.tensor(first_mode_law(candidates))
     # chi-square with 2 degrees of freedom exceeds 31 with probability 2e-7
     assert ((seen - law).square() / law).sum().item() * rows < 31
@@ -76,7 +76,7 @@ def test_many_draws_find_the_most_likely_chunk() -> None:
     """The mode of N draws is another chunk with probability at most 2 exp(-N (.5 - .3)^2 / 2) (Hoeffding for
     the difference of two counts, two rivals): 2e-8 per row at N = 920, 2e-6 for 100 rows; seeded."""
     choice = GreedySampler(candidates=920).choose(source, torch.arange(100))
-    assert (choice.ids == CHUNKS[0]).all()
+    assert (choice.data == CHUNKS[0]).all()
 
 
 def test_is_the_vote_of_all_draws_but_for_ties() -> None:

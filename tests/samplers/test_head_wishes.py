@@ -143,7 +143,7 @@ def token_model() -> tuple[CalmModel, Tensor]:
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.normal_()
-    model = CalmModel(autoencoder, *parts, head, eos_id=3).eval()
+    model = CalmModel(autoencoder, *parts, head).eval()
     context = model.context(torch.tensor([[[0], [0]]]))[0, 1]
     return model, torch.stack([head.log_prob(context, torch.tensor([token])) for token in range(4)]).exp()
 

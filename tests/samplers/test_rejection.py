@@ -102,14 +102,14 @@ def test_law_is_exact(temperature: float) -> None:
     choice = RejectionSampler(temperature=temperature).choose(Source(*P, rows=rows), torch.arange(rows))
     law = torch.tensor(P) ** (1 / temperature)
     # chi-square with 3 degrees of freedom exceeds 33 with probability 3e-7
-    assert chi_square(choice.ids, law / law.sum()) < 33
+    assert chi_square(choice.data, law / law.sum()) < 33
     torch.testing.assert_close(choice.level, torch.full((rows,), 1 / temperature))
 
 
 def test_golden_law_at_one_half() -> None:
     choice = RejectionSampler().choose(Source(0.5, 0.3, 0.2, rows=10000), torch.arange(10000))
     # chi-square with 2 degrees of freedom exceeds 30 with probability e^-15 = 3e-7
-    assert chi_square(choice.ids, torch.tensor([0.65789, 0.23684, 0.10526])) < 30
+    assert chi_square(choice.data, torch.tensor([0.65789, 0.23684, 0.10526])) < 30
 
 
 def expected_draws(temperature: float) -> float:
@@ -186,7 +186,7 @@ def test_index_draws_and_rows_are_the_rows_own() -> None:
     for place, row in enumerate(rows.tolist()):
         given = torch.cat(source.given[row])
         assert choice.draws[place] == len(given)
-        assert choice.ids[place].equal(given[choice.index[place]])
+        assert choice.data[place].equal(given[choice.index[place]])
     assert sum(len(given) > 0 for given in source.given) == len(rows)
     active = [count for _, count in source.calls]
     assert active == sorted(active, reverse=True)  # rows that are done ask for no more
@@ -200,7 +200,7 @@ def test_temperature_one_is_one_draw() -> None:
     assert choice.draws.eq(1).all()
     assert choice.index.eq(0).all()
     assert choice.level.eq(1).all()
-    assert chi_square(choice.ids, torch.tensor([0.5, 0.3, 0.2])) < 30  # false alarm 3e-7
+    assert chi_square(choice.data, torch.tensor([0.5, 0.3, 0.2])) < 30  # false alarm 3e-7
 
 
 def test_one_call_never_asks_for_more_than_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ def test_ceiling_falls_back_and_reports_it() -> None:
     assert sum(given) == 50
     assert choice.level.isnan().all()
     assert choice.draws.tolist() == [50] * 4
-    assert choice.ids[:, 0].equal(choice.index)
+    assert choice.data[:, 0].equal(choice.index)
 
 
 def test_ceiling_uses_the_agreement_there_is() -> None:

@@ -62,13 +62,13 @@ def test_enumeration_agrees_with_the_golden_values() -> None:
 def test_law_at_one_half(candidates: int, rows: int) -> None:
     choice = VoteSampler(temperature=0.5, candidates=candidates).choose(source(), torch.arange(rows))
     # chi-square with 2 degrees of freedom exceeds 30 with probability e^-15 = 3e-7
-    assert chi_square(choice.ids, exact_law(2, candidates)) < 30
+    assert chi_square(choice.data, exact_law(2, candidates)) < 30
 
 
 def test_law_at_one_third_differs_from_one_half() -> None:
     choice = VoteSampler(temperature=1 / 3, candidates=20).choose(source(), torch.arange(20000))
-    assert chi_square(choice.ids, exact_law(3, 20)) < 30  # false alarm 3e-7
-    assert chi_square(choice.ids, exact_law(2, 20)) > 30
+    assert chi_square(choice.data, exact_law(3, 20)) < 30  # false alarm 3e-7
+    assert chi_square(choice.data, exact_law(2, 20)) > 30
 
 
 def test_weights_by_hand() -> None:
@@ -109,7 +109,7 @@ def test_choice_names_the_draw_and_its_cost() -> None:
     choice = VoteSampler(temperature=0.5, candidates=7).choose(draw, torch.tensor([4, 2, 9]))
     (ids,) = made
     assert ids.shape == (7, 3, 2)
-    assert choice.ids.equal(torch.stack([ids[i, r] for r, i in enumerate(choice.index.tolist())]))
+    assert choice.data.equal(torch.stack([ids[i, r] for r, i in enumerate(choice.index.tolist())]))
     assert choice.draws.tolist() == [7, 7, 7]
     assert choice.level.tolist() == [2.0, 2.0, 2.0]  # 7 draws of 3 chunks always hold a pair
 
@@ -118,7 +118,7 @@ def test_temperature_one_is_one_draw() -> None:
     choice = VoteSampler(temperature=1.0, candidates=50).choose(source(), torch.arange(20000))
     assert choice.draws.eq(1).all()
     assert choice.level.eq(1).all()
-    assert chi_square(choice.ids, P) < 30  # false alarm 3e-7
+    assert chi_square(choice.data, P) < 30  # false alarm 3e-7
 
 
 def test_same_seed_same_choice() -> None:

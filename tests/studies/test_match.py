@@ -108,7 +108,7 @@ def test_a_size_is_chosen(by: str) -> None:
 
     def cost(recipe: Recipe) -> float:
         counted = plan(recipe, MANAGER)
-        return float(counted.parameters if by == "parameters" else counted.inference_flops_per_token or 0)
+        return float(counted.parameters if by == "parameters" else counted.inference_flops_per_element or 0)
 
     small, sized = cells["b", 1], found["b", 1]
     assert cost(small) < 0.8 * value

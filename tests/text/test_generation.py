@@ -60,7 +60,7 @@ def model_of(head: str, backbone: str) -> CalmModel:
         "heads", head, {"depth": 1} | ({"heads": 1} if head == "local_ar" else {}),
         hidden_dim=8, event=autoencoder.event,
     )  # fmt: skip
-    model = CalmModel(autoencoder, embedder, backbone_of(backbone), part, eos_id=E).float()
+    model = CalmModel(autoencoder, embedder, backbone_of(backbone), part).float()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model.eval()
@@ -70,7 +70,7 @@ def random_model(chunk_size: int = 2, backbone: str = "gru") -> CalmModel:
     autoencoder = TokenChunks(V, chunk_size=chunk_size)
     embedder = TokensEmbedder(8, autoencoder.event, chunk_size, V)
     head = LocalARHead(8, autoencoder.event, depth=1, heads=1)
-    return CalmModel(autoencoder, embedder, backbone_of(backbone), head, eos_id=E).eval()
+    return CalmModel(autoencoder, embedder, backbone_of(backbone), head).eval()
 
 
 class Floats(TokenAutoencoder):
@@ -164,7 +164,7 @@ def scripted_model(
     script: Callable[[int, int, int], Sequence[int]], chunk_size: int
 ) -> tuple[CalmModel, Listening, Scripted]:
     embedder, head = Listening(), Scripted(script)
-    return CalmModel(Floats(chunk_size), embedder, Counting(), head, eos_id=E).eval(), embedder, head
+    return CalmModel(Floats(chunk_size), embedder, Counting(), head).eval(), embedder, head
 
 
 def ids_of(model: CalmModel, prompts: list[list[int]], seed: int, sampler: Sampler | None = None) -> Tensor:

@@ -39,7 +39,7 @@ def make_model(autoencoder: Autoencoder, head: type[GenerativeHead], predict_fir
     event = autoencoder.event
     embedder = TokensEmbedder(8, event, autoencoder.chunk_size, VOCAB)
     parts = (autoencoder, embedder, backbone, head(8, event))
-    model = CalmModel(*parts, eos_id=VOCAB - 1, predict_first=predict_first).eval()
+    model = CalmModel(*parts - 1, predict_first=predict_first).eval()
     with torch.no_grad():
         for p in model.parameters():
             p += 0.3 * torch.randn_like(p)
@@ -92,7 +92,7 @@ def test_over_ids_it_is_the_loss_of_the_units_that_count(chunk_size: int, predic
     model = make_model(TokenChunks(VOCAB, chunk_size=chunk_size), LocalARHead, predict_first)
     chunks, valid = rows(chunk_size)
     result = scores(model, chunks, valid)
-    per_unit = model.loss(chunks, valid).per_unit
+    per_unit = model.loss(Batch(chunks, valid)).per_unit
     assert len(per_unit) == (10 if predict_first else 8)
     torch.testing.assert_close(result["nll_per_token"], per_unit.mean().detach() / chunk_size)
     torch.testing.assert_close(result["bits_per_token"] * math.log(2), result["nll_per_token"])

@@ -167,7 +167,7 @@ def model_of(source: MarkovSource, chunk_size: int, kind: str) -> CalmModel:
     """A model whose law is that of a source: over latents, over ids, or over ids with a density."""
     continuous = kind == "latents"
     head = DensityOfSource(source) if kind == "density" else DrawnHead(source, chunk_size, continuous)
-    return CalmModel(Letters(chunk_size, continuous), AsTheyAre(), LastTwo(), head, eos_id=END).eval()
+    return CalmModel(Letters(chunk_size, continuous), AsTheyAre(), LastTwo(), head).eval()
 
 
 def held_out(chunk_size: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,6 @@ def checkpoint(folder: Path, head: str = "energy", **settings: Any) -> Path:
         TokensEmbedder(16, autoencoder.event, K, V),
         backbone,
         part,
-        eos_id=0,
         predict_first=False,
     )
     for parameter in (p for p in model.parameters() if p.dim() == 2):  # as after training: no draw is zero

@@ -193,7 +193,7 @@ def make(
     world = Scripted(chunk_size, script, continuous=not known)
     head = KnownHead(world) if known else SampledHead(world)
     autoencoder = Ids(chunk_size, continuous=not known)
-    return CalmModel(autoencoder, Code(), Hash(), head, eos_id=0, predict_first=predict_first), world
+    return CalmModel(autoencoder, Code(), Hash(), head, predict_first=predict_first), world
 
 
 def truth_of(chunk_size: int, chunks: Tensor, unit: int) -> tuple[Tensor, Tensor]:

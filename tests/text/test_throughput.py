@@ -58,7 +58,7 @@ class OneStep(Ending):
 def model_with(head: GenerativeHead) -> CalmModel:
     autoencoder = TokenChunks(4, chunk_size=2)
     return CalmModel(
-        autoencoder, TokensEmbedder(4, autoencoder.event, 2, 4), GRUBackbone(hidden_dim=4), head, eos_id=E
+        autoencoder, TokensEmbedder(4, autoencoder.event, 2, 4), GRUBackbone(hidden_dim=4), head
     ).eval()
 
 

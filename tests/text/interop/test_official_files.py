@@ -336,7 +336,7 @@ def own(**changes: Any) -> CalmModel:
         "backbone": TransformerBackbone(hidden_dim=16, depth=1, heads=2),
         "head": EnergyHead(16, event, noise_dim=4, depth=1),
     }
-    return CalmModel(**(parts | changes), eos_id=2, predict_first=False)
+    return CalmModel(**(parts | changes), predict_first=False)
 
 
 E6 = EventSpec((6,))

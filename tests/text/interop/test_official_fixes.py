@@ -67,7 +67,7 @@ def test_every_kind_takes_a_training_step(tmp_path: Path, kind: str, encoder: in
 
     def loss() -> torch.Tensor:
         torch.manual_seed(1)
-        unit_loss = model.loss(chunks, valid)
+        unit_loss = model.loss(Batch(chunks, valid))
         assert unit_loss.keep.sum() == 3 * 4  # the first chunk of a row is never predicted
         return unit_loss.per_unit.mean()
 
@@ -136,7 +136,7 @@ def test_training_makes_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     context = model.backbone(torch.randn(3, 5, sizes.hidden), valid)
     assert type(context) is Context  # the conditions alone: no state beside them, and no memory in them
     assert context.memory is None
-    model.loss(chunks, valid).per_unit.mean().backward()
+    model.loss(Batch(chunks, valid)).per_unit.mean().backward()
     assert made == []
     with pytest.raises(RuntimeError, match="a cache"):  # where one is made, it is seen
         model.backbone.start(3, 5)
