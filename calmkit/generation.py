@@ -37,7 +37,7 @@ class Unit:
             and for rows that ended before.
     """
 
-    data: Shaped[Tensor, "B *data"]
+    data: Shaped[Tensor, "*rows_and_data"]
     ended: Bool[Tensor, " B"]
     draws: Int[Tensor, " B"]
     level: Float[Tensor, " B"]
@@ -105,7 +105,7 @@ class UnitDraws:
         self.ending, self.opens = ending, opens
         self.calls: list[tuple[Tensor, Tensor]] = []
 
-    def __call__(self, num: int, rows: Int[Tensor, " R"]) -> Shaped[Tensor, "num R *data"]:
+    def __call__(self, num: int, rows: Int[Tensor, " R"]) -> Shaped[Tensor, "*num_rows_and_data"]:
         """Draw for each of the rows, for a sampler."""
         data, z = self.model.draw(self.context[rows], num, self.options)
         self.calls.append((rows, z))
@@ -132,7 +132,7 @@ class UnitDraws:
 @torch.no_grad()
 def generate(
     model: CalmModel,
-    data: Shaped[Tensor, "B P *data"],
+    data: Shaped[Tensor, "*rows_units_and_data"],
     valid: Bool[Tensor, "B P"],
     sampler: Sampler,
     ending: Ending,

@@ -131,7 +131,7 @@ class CalmModel(nn.Module):
         return self
 
     @torch.no_grad()
-    def encode(self, data: Shaped[Tensor, "B *data"]) -> Posterior:
+    def encode(self, data: Shaped[Tensor, "*rows_and_data"]) -> Posterior:
         """The targets of data. Outside autocast: they don't depend on the precision of training.
 
         Where a transform keeps no Gaussian, a point: the transformed mean.
@@ -146,7 +146,7 @@ class CalmModel(nn.Module):
 
     def context(
         self,
-        data: Shaped[Tensor, "B *data"],
+        data: Shaped[Tensor, "*rows_and_data"],
         valid: Bool[Tensor, "B L"] | None = None,
         z: Tensor | None = None,
         *,
@@ -212,7 +212,7 @@ class CalmModel(nn.Module):
             drop = torch.zeros(rows, dtype=torch.bool, device=device)
         return self.conditioner(condition or {}, drop)
 
-    def unit_data(self, data: Shaped[Tensor, "B *data"]) -> Tensor | None:
+    def unit_data(self, data: Shaped[Tensor, "*rows_and_data"]) -> Tensor | None:
         """The data of each unit, for an embedder; None where only whole rows have any."""
         return data if isinstance(self.autoencoder, UnitwiseAutoencoder) else None
 
@@ -244,7 +244,7 @@ class CalmModel(nn.Module):
 
     def draw(
         self, context: Context, num: int, options: SampleOptions | None = None
-    ) -> tuple[Shaped[Tensor, "num *units_and_data"], Shaped[Tensor, "num *units_and_event"]]:
+    ) -> tuple[Shaped[Tensor, "*num_units_and_data"], Shaped[Tensor, "num *units_and_event"]]:
         """`num` draws per unit, as data and as the values they were decoded from.
 
         Raises:
@@ -257,7 +257,7 @@ class CalmModel(nn.Module):
         z = head_draws(self.head, context, num, options)
         return self.to_data(z), z
 
-    def to_data(self, z: Shaped[Tensor, "*B L event"]) -> Shaped[Tensor, "*B data"]:
+    def to_data(self, z: Shaped[Tensor, "*rows_and_event"]) -> Shaped[Tensor, "*rows_and_data"]:
         """Values of the model, back through the transform, as data."""
         return self.autoencoder.to_data(z if self.transform is None else self.transform.inverse(z))
 

@@ -55,19 +55,19 @@ class Autoencoder(nn.Module, ABC):
     layout: tuple[int, ...] | None = None
 
     @abstractmethod
-    def encode(self, data: Shaped[Tensor, "B *data"]) -> Posterior:
+    def encode(self, data: Shaped[Tensor, "*rows_and_data"]) -> Posterior:
         """Rows of data -> posterior over `[B, L, *E]`. Deterministic in eval mode."""
 
     @abstractmethod
-    def decode(self, z: Shaped[Tensor, "*B L event"]) -> Float[Tensor, "*B decoded"]:
+    def decode(self, z: Shaped[Tensor, "*rows_and_event"]) -> Float[Tensor, "*B decoded"]:
         """Values -> what stage 1 compares with data (logits of ids, an image), differentiable."""
 
     @abstractmethod
-    def to_data(self, z: Shaped[Tensor, "*B L event"]) -> Shaped[Tensor, "*B data"]:
+    def to_data(self, z: Shaped[Tensor, "*rows_and_event"]) -> Shaped[Tensor, "*rows_and_data"]:
         """Values `[*, L, *E]` -> data: the most likely, what users and measures see."""
 
     @abstractmethod
-    def loss(self, data: Shaped[Tensor, "B *data"]) -> LossOutput:
+    def loss(self, data: Shaped[Tensor, "*rows_and_data"]) -> LossOutput:
         """Loss of stage 1 by unit `[B, L]`, in nats per unit; the same in train and eval mode but for the
         dropout that the mode switches.
 

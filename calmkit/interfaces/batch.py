@@ -31,7 +31,7 @@ class Batch:
             not known.
     """
 
-    data: Shaped[Tensor, "B *data"]
+    data: Shaped[Tensor, "*rows_and_data"]
     valid: Bool[Tensor, "B L"]
     predict: Bool[Tensor, "B L"] | None = None
     condition: Mapping[str, Shaped[Tensor, "B *value"]] = field(default_factory=dict)

@@ -20,17 +20,17 @@ class Ending(ABC):
     fill: int | float = 0
 
     @abstractmethod
-    def opens(self, last: Shaped[Tensor, "B *data"]) -> Bool[Tensor, " B"]:
+    def opens(self, last: Shaped[Tensor, "*rows_and_data"]) -> Bool[Tensor, " B"]:
         """Given the last unit of each prompt: whether the next one opens something new."""
 
     @abstractmethod
     def tidy(
-        self, data: Shaped[Tensor, "num R *data"], opens: Bool[Tensor, "num R"]
-    ) -> Shaped[Tensor, "num R *data"]:
+        self, data: Shaped[Tensor, "*num_rows_and_data"], opens: Bool[Tensor, "num R"]
+    ) -> Shaped[Tensor, "*num_rows_and_data"]:
         """Draws of a unit with what stands behind an end replaced by the fill."""
 
     @abstractmethod
-    def ended(self, data: Shaped[Tensor, "B *data"], opens: Bool[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    def ended(self, data: Shaped[Tensor, "*rows_and_data"], opens: Bool[Tensor, " B"]) -> Bool[Tensor, " B"]:
         """Whether a row is over with this unit, which `tidy` returned."""
 
 
@@ -38,17 +38,17 @@ class Ending(ABC):
 class NeverEnds(Ending):
     """For rows that are as long as one asks for."""
 
-    def opens(self, last: Shaped[Tensor, "B *data"]) -> Bool[Tensor, " B"]:
+    def opens(self, last: Shaped[Tensor, "*rows_and_data"]) -> Bool[Tensor, " B"]:
         """Nothing does."""
         return torch.zeros(len(last), dtype=torch.bool, device=last.device)
 
     def tidy(
-        self, data: Shaped[Tensor, "num R *data"], opens: Bool[Tensor, "num R"]
-    ) -> Shaped[Tensor, "num R *data"]:
+        self, data: Shaped[Tensor, "*num_rows_and_data"], opens: Bool[Tensor, "num R"]
+    ) -> Shaped[Tensor, "*num_rows_and_data"]:
         """As they are."""
         del opens
         return data
 
-    def ended(self, data: Shaped[Tensor, "B *data"], opens: Bool[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    def ended(self, data: Shaped[Tensor, "*rows_and_data"], opens: Bool[Tensor, " B"]) -> Bool[Tensor, " B"]:
         """Never."""
         return torch.zeros_like(opens)

@@ -156,7 +156,7 @@ class HeldOut:
     context: Context
     keep: Bool[Tensor, "B L"]
     target: Posterior
-    data: Shaped[Tensor, "N *data"]
+    data: Shaped[Tensor, "*units_and_data"]
     rows: Int[Tensor, " N"]
     documents: Int[Tensor, " N"] | None
     draw: DrawUnits = field(repr=False)
@@ -170,7 +170,7 @@ class HeldOut:
         """
         return self.draw(num)[1]
 
-    def drawn_data(self, num: int | None = None) -> Shaped[Tensor, "num N *data"]:
+    def drawn_data(self, num: int | None = None) -> Shaped[Tensor, "*num_units_and_data"]:
         """The same draws, decoded. Nothing is replaced after an end."""
         return self.draw(num)[0]
 

@@ -36,7 +36,7 @@ class Choice:
             back: the law asked for was not reached below its ceiling on draws.
     """
 
-    data: Shaped[Tensor, "R *data"]
+    data: Shaped[Tensor, "*rows_and_data"]
     index: Int[Tensor, " R"]
     draws: Int[Tensor, " R"]
     level: Float[Tensor, " R"]

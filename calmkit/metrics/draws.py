@@ -18,7 +18,7 @@ DRAWS_PER_BLOCK = 2**14  # head draws made at once: bounds the memory of a head'
 
 def draw_units(
     model: CalmModel, context: Context, where: Bool[Tensor, "B L"], num: int, options: SampleOptions | None
-) -> tuple[Shaped[Tensor, "num P *data"], Shaped[Tensor, "num P *event"]]:
+) -> tuple[Shaped[Tensor, "*num_places_and_data"], Shaped[Tensor, "num P *event"]]:
     """Draws of the chosen units, in blocks of positions (a head that reads a memory takes all at once)."""
     if model.head.info.needs_memory:
         data, z = model.draw(context, num, options)

@@ -80,7 +80,7 @@ class Text(DataKind):
     def elements_per_unit(self, recipe: Recipe, autoencoder: Autoencoder) -> float:
         """K."""
         del recipe
-        return chunk_size_of(autoencoder)
+        return float(chunk_size_of(autoencoder))
 
     def problems(self, recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Iterator[Problem]:
         """CK140: lengths that don't fit the chunks."""
