@@ -17,6 +17,7 @@ from calmkit.testing import (
     check_launcher,
     check_measure,
     check_sampler,
+    check_transform,
 )
 
 CHECKS: dict[str, Callable[..., None]] = {
@@ -27,6 +28,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "launchers": check_launcher,
     "metrics": check_measure,
     "samplers": check_sampler,
+    "transforms": check_transform,
 }
 
 # Settings that make a part small. What is not listed is checked with its defaults.
@@ -58,6 +60,15 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("launchers", "slurm"): [{"cluster": "local"}],
     ("samplers", "vote"): [{"candidates": 20}, {"temperature": 1.0}],
     ("samplers", "rejection"): [{}, {"temperature": 0.7}, {"temperature": 1.0}],
+    ("transforms", "normalise"): [
+        {},
+        {"per": "all"},
+        {"method": "robust"},
+        {"method": "robust", "per": "all"},
+        {"method": "robust", "reservoir": 7},
+    ],
+    ("transforms", "patchify"): [{}, {"patch": 1}, {"patch": 3}],
+    ("transforms", "adaptor"): [{"blocks": 2}, {"blocks": 3, "width": 5, "mixing": "unit"}],
 }
 
 CASES = [

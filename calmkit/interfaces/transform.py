@@ -50,8 +50,11 @@ class LatentTransform(nn.Module, ABC):
     def inverse(self, z: Float[Tensor, "*B l d"]) -> Float[Tensor, "*B L D"]:
         """Back again: `inverse(forward(z)[0]) == z`."""
 
-    def fit(self, batches: Iterable[Float[Tensor, "B L D"]]) -> None:
-        """See values of the training split, once, before stage 2, and fill the buffers. Most need none."""
+    def fit(self, batches: Iterable[Float[Tensor, "_ _ D"]]) -> None:
+        """See values of the training split, `[B, L, D]` of any B, once, before stage 2, and fill the buffers.
+
+        Most need none, and don't ask for a batch. Until then, what needs one refuses with a RuntimeError.
+        """
 
     def posterior(self, posterior: Posterior) -> Posterior:
         """A diagonal Gaussian `[*, L, D]` transformed.

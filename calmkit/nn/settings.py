@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from calmkit.interfaces import EventSpec
 
 
@@ -27,17 +25,6 @@ def require_probability(part: str, **values: int | float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ValueError(f"{part}: {name} must be in [0, 1), got {value}; 0.15 would do.")
-
-
-def require_one_of(part: str, known: Sequence[str], **values: str) -> None:
-    """Refuse names that are not among those a part knows.
-
-    Raises:
-        ValueError: Naming part, setting and value, and the names that are known.
-    """
-    for name, value in values.items():
-        if value not in known:
-            raise ValueError(f"{part}: {name} '{value}' is not known; one of {', '.join(known)} would do.")
 
 
 def latent_dim_of(part: str, event: EventSpec) -> int:

@@ -25,6 +25,7 @@ from calmkit.testing.latent_world import LatentWorld, learn
 from calmkit.testing.launchers import check_launcher
 from calmkit.testing.measures import check_measure, units_by_hand
 from calmkit.testing.samplers import check_sampler
+from calmkit.testing.transforms import check_transform
 
 __all__ = [
     "LatentWorld",
@@ -35,6 +36,7 @@ __all__ = [
     "check_launcher",
     "check_measure",
     "check_sampler",
+    "check_transform",
     "learn",
     "units_by_hand",
 ]

@@ -18,14 +18,15 @@ and the values themselves enter a block: their scale is something to know.
 
 from __future__ import annotations
 
-from typing import Literal, final, get_args
+from typing import Literal, final
 
+import torch
 from jaxtyping import Float
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import EventSpec, LatentTransform, StatesFlops
-from calmkit.nn.settings import latent_dim_of, require_at_least, require_one_of
+from calmkit.nn.settings import latent_dim_of, require_at_least
 
 Mixing = Literal["grid", "unit"]
 
@@ -70,7 +71,6 @@ class AdaptorTransform(LatentTransform, StatesFlops):
             raise ValueError(f"adaptor: a vector of {dim} dimension has no two halves; 2 or more would do.")
         grid = layout is not None and len(layout) == 2
         mixing = ("grid" if grid else "unit") if mixing is None else mixing
-        require_one_of("adaptor", get_args(Mixing), mixing=mixing)
         if mixing == "grid" and not grid:
             raise ValueError(
                 f"adaptor: mixing 'grid' needs units in a grid of two dimensions, got layout {layout}; "
@@ -115,7 +115,7 @@ class AdaptorTransform(LatentTransform, StatesFlops):
         return first, second
 
     def _joined(self, first: Tensor, second: Tensor, like: Tensor) -> Tensor:
-        return cat([first, second], 1).movedim(1, -1).reshape(like.shape)
+        return torch.cat([first, second], 1).movedim(1, -1).reshape(like.shape)
 
 
 def _block(read: int, written: int, width: int, size: int) -> nn.Sequential:

@@ -99,12 +99,12 @@ class Chain(nn.Module):
             posterior = _through(transform, posterior)
         return posterior
 
-    def fit(self, batches: Iterable[Float[Tensor, "B L D"]]) -> None:
+    def fit(self, batches: Iterable[Float[Tensor, "_ _ D"]]) -> None:
         """Fit each to the output of those before it, which goes over the batches once per transform.
 
         Args:
-            batches: Values of the training split, the same each time: a list, or a loader that does not
-                shuffle. Transforms that need no fit don't ask for them.
+            batches: Values `[B, L, D]` of the training split, the same each time: a list, or a loader that
+                does not shuffle. Transforms that need no fit don't ask for them.
 
         Raises:
             TypeError: For an iterator, which would be empty the second time.

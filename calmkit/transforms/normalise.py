@@ -13,7 +13,7 @@ https://arxiv.org/abs/2412.08821
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, final, get_args
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import EventSpec, LatentTransform, Posterior
-from calmkit.nn.settings import latent_dim_of, require_at_least, require_one_of
+from calmkit.nn.settings import latent_dim_of, require_at_least
 from calmkit.transforms.seen import Moments, Reservoir
 
 Method = Literal["standard", "robust"]
@@ -49,7 +49,7 @@ class NormaliseTransform(LatentTransform):
         fitted: A buffer: true once `fit` was called, or weights were loaded that were saved after it.
 
     Raises:
-        ValueError: A setting that is not known, or an event that is no latent vector.
+        ValueError: A reservoir for nothing, or an event that is no latent vector.
 
     Source:
         Li et al., 2024; Barrault et al., 2024.
@@ -71,8 +71,6 @@ class NormaliseTransform(LatentTransform):
     ) -> None:
         super().__init__()
         dim = latent_dim_of("normalise", event)
-        require_one_of("normalise", get_args(Method), method=method)
-        require_one_of("normalise", get_args(Per), per=per)
         require_at_least("normalise", 1, reservoir=reservoir)
         self.event, self.layout = event, layout
         self.method, self.per, self.reservoir = method, per, reservoir
@@ -111,7 +109,7 @@ class NormaliseTransform(LatentTransform):
         return Posterior((posterior.mean - center) / scale, log_std)
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Float[Tensor, "B L D"]]) -> None:
+    def fit(self, batches: Iterable[Float[Tensor, "_ _ D"]]) -> None:
         """Measure center and scale, in float64. A second call forgets the first.
 
         Raises:
@@ -132,7 +130,7 @@ class NormaliseTransform(LatentTransform):
         if resolution is None:
             raise ValueError("normalise: fit was given no values; a training split with data would do.")
         center, scale = seen.center_and_scale()
-        flat = scale <= resolution * center.abs()  # what is left of equal values is the rounding
+        flat = scale <= 16 * resolution * center.abs()  # equal values leave the rounding of their mean
         self.center.copy_(center)
         self.scale.copy_(scale.masked_fill(flat, 1.0))
         self.fitted.fill_(True)
