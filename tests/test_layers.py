@@ -22,7 +22,7 @@ PACKAGE = Path(calmkit.__file__).parent
 ORDER = """
 interfaces, hookspecs
 nn, dynamics
-autoencoders | embedders | backbones | heads | samplers
+autoencoders | conditioners | embedders | backbones | orders | heads | samplers
 model
 generation, metrics
 admission

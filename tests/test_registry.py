@@ -271,7 +271,9 @@ def test_builtins_come_through_the_door() -> None:
     wanted = {
         "autoencoders": {"vae", "deterministic", "sigma_vae", "token_chunks"},
         "embedders": {"tokens", "latents", "both"},
-        "backbones": {"transformer", "gru"},
+        "conditioners": {"label", "prefix"},
+        "backbones": {"transformer", "gru", "any_order"},
+        "orders": {"left_to_right", "random", "confidence"},
         "heads": {"energy", "flow", "diffusion", "mixture", "regression", "local_ar"},
         "samplers": {"direct", "vote", "rejection", "greedy"},
         "corpora": {"stdlib", "text", "hub", "markov"},
