@@ -38,8 +38,11 @@ class BidirectionalLayer(nn.Module):
     def forward(
         self, x: Float[Tensor, "B n W"], visible: Bool[Tensor, "B n"] | None = None
     ) -> Float[Tensor, "B n W"]:
-        """Mix units, then transform each. What is not `visible` is read by nobody, itself neither; each row has
-        a unit that is. None: all are.
+        """Mix units, then transform each.
+
+        Args:
+            x: The residual stream.
+            visible: Which units are read, at least one of each row; None: all. The others read, unread.
         """
         x = x + self._dropped(self.out(self._mixed(self.norm(x), visible)))
         return x + self._dropped(self.down(F.gelu(self.up(self.mlp_norm(x)))))
