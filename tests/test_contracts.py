@@ -12,10 +12,12 @@ from calmkit.registry import make_manager
 from calmkit.testing import (
     check_autoencoder,
     check_backbone,
+    check_conditioner,
     check_embedder,
     check_head,
     check_launcher,
     check_measure,
+    check_order,
     check_sampler,
     check_transform,
 )
@@ -23,10 +25,12 @@ from calmkit.testing import (
 CHECKS: dict[str, Callable[..., None]] = {
     "autoencoders": check_autoencoder,
     "backbones": check_backbone,
+    "conditioners": check_conditioner,
     "embedders": check_embedder,
     "heads": check_head,
     "launchers": check_launcher,
     "metrics": check_measure,
+    "orders": check_order,
     "samplers": check_sampler,
     "transforms": check_transform,
 }
@@ -45,6 +49,11 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"hidden_dim": 32, "depth": 2, "heads": 4, "kv_heads": 2},
     ],
     ("backbones", "gru"): [{"hidden_dim": 32, "depth": 2}],
+    ("backbones", "any_order"): [
+        {"hidden_dim": 32, "depth": 2, "decoder_depth": 1, "heads": 4, "buffer": 2},
+        {"hidden_dim": 32, "depth": 0, "decoder_depth": 2, "heads": 4, "buffer": 1, "dropout": 0.1},
+    ],
+    ("conditioners", "label"): [{}, {"length": 3, "drop": 0.0}],
     ("embedders", "tokens"): [
         {},
     ],
@@ -58,6 +67,8 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("heads", "local_ar"): [{"width": 16, "depth": 1, "heads": 2}],
     ("heads", "mixture"): [{"num_components": 3, "depth": 2}],
     ("launchers", "slurm"): [{"cluster": "local"}],
+    ("orders", "random"): [{}, {"steps": 4, "least_hidden": 0.2}],
+    ("orders", "confidence"): [{}, {"steps": 4, "choice_temperature": 0.0, "trained_progress": 1.0}],
     ("samplers", "vote"): [{"candidates": 20}, {"temperature": 1.0}],
     ("samplers", "rejection"): [{}, {"temperature": 0.7}, {"temperature": 1.0}],
     ("transforms", "normalise"): [

@@ -17,24 +17,30 @@ they were.
 `units_by_hand` are held-out units with given draws, for a number that a reader can redo.
 """
 
+from calmkit.testing.any_order_backbones import check_any_order_backbone
 from calmkit.testing.autoencoders import check_autoencoder
 from calmkit.testing.backbones import check_backbone
+from calmkit.testing.conditioners import check_conditioner
 from calmkit.testing.embedders import check_embedder
 from calmkit.testing.heads import check_head
 from calmkit.testing.latent_world import LatentWorld, learn
 from calmkit.testing.launchers import check_launcher
 from calmkit.testing.measures import check_measure, units_by_hand
+from calmkit.testing.orders import check_order
 from calmkit.testing.samplers import check_sampler
 from calmkit.testing.transforms import check_transform
 
 __all__ = [
     "LatentWorld",
+    "check_any_order_backbone",
     "check_autoencoder",
     "check_backbone",
+    "check_conditioner",
     "check_embedder",
     "check_head",
     "check_launcher",
     "check_measure",
+    "check_order",
     "check_sampler",
     "check_transform",
     "learn",

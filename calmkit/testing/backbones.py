@@ -7,16 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Backbone, State
+from calmkit.interfaces import AnyOrderBackbone, Backbone, State
 from calmkit.testing import laws
+from calmkit.testing.any_order_backbones import check_any_order_laws
 from calmkit.testing.laws import Subject
 from calmkit.testing.registered import check_registered
 
 ROWS, UNITS = 3, 7
 
 
-def check_backbone(part: str | type[Backbone], **settings: Any) -> None:
-    """Hold a backbone to its contract.
+def check_backbone(part: str | type[Backbone] | type[AnyOrderBackbone], **settings: Any) -> None:
+    """Hold a backbone to its contract; an any-order one to that of `check_any_order_backbone`.
 
     Laws: constructor; `hidden_dim`; what it keeps is registered; shapes; no state between calls; a start
     vector where no valid unit came before; no leak from the future, bit for bit; every valid unit is seen by
@@ -35,6 +36,9 @@ def check_backbone(part: str | type[Backbone], **settings: Any) -> None:
     """
     with laws.undisturbed():
         subject = laws.subject("backbones", part, settings)
+        if issubclass(subject.cls, AnyOrderBackbone):
+            check_any_order_laws(subject)
+            return
         backbone: Backbone = subject.build()
         laws.check_facts(subject, backbone)
         check_registered(subject, backbone)

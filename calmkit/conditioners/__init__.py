@@ -1,0 +1,1 @@
+"""Conditioners: what stands before the first unit of a row."""
