@@ -4,7 +4,8 @@
            -> embedder -> backbone -> context -> keep = valid & predict -> head.loss -> one value per unit
 
 Whoever wants something of a head asks here, with or without a model: `head_loss`, `head_log_prob`,
-`head_draws` and `guided_draws` call it in the precision that its `HeadInfo` allows, and never with zero units.
+`head_draws` and `guided_draws` call it in the precision that its `HeadInfo` allows, and never with zero
+units.
 
 A discrete model is the same thing with an identity autoencoder and a head over ids, so one training loop,
 one metric and one table serve both.

@@ -62,6 +62,8 @@ BUILTINS = (
     "calmkit.samplers.vote",
     "calmkit.samplers.rejection",
     "calmkit.samplers.greedy",
+    "calmkit.samplers.rows",
+    "calmkit.samplers.beam",
     "calmkit.data.corpora.stdlib",
     "calmkit.data.corpora.text",
     "calmkit.data.corpora.hub",

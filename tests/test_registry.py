@@ -273,7 +273,7 @@ def test_builtins_come_through_the_door() -> None:
         "embedders": {"tokens", "latents", "both"},
         "backbones": {"transformer", "gru"},
         "heads": {"energy", "flow", "diffusion", "mixture", "regression", "local_ar"},
-        "samplers": {"direct", "vote", "rejection", "greedy"},
+        "samplers": {"direct", "vote", "rejection", "greedy", "rows", "beam"},
         "corpora": {"stdlib", "text", "hub", "markov"},
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
         "launchers": {"local", "slurm"},

@@ -1,15 +1,15 @@
 """Mixtures of diagonal Gaussians: their density, and guidance among them in closed form.
 
-Guidance wants the density p^w u^(1 - w) of a condition's p and a null condition's u, which for mixtures has no
-closed form: no power of a sum is a sum of Gaussians. Here p keeps its components and is tilted by what moved
-the mean and the width,
+Guidance wants the density p^w u^(1 - w) of a condition's p and a null condition's u, which for mixtures has
+no closed form: no power of a sum is a sum of Gaussians. Here p keeps its components and is tilted by what the
+condition moved in mean and width,
 
     q  =  p (G_p / G_u)^(w - 1)  up to a factor,
 
-where G is the Gaussian of the same mean and variances. Every component times the tilt is a Gaussian again, and
-its weight grows by its mass under the tilt. It is p^w u^(1 - w) itself for single Gaussians; for any mixtures
-it is p at w = 1, and p where p = u, whatever w; and it asks for no agreement about which component is which.
-It does not sharpen a component, as the exact density of a p of far-apart components under a broad u would.
+where G is the Gaussian of the same mean and variances. Every component times the tilt is a Gaussian again,
+weighted by its mass under the tilt. It is p^w u^(1 - w) itself for single Gaussians; for any mixtures it is
+p at w = 1, and p where p = u, whatever w; and it asks for no agreement about which component is which. It
+does not narrow the components, as the exact density does where those of p are far apart and u is wide.
 (GIVT's code draws a component of p and guides it by the component of u that has the same number, which is
 another one.)
 
@@ -57,9 +57,9 @@ def moments(mixture: Mixture) -> tuple[Float[Tensor, "*units D"], Float[Tensor, 
 def guided_mixture(mixtures: Sequence[Mixture], weights: Sequence[float]) -> Mixture:
     """The first mixture, tilted by the Gaussians of all: p_0 G_0^(w_0 - 1) prod_j G_j^w_j, normalised.
 
-    With e = (w_0 - 1, w_1, ...), which sums to 0, a component N(m, s^2) of p_0 becomes, in each dimension,
-    N(m + s^2 (b - a m) / c, s^2 / c), where a = sum_j e_j / v_j, b = sum_j e_j m_j / v_j, c = 1 + a s^2, and m_j,
-    v_j are the moments of mixture j.
+    With e = (w_0 - 1, w_1, ...), which sums to 0, and m_j, v_j the moments of mixture j, a component of p_0,
+    N(m, s^2), becomes N(m + s^2 (b - a m) / c, s^2 / c) in each dimension, where a = sum_j e_j / v_j,
+    b = sum_j e_j m_j / v_j and c = 1 + a s^2.
 
     Raises:
         ValueError: Where c is not above 0: the product has no finite mass.

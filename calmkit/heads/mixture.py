@@ -39,8 +39,8 @@ from calmkit.nn.settings import latent_dim_of, require_at_least
 class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops):
     """GIVT's head: a Gaussian mixture in one network call; temperature scales each component's deviation.
 
-    Temperature leaves the weights unchanged; towards 0 a draw becomes the location of a component. Guidance is
-    of the density, in closed form (`guided_mixture`), and temperature scales what comes of it.
+    Temperature leaves the weights unchanged; towards 0 a draw becomes the location of a component. Guidance
+    tilts the mixture in closed form (`calmkit.heads.gaussian_mixture`); temperature scales what comes of it.
 
     Args:
         hidden_dim: H.
