@@ -263,6 +263,8 @@ INSTANCE_FACTS: tuple[tuple[type, str, Callable[[object], bool], str], ...] = (
     (AnyOrderBackbone, "hidden_dim", _count, "its width, 1 or more"),
     (RowSampler, "options", lambda value: isinstance(value, SampleOptions), "SampleOptions"),
     (RowSampler, "guidance", lambda value: isinstance(value, Guidance), "a Guidance"),
+    (RowSampler, "beams", _count, "a count of rows, 1 or more"),
+    (RowSampler, "fan", _count, "a count of draws, 1 or more"),
     (Backbone, "hidden_dim", _count, "its width, 1 or more"),
     (Sampler, "options", lambda value: isinstance(value, SampleOptions), "SampleOptions"),
     (Tokenizer, "vocab_size", _count, "a count of ids, 1 or more"),

@@ -4,9 +4,9 @@
          -> embedder, behind the conditioner's prefix -> backbone (in an order) -> context -> keep = valid
             & predict -> head.loss -> one value per unit
 
-What the data are made of is known to their kind and its autoencoders alone. Whoever wants something of a head
-asks here, with or without a model: `head_loss`, `head_log_prob` and `head_draws` call it in the precision that
-its `HeadInfo` allows, and never with zero units.
+What the data are made of is known to their kind and its autoencoders alone. Whoever wants something of a
+head asks here, with or without a model: `head_loss`, `head_log_prob`, `head_draws` and `guided_draws` call it
+in the precision that its `HeadInfo` allows, and never with zero units.
 
 A discrete model is the same thing with an identity autoencoder and a head over ids, so one training loop and
 one table serve both.
@@ -36,6 +36,8 @@ from calmkit.interfaces import (
     Embedder,
     EventSpec,
     GenerativeHead,
+    Guided,
+    GuidedHead,
     LatentTransform,
     Order,
     Posterior,
@@ -330,6 +332,44 @@ def head_draws(
     """`num` draws of each unit, of which there is one at least, as the head's facts ask to be called."""
     with _precision_of(head, context.h.device):
         return head.sample(context if head.info.half_precision else _wide_context(context), num, options)
+
+
+def guided_draws(
+    head: GenerativeHead, guided: Guided, num: int = 1, options: SampleOptions | None = None
+) -> Shaped[Tensor, "num *units_and_event"]:
+    """`num` draws of each unit under an affine combination of conditions, taken where the head says.
+
+    Terms of weight 0 are left out. One term that is left is `head_draws`, bit for bit, for any head.
+
+    Args:
+        head: Its `info.guidance` says where the combination is taken.
+        guided: Conditions of the same units and their weights, the condition wished for before the null ones.
+        num: Draws per unit.
+        options: Of each draw.
+
+    Raises:
+        ValueError: If the weights do not sum to 1, the head can't be guided, or it refuses the combination.
+    """
+    total = sum(weight for _, weight in guided)
+    if not abs(total - 1) <= 1e-6:  # also refuses NaN
+        weights = ", ".join(f"{weight:g}" for _, weight in guided)
+        raise ValueError(f"guided_draws: weights must sum to 1, got {weights}; w and 1 - w would do.")
+    terms = tuple((context, float(weight)) for context, weight in guided if weight != 0)
+    if len(terms) == 1:
+        return head_draws(head, terms[0][0], num, options)
+    if isinstance(head, GuidedHead):
+        if not head.info.half_precision:
+            terms = tuple((_wide_context(context), weight) for context, weight in terms)
+        with _precision_of(head, terms[0][0].h.device):
+            return head.sample_guided(terms, num, options)
+    if head.info.guidance == "none":
+        name = type(head).__name__
+        raise ValueError(
+            f"{name} can't be guided (its HeadInfo.guidance is 'none'), and {len(terms)} conditions came; "
+            "guidance 1 would do."
+        )
+    mixed = torch.stack([weight * _wide(context.h) for context, weight in terms]).sum(0)
+    return head_draws(head, Context(mixed.to(terms[0][0].h.dtype)), num, options)
 
 
 @contextmanager

@@ -85,6 +85,20 @@ BUILTINS = (
     "calmkit.launchers.slurm",
     "calmkit.text.metrics.described",
     "calmkit.text.kind",
+    "calmkit.samplers.rows",
+    "calmkit.samplers.beam",
+    "calmkit.data.corpora.stdlib",
+    "calmkit.data.corpora.text",
+    "calmkit.data.corpora.hub",
+    "calmkit.data.corpora.markov",
+    "calmkit.data.tokenizers.bytes",
+    "calmkit.data.tokenizers.bpe",
+    "calmkit.data.tokenizers.file",
+    "calmkit.data.tokenizers.hub",
+    "calmkit.data.tokenizers.ids",
+    "calmkit.studies.launchers.local",
+    "calmkit.studies.launchers.slurm",
+    "calmkit.metrics.described",
 )
 
 

@@ -34,7 +34,7 @@ from calmkit.interfaces import (
     SampleOptions,
 )
 from calmkit.metrics.flops import count_flops
-from calmkit.model import CalmModel, head_draws, head_log_prob, head_loss
+from calmkit.model import CalmModel, guided_draws, head_draws, head_log_prob, head_loss
 from calmkit.recipe.assemble import validate
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.load import load_recipe
@@ -236,6 +236,16 @@ def test_the_calls_of_a_draw_follow_the_sampling() -> None:
     assert network_calls_per_draw(model_of(tokens), sampler) == K
 
 
+def test_guidance_is_taken_where_the_head_says_and_refused_where_it_is_nowhere() -> None:
+    """Hidden states are mixed for `condition`; a head that is guided nowhere is named."""
+    here, there = Context(torch.randn(2, H)), Context(torch.randn(2, H))
+    mixing = Spy(guidance="condition")
+    drawn = guided_draws(mixing, ((here, 3.0), (there, -2.0)))
+    torch.testing.assert_close(drawn, mixing.sample(Context(3 * here.h - 2 * there.h)))
+    with pytest.raises(ValueError, match=r"Spy can't be guided .*'none'.*guidance 1 would do"):
+        guided_draws(Spy(), ((here, 3.0), (there, -2.0)))
+
+
 # Each field of HeadInfo, where the program reads it, and the tests that see what it does with it.
 HONOURED: dict[str, tuple[set[str], list[Any]]] = {
     "sampling": (
@@ -254,6 +264,10 @@ HONOURED: dict[str, tuple[set[str], list[Any]]] = {
     "options": (
         {"recipe/fit.py", "studies/sampling.py"},
         [test_a_temperature_is_refused_for_a_head_that_has_none_with_that_reason],
+    ),
+    "guidance": (
+        {"model.py", "admission.py", "cli/parts.py"},
+        [test_guidance_is_taken_where_the_head_says_and_refused_where_it_is_nowhere],
     ),
     "half_precision": (
         {"model.py", "recipe/fit.py"},
@@ -295,10 +309,13 @@ def test_facts_are_shown() -> None:
     assert shown.exit_code == 0, shown.output
     assert (
         "Facts: a draw is iterative; a temperature acts on its noise; takes continuous events; honours "
-        "generator, num_steps, solver, temperature of a draw; holds in half precision."
+        "generator, num_steps, solver, temperature of a draw; is guided by its output; holds in half "
+        "precision."
     ) in shown.output
     shown = CliRunner().invoke(cli, ["show", "heads/regression"])
     assert "no temperature of its own; takes continuous events; honours no option of a draw" in shown.output
+    assert "is guided by its condition" in shown.output
+    assert "can't be guided" in CliRunner().invoke(cli, ["show", "heads/local_ar"]).output
     assert "Facts: reads data and latents." in CliRunner().invoke(cli, ["show", "embedders/both"]).output
 
 
@@ -315,6 +332,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"options": "generator"}, "options is 'generator'; it must be a frozenset of"),
     ({"half_precision": 1}, "half_precision is 1; it must be True or False."),
     ({"needs_memory": None}, "needs_memory is None; it must be True or False."),
+    ({"guidance": "both"}, "guidance is 'both'; it must be one of none, condition, output, density."),
+    ({"guidance": "condition", "needs_memory": True}, "none, output or density where needs_memory is true"),
     ({"temperature": "scale"}, "temperature is 'scale'; .* where options name 'temperature', and none else"),
     ({"options": frozenset({"temperature"})}, "temperature is 'none'; it must be scale, noise or logits"),
     ({"options": frozenset({"num_steps"})}, "sampling is 'one_step'; .* iterative where options name num_st"),

@@ -24,7 +24,7 @@ interfaces, hookspecs, cores
 nn, dynamics
 autoencoders | transforms | conditioners | embedders | backbones | orders | heads | samplers | launchers
 model
-generation, metrics
+beams, generation, metrics
 admission
 registry
 recipe
@@ -146,11 +146,13 @@ def calls_a_head(path: str, tree: ast.Module) -> list[str]:
     """Heads are called by `calmkit.model`, as their facts ask for; the kit asks them itself."""
     if room_of(path) in ("model", "heads", "testing"):
         return []
+    asked = ("loss", "log_prob", "sample", "sample_guided")
     calls = (n.func for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
     return [
-        f"line {call.lineno}: {ast.unparse(call)}; calmkit.model has head_loss, head_log_prob, head_draws"
+        f"line {call.lineno}: {ast.unparse(call)}; calmkit.model has head_loss, head_log_prob, head_draws "
+        "and guided_draws"
         for call in calls
-        if call.attr in ("loss", "log_prob", "sample") and ast.unparse(call.value).split(".")[-1] == "head"
+        if call.attr in asked and ast.unparse(call.value).split(".")[-1] == "head"
     ]
 
 
@@ -225,6 +227,7 @@ BROKEN = [
     (asks_whether_it_has, "model.py", "if hasattr(head, 'log_prob'): pass"),
     (calls_a_head, "metrics/a.py", "x = model.head.log_prob(context, z)"),
     (calls_a_head, "training/a.py", "head.loss(context, target)"),
+    (calls_a_head, "generation.py", "model.head.sample_guided(guided)"),
     (knows_a_guest, "heads/a.py", "import calmkit_laplace_head"),
     (without_source, "heads/energy.py", '"""A head."""'),
 ]

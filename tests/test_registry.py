@@ -277,7 +277,7 @@ def test_builtins_come_through_the_door() -> None:
         "backbones": {"transformer", "gru", "any_order"},
         "orders": {"left_to_right", "random", "confidence"},
         "heads": {"energy", "flow", "diffusion", "mixture", "regression", "local_ar"},
-        "samplers": {"direct", "vote", "rejection", "greedy"},
+        "samplers": {"direct", "vote", "rejection", "greedy", "rows", "beam"},
         "corpora": {"stdlib", "text", "hub", "markov"},
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
         "launchers": {"local", "slurm"},

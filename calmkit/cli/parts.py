@@ -103,6 +103,7 @@ def _facts(cls: type) -> str:
         none if info.temperature == "none" else f"a temperature acts on its {info.temperature}",
         f"takes {' and '.join(sorted(info.events))} events",
         f"honours {', '.join(sorted(info.options)) or 'no option'} of a draw",
+        "can't be guided" if info.guidance == "none" else f"is guided by its {info.guidance}",
         "holds in half precision" if info.half_precision else "is called in float32",
     ]
     return f"Facts: {'; '.join([*facts, *(['reads the whole past'] if info.needs_memory else [])])}."

@@ -43,6 +43,8 @@ from calmkit.interfaces import (
     Context,
     EventSpec,
     GenerativeHead,
+    Guided,
+    GuidedHead,
     HeadInfo,
     IterativeHead,
     Posterior,
@@ -55,7 +57,7 @@ from calmkit.nn.time_embedding import STEPS
 
 
 @final
-class DiffusionHead(IterativeHead, StatesDrawFlops):
+class DiffusionHead(IterativeHead, GuidedHead, StatesDrawFlops):
     """Denoising diffusion on the latent, cosine schedule.
 
     Args:
@@ -82,6 +84,7 @@ class DiffusionHead(IterativeHead, StatesDrawFlops):
         temperature="noise",
         options=frozenset({"temperature", "num_steps", "solver", "generator"}),
         half_precision=True,
+        guidance="output",
     )
 
     def __init__(
@@ -141,14 +144,28 @@ class DiffusionHead(IterativeHead, StatesDrawFlops):
             ValueError: For noise of other units or another D, and options that `network_calls` refuses.
         """
         options = self.info.accept(options)
+        return self._from_noise(((context, 1.0),), noise, options)
+
+    def sample_guided(
+        self, guided: Guided, num: int = 1, options: SampleOptions | None = None
+    ) -> Float[Tensor, "num *units D"]:
+        """Draws by the combined prediction sum_j w_j net(z_t, t, c_j), all terms in one network call.
+
+        A learned variance is that of the first term, as in MAR's code.
+        """
+        options, h = self.info.accept(options), guided[0][0].h
+        noise = standard_noise((num, *h.shape[:-1], self.latent_dim), h, options.generator)
+        return self._from_noise(guided, noise, options)
+
+    def _from_noise(self, guided: Guided, noise: Tensor, options: SampleOptions) -> Tensor:
         self.network_calls(options)  # refuses bad options before any work
         return draw_in_blocks(
-            "diffusion", self.net, context.h, noise, lambda c, start: self._draw(c, start, options)
+            "diffusion", self.net, guided, noise, lambda net, start: self._draw(net, start, options)
         )
 
-    def _draw(self, c: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:
+    def _draw(self, denoiser: Denoiser, noise: Tensor, options: SampleOptions) -> Tensor:
         return denoise(
-            lambda z_t, t: self.net(z_t, t[:1, :1], c),  # the scheduler's time is the same in all rows
+            denoiser,
             noise,
             self.schedule,
             scheduler=self.scheduler if options.solver is None else options.solver,

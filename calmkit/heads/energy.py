@@ -61,6 +61,7 @@ class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
         temperature="noise",
         options=frozenset({"temperature", "generator"}),
         half_precision=True,
+        guidance="condition",  # EAR's code combines hidden states
     )
 
     def __init__(

@@ -25,6 +25,8 @@ from calmkit.interfaces import (
     Context,
     EventSpec,
     GenerativeHead,
+    Guided,
+    GuidedHead,
     HeadInfo,
     IterativeHead,
     Posterior,
@@ -36,7 +38,7 @@ from calmkit.nn.settings import latent_dim_of, require_at_least
 
 
 @final
-class FlowHead(IterativeHead, StatesDrawFlops):
+class FlowHead(IterativeHead, GuidedHead, StatesDrawFlops):
     """Rectified flow from noise to latent, an ODE solved per draw.
 
     Args:
@@ -57,6 +59,7 @@ class FlowHead(IterativeHead, StatesDrawFlops):
         temperature="noise",
         options=frozenset({"temperature", "num_steps", "solver", "generator"}),
         half_precision=True,
+        guidance="output",
     )
 
     def __init__(
@@ -107,14 +110,28 @@ class FlowHead(IterativeHead, StatesDrawFlops):
             ValueError: For noise of other units or another D, and options that `network_calls` refuses.
         """
         options = self.info.accept(options)
+        return self._from_noise(((context, 1.0),), noise, options)
+
+    def sample_guided(
+        self, guided: Guided, num: int = 1, options: SampleOptions | None = None
+    ) -> Float[Tensor, "num *units D"]:
+        """Draws along the combined velocity sum_j w_j v(z_t, t, c_j), all terms in one network call.
+
+        Where the law of condition j is N(m_j, s^2) with one s for all, it is N(sum_j w_j m_j, s^2).
+        """
+        options, h = self.info.accept(options), guided[0][0].h
+        noise = standard_noise((num, *h.shape[:-1], self.latent_dim), h, options.generator)
+        return self._from_noise(guided, noise, options)
+
+    def _from_noise(self, guided: Guided, noise: Tensor, options: SampleOptions) -> Tensor:
         self.network_calls(options)  # refuses bad options before any work
         return draw_in_blocks(
-            "flow", self.net, context.h, noise, lambda c, start: self._draw(c, start, options)
+            "flow", self.net, guided, noise, lambda field, start: self._draw(field, start, options)
         )
 
-    def _draw(self, c: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:
+    def _draw(self, field: Field, noise: Tensor, options: SampleOptions) -> Tensor:
         return integrate(
-            lambda z_t, t: self.net(z_t, t[:1, :1], c),  # the solver's time is the same in all rows
+            field,
             noise if options.temperature is None else options.temperature * noise,
             solver=self.solver if options.solver is None else options.solver,
             num_steps=self.num_steps if options.num_steps is None else options.num_steps,

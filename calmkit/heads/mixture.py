@@ -10,19 +10,21 @@ big_vision. https://arxiv.org/abs/2312.02116
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple, final
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from calmkit.heads.gaussian_mixture import Mixture, guided_mixture, mixture_log_prob
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import (
     Context,
     DensityHead,
     EventSpec,
     GenerativeHead,
+    Guided,
+    GuidedHead,
     HeadInfo,
     Posterior,
     SampleOptions,
@@ -33,19 +35,12 @@ from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.settings import latent_dim_of, require_at_least
 
 
-class Mixture(NamedTuple):
-    """The numbers of a mixture of M diagonal Gaussians per unit; `log_weights` are normalised."""
-
-    log_weights: Float[Tensor, "*units M"]
-    loc: Float[Tensor, "*units M D"]
-    scale: Float[Tensor, "*units M D"]
-
-
 @final
-class MixtureHead(DensityHead, StatesDrawFlops):
+class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops):
     """GIVT's head: a Gaussian mixture in one network call; temperature scales each component's deviation.
 
-    Temperature leaves the weights unchanged; towards 0 a draw becomes the location of a component.
+    Temperature leaves the weights unchanged; towards 0 a draw becomes the location of a component. Guidance
+    tilts the mixture in closed form (`calmkit.heads.gaussian_mixture`); temperature scales what comes of it.
 
     Args:
         hidden_dim: H.
@@ -65,6 +60,7 @@ class MixtureHead(DensityHead, StatesDrawFlops):
         temperature="scale",
         options=frozenset({"temperature", "generator"}),
         half_precision=True,
+        guidance="density",
     )
 
     def __init__(
@@ -104,9 +100,24 @@ class MixtureHead(DensityHead, StatesDrawFlops):
     ) -> Float[Tensor, "num *units D"]:
         """A component by its weight, then a draw from it."""
         options = self.info.accept(options)
+        return self._draw(self._mixture(context), num, options).to(context.h.dtype)
+
+    def sample_guided(
+        self, guided: Guided, num: int = 1, options: SampleOptions | None = None
+    ) -> Float[Tensor, "num *units D"]:
+        """Draws of `guided_mixture`: the first term's mixture, tilted by the others.
+
+        Raises:
+            ValueError: Where a unit's product of densities has no finite mass, naming a weight that would do.
+        """
+        options = self.info.accept(options)
+        mixtures = [self._mixture(context) for context, _ in guided]
+        mixture = guided_mixture(mixtures, [weight for _, weight in guided])
+        return self._draw(mixture, num, options).to(guided[0][0].h.dtype)
+
+    def _draw(self, mixture: Mixture, num: int, options: SampleOptions) -> Tensor:
         temperature = 1.0 if options.temperature is None else options.temperature
-        mixture = self._mixture(context)
-        units = context.h.shape[:-1]
+        units = mixture.log_weights.shape[:-1]
         weights = mixture.log_weights.exp().reshape(-1, self.num_components)  # [N, M]
         component = torch.multinomial(weights, num, replacement=True, generator=options.generator).T
         unit = torch.arange(len(weights), device=weights.device)
@@ -114,7 +125,7 @@ class MixtureHead(DensityHead, StatesDrawFlops):
         loc, scale = (value.reshape(shape)[unit, component] for value in mixture[1:])
         noise = torch.randn(loc.shape, dtype=loc.dtype, device=loc.device, generator=options.generator)
         draws = loc + temperature * scale * noise
-        return draws.reshape(num, *units, draws.shape[-1]).to(context.h.dtype)
+        return draws.reshape(num, *units, draws.shape[-1])
 
     def forward_flops(self, units: int) -> int:
         """One mixture serves all draws, of the posterior too."""
@@ -142,16 +153,6 @@ def square_plus(x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     size = torch.where(x < 0, -x, x)  # not abs: its gradient at 0 is 0, the true one is one half
     above = (size + torch.sqrt(size.square() + 4)) / 2
     return torch.where(x < 0, 1 / above, above)  # f(-x) f(x) = 1
-
-
-def mixture_log_prob(z: Float[Tensor, "*units D"], mixture: Mixture) -> Float[Tensor, "*units"]:
-    """Exact log density of a diagonal Gaussian mixture, nats; finite far from every component.
-
-    Source: Tschannen et al., 2023. https://arxiv.org/abs/2312.02116
-    """
-    standard = (z.to(mixture.loc.dtype).unsqueeze(-2) - mixture.loc) / mixture.scale  # [*units, M, D]
-    log_density = -0.5 * standard.square() - mixture.scale.log() - 0.5 * math.log(2 * math.pi)
-    return torch.logsumexp(mixture.log_weights + log_density.sum(-1), dim=-1)
 
 
 @hookimpl

@@ -44,7 +44,7 @@ class RegressionHead(GenerativeHead, StatesDrawFlops):
         ValueError: For a setting out of its range, or an event that is no latent vector.
     """
 
-    info = HeadInfo(sampling="one_step", half_precision=True)
+    info = HeadInfo(sampling="one_step", half_precision=True, guidance="condition")
 
     def __init__(
         self, hidden_dim: int, event: EventSpec, *, depth: int = 4, width: int | None = None

@@ -67,10 +67,11 @@ class HeadInfo:
             `[B, L]` unflattened and with `Context.memory`. No backbone of calmkit hands on a memory and
             generation feeds none back, so a recipe that names such a head is refused when it is composed.
         options: Fields of `SampleOptions` it honours. Any other that is set is an error, never ignored.
-        guidance: Where the affine combination of several conditions is taken. `condition`: of the conditions
-            themselves, which `calmkit.model` does for it. `output`: of what its network gives, at every step;
-            `density`: of log densities. The class of these two is a `GuidedHead`, and no other is. `none`:
-            guidance is refused.
+        guidance: Where the affine combination of several conditions is taken. `condition`: of the hidden
+            states, which `calmkit.model` does for it, and which a head that needs a memory can't have.
+            `output`: of what its network gives, at every step; `density`: of log densities. The class of
+            these two is a `GuidedHead`, and no other is. `none`: guidance is refused. Weight 1 is no guidance
+            for any head, bit for bit, and needs no such fact.
         half_precision: True where loss, draws and density hold in bfloat16 too, both under autocast and with
             weights of half precision. Otherwise the head is called outside autocast, with everything in
             float32, and weights of half precision are refused (`calmkit.model`).
@@ -101,6 +102,8 @@ class HeadInfo:
         named = "temperature" in self.options
         wanted = "scale, noise or logits where options name 'temperature', and none elsewhere"
         self._require(named == (self.temperature != "none"), "temperature", wanted)
+        mixes = self.needs_memory and self.guidance == "condition"
+        self._require(not mixes, "guidance", "none, output or density where needs_memory is true")
         steps = self.options & {"num_steps", "solver"}
         wanted = f"iterative where options name {' and '.join(sorted(steps))}"
         self._require(not steps or self.sampling == "iterative", "sampling", wanted)
@@ -175,7 +178,9 @@ class GuidedHead(GenerativeHead):
     ) -> Shaped[Tensor, "num *units_and_event"]:
         """`num` independent draws per unit under an affine combination of conditions.
 
-        The program calls it with two terms or more, none of weight 0; one term of weight 1 is `sample`.
+        The program calls it with two terms or more, none of weight 0; one term of weight 1 is `sample`. Terms
+        of one and the same condition are no guidance, whatever their weights: the law is that of `sample`. A
+        head that must treat one term apart, such as for a variance that it does not combine, takes the first.
 
         Raises:
             ValueError: Where the combination is no distribution, naming the weight that would do.

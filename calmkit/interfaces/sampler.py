@@ -102,7 +102,7 @@ class RowSampler(ABC):
         guidance: How draws are guided; a weight other than 1 needs a conditioner that was dropped in
             training, and a head that can be guided.
         beams: Rows kept side by side for each row wished for; 1: none but itself. More need a `DensityHead`
-            and a causal order.
+            and a causal order, and leave the guidance at 1.
         fan: Draws per beam and unit, of which the best are kept.
     """
 

@@ -13,7 +13,7 @@ https://arxiv.org/abs/2212.09748
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calmkit.interfaces import Guided
 from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.swiglu import NORM_EPS
 from calmkit.nn.time_embedding import STEPS, TimeEmbedding
@@ -151,31 +152,62 @@ class AdaLNMLP(nn.Module):
         )
 
 
+def guided_network(
+    net: AdaLNMLP, conditions: Float[Tensor, "T N W"], weights: Sequence[float]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """(z_t `[S, N, D]`, t) -> what the network gives, combined over T conditions of each unit, in one call.
+
+    The first D numbers are combined as sum_j w_j net(z_t, t, c_j). Those beside them, a learned variance, are
+    the first condition's, as in MAR's code: a variance is no direction. One condition is left as it is. In
+    float32 at least, for the terms may be large and of opposite signs.
+
+    Source: Ho and Salimans, Classifier-Free Diffusion Guidance, 2022, Eq. 6. https://arxiv.org/abs/2207.12598
+    """
+    terms = len(conditions)
+    together = conditions.flatten(0, 1)  # [T * N, W], the terms of one unit N rows apart
+
+    def network(z_t: Tensor, t: Tensor) -> Tensor:
+        now = t[:1, :1]  # within a draw the time is the same in all rows
+        if terms == 1:
+            return net(z_t, now, together)
+        given = net(z_t.repeat(1, terms, 1), now, together)
+        given = given.to(torch.promote_types(given.dtype, torch.float32))
+        each = given.unflatten(1, (terms, -1)).unbind(1)  # [S, N, out] of each term
+        wide = z_t.shape[-1]
+        scaled = [weight * one[..., :wide] for weight, one in zip(weights, each, strict=True)]
+        return torch.cat([torch.stack(scaled).sum(0), each[0][..., wide:]], -1)
+
+    return network
+
+
 def draw_in_blocks(
     who: str,
     net: AdaLNMLP,
-    h: Float[Tensor, "*units H"],
+    guided: Guided,
     noise: Float[Tensor, "num *given"],
-    draw: Callable[[Tensor, Tensor], Tensor],
+    draw: Callable[[Callable[[Tensor, Tensor], Tensor], Tensor], Tensor],
 ) -> Float[Tensor, "num *given"]:
     """Carry noise to latents, in passes of at most MAX_ROWS rows; the result has the dtype of `h`.
 
     Args:
         who: The head, for messages.
         net: Its network, which gives the condition.
-        h: Conditions of the units.
+        guided: Conditions of the units and their weights; one of weight 1 is a plain draw.
         noise: `[num, *units, D]`, standard normal: one start per draw and unit.
-        draw: (c `[N, W]`, start `[S, N, D]`) -> latents `[S, N, D]`.
+        draw: (network, start `[S, N, D]`) -> latents `[S, N, D]`, where the network is a `guided_network`.
 
     Raises:
         ValueError: For noise of other units or another D.
     """
+    h = guided[0][0].h
     units, latent_dim = h.shape[:-1], net.input_proj.in_features
     if noise.shape[1:] != (*units, latent_dim):
         raise ValueError(
             f"{who}: from_noise got noise {list(noise.shape)} for {list(units)} units; "
             f"[num, *units, {latent_dim}] would do."
         )
-    c = net.condition(h.reshape(-1, h.shape[-1]))  # [N, W]
-    starts = noise.reshape(len(noise), len(c), latent_dim).split(draw_blocks(len(noise), len(c)))
-    return torch.cat([draw(c, start) for start in starts]).reshape(noise.shape).to(h.dtype)
+    conditions = torch.stack([net.condition(term.h.reshape(-1, h.shape[-1])) for term, _ in guided])
+    network = guided_network(net, conditions, [weight for _, weight in guided])
+    terms, rows = conditions.shape[:2]  # T, N
+    starts = noise.reshape(len(noise), rows, latent_dim).split(draw_blocks(len(noise), terms * rows))
+    return torch.cat([draw(network, start) for start in starts]).reshape(noise.shape).to(h.dtype)

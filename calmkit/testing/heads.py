@@ -13,6 +13,7 @@ from calmkit.interfaces import (
     DensityHead,
     EventSpec,
     GenerativeHead,
+    GuidedHead,
     IterativeHead,
     Posterior,
     SampleOptions,
@@ -20,6 +21,7 @@ from calmkit.interfaces import (
 from calmkit.model import head_draws, head_log_prob, head_loss
 from calmkit.testing import laws
 from calmkit.testing.density import check_density, make_context, make_target
+from calmkit.testing.guidance import check_guidance
 from calmkit.testing.head_options import check_options
 from calmkit.testing.laws import CHUNK_SIZE, HIDDEN_DIM, LEADING, VOCAB_SIZE, Subject
 from calmkit.testing.registered import check_registered
@@ -38,7 +40,8 @@ def check_head(part: str | type[GenerativeHead], **settings: Any) -> None:
     eval mode; gradient; same seed same draw, other seed other draw (a head whose draws are all equal is
     deterministic and must stay so); `state_dict`; dtype and device; called as training calls it, in bfloat16
     or, where `info.half_precision` is false, in float32; sample options honoured or refused; a temperature
-    below 1 narrows the draws; a density that sums to 1 and agrees with the draws.
+    below 1 narrows the draws; a density that sums to 1 and agrees with the draws; of a `GuidedHead`, guided
+    draws that are draws, and no guidance by terms of one condition.
 
     An exception in the head is told as the law that was being checked and the call that it came through. A
     head is never asked for zero units, as the core never does.
@@ -75,6 +78,8 @@ def _check_event(part: Subject, event: EventSpec) -> None:
     _check_mode(part, head, event)
     _check_seed(part, head, event)
     check_options(part, head, event)
+    if isinstance(head, GuidedHead):
+        check_guidance(part, head, event)
     _check_calls(part, head)
     laws.check_state_dict(
         part,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Choice, Sampler
+from calmkit.interfaces import Choice, RowSampler, Sampler
+from calmkit.interfaces.sampler import Schedule
 from calmkit.testing import laws
 from calmkit.testing.laws import Subject
 
@@ -40,13 +42,16 @@ class Recorder:
         return ids
 
 
-def check_sampler(part: str | type[Sampler], **settings: Any) -> None:
+def check_sampler(part: str | type[Sampler | RowSampler], **settings: Any) -> None:
     """Hold a sampler to its contract.
 
-    Laws: constructor; only the rows given are asked for; the chosen ids are the draw at `index`; `draws`
-    counts what was asked; level is a float per row; same seed same choice; the choice's randomness is the
-    generator's where one is given; each row gets a chunk from its own draws, whatever the order of the rows,
-    and no row is favoured by its place; device.
+    Laws of a `RowSampler`, which is a set of wishes: constructor; a finite guidance with a schedule that
+    there is; beams without guidance; no generator of its own.
+
+    Laws of a `Sampler`: constructor; only the rows given are asked for; the chosen ids are the draw at
+    `index`; `draws` counts what was asked; level is a float per row; same seed same choice; the choice's
+    randomness is the generator's where one is given; each row gets a chunk from its own draws, whatever the
+    order of the rows, and no row is favoured by its place; device.
 
     Args:
         part: Name in the registry, or a class.
@@ -57,8 +62,11 @@ def check_sampler(part: str | type[Sampler], **settings: Any) -> None:
     """
     with laws.undisturbed():
         subject = laws.subject("samplers", part, settings)
-        sampler: Sampler = subject.build()
+        sampler = subject.build()
         laws.check_facts(subject, sampler)
+        if isinstance(sampler, RowSampler):
+            _check_wishes(subject, sampler)
+            return
         for rows in (torch.tensor([0]), torch.arange(4), torch.tensor([5, 0, 3])):
             for chunk_size in (1, 3):
                 _check_choice(subject, sampler, rows, chunk_size)
@@ -66,6 +74,22 @@ def check_sampler(part: str | type[Sampler], **settings: Any) -> None:
         _check_rows(subject, sampler)
         _check_places(subject, sampler)
         _check_device(subject, sampler)
+
+
+@laws.law("the wishes of a row sampler go together")
+def _check_wishes(part: Subject, sampler: RowSampler) -> None:
+    weight, schedule = sampler.guidance.weight, sampler.guidance.schedule
+    part.require(math.isfinite(weight), "a guidance weight is a finite number", f"it is {weight}")
+    words = ", ".join(get_args(Schedule))
+    seen = f"it is {schedule!r}; one of {words} would do"
+    part.require(schedule in get_args(Schedule), "a guidance schedule is one that there is", seen)
+    seen = f"{sampler.beams} beams are compared by the head's own density, and guidance is {weight:g}"
+    part.require(sampler.beams == 1 or weight == 1, "beams are not guided", seen)
+    law = "randomness is the caller's"
+    part.require(sampler.options.generator is None, law, "its options hold a generator of its own")
+    again = part.build()
+    facts = [(s.options, s.guidance, s.beams, s.fan) for s in (sampler, again)]
+    part.require(facts[0] == facts[1], "equal settings, equal wishes", f"{facts[0]}, then {facts[1]}")
 
 
 @laws.law("device follows the input")

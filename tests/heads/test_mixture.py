@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from calmkit.heads.mixture import Mixture, MixtureHead, mixture_log_prob, square_plus
+from calmkit.heads.gaussian_mixture import Mixture, mixture_log_prob
+from calmkit.heads.mixture import MixtureHead, square_plus
 from calmkit.interfaces import Context, EventSpec, Posterior, SampleOptions
 
 WEIGHTS = [0.2, 0.5, 0.3]

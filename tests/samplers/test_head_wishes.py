@@ -34,7 +34,8 @@ SAMPLERS = {
 
 
 def test_these_are_all_the_samplers() -> None:
-    assert set(make_manager(guests=[]).parts["samplers"]) == set(SAMPLERS)
+    parts = make_manager(guests=[]).parts["samplers"]
+    assert {name for name, part in parts.items() if issubclass(part.cls, Sampler)} == set(SAMPLERS)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -26,8 +26,12 @@ from calmkit.interfaces import (
     Embedder,
     EventSpec,
     GenerativeHead,
+    Guidance,
+    Guided,
+    GuidedHead,
     LossOutput,
     Posterior,
+    RowSampler,
     SampleOptions,
     Sampler,
     TokenAutoencoder,
@@ -38,7 +42,7 @@ from calmkit.testing import check_autoencoder, check_backbone, check_embedder, c
 class Head(DensityHead):
     """A small mixture, wrapped: each subclass breaks one law."""
 
-    info = MixtureHead.info
+    info = replace(MixtureHead.info, guidance="none")
 
     def __init__(self, hidden_dim: int, event: EventSpec) -> None:
         super().__init__()
@@ -614,3 +618,120 @@ def test_a_check_leaves_torch_as_it_was() -> None:
     check_embedder(Reader)
     assert torch.get_default_dtype() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
+
+
+class GuidedBase(Head, GuidedHead):
+    """The small mixture with its guidance, wrapped: each subclass breaks one law of it."""
+
+    info = MixtureHead.info
+
+    def sample_guided(self, guided: Guided, num: int = 1, options: SampleOptions | None = None) -> Tensor:
+        return self.inner.sample_guided(guided, num, options)
+
+
+class Unheard(GuidedBase):
+    """Never hears of the null condition."""
+
+    def sample_guided(self, guided: Guided, num: int = 1, options: SampleOptions | None = None) -> Tensor:
+        return self.inner.sample(guided[0][0], num, options)
+
+
+class Louder(GuidedBase):
+    """Multiplies by the first weight whatever the conditions are."""
+
+    def sample_guided(self, guided: Guided, num: int = 1, options: SampleOptions | None = None) -> Tensor:
+        return guided[0][1] * super().sample_guided(guided, num, options)
+
+
+class Swapped(GuidedBase):
+    """Guides the units in another order than they came in."""
+
+    def sample_guided(self, guided: Guided, num: int = 1, options: SampleOptions | None = None) -> Tensor:
+        turned = tuple((Context(context.h.flip(0)), weight) for context, weight in guided)
+        return super().sample_guided(turned, num, options)
+
+
+class Flat(GuidedBase):
+    """Loses the shape of the units."""
+
+    def sample_guided(self, guided: Guided, num: int = 1, options: SampleOptions | None = None) -> Tensor:
+        return super().sample_guided(guided, num, options).flatten(1, 2)
+
+
+class Eager(GuidedBase):
+    """Takes any option in guided draws."""
+
+    def sample_guided(self, guided: Guided, num: int = 1, options: SampleOptions | None = None) -> Tensor:
+        options = replace(options or SampleOptions(), num_steps=None, solver=None)
+        return super().sample_guided(guided, num, options)
+
+
+class Tepid(GuidedBase):
+    """Forgets the temperature in guided draws."""
+
+    def sample_guided(self, guided: Guided, num: int = 1, options: SampleOptions | None = None) -> Tensor:
+        self.info.accept(options)
+        return super().sample_guided(guided, num, replace(options or SampleOptions(), temperature=None))
+
+
+class OwnWay(GuidedBase):
+    """Spends its randomness otherwise than a plain draw does: allowed, the law is the same."""
+
+    def sample_guided(self, guided: Guided, num: int = 1, options: SampleOptions | None = None) -> Tensor:
+        return super().sample_guided(guided, num + 1, options)[1:]
+
+
+@pytest.mark.parametrize(
+    ("cls", "law"),
+    [
+        (Unheard, "guidance by another condition moves the draws"),
+        (Louder, "terms of one condition are no guidance': weights 3, -2"),
+        (Swapped, "terms of one condition are no guidance"),
+        (Flat, r"guided draws are \[num, \*units, \*event\]"),
+        (Eager, "a guided draw takes the sample options that a draw takes': 'num_steps'"),
+        (Tepid, "a guided draw takes the sample options that a draw takes': a temperature"),
+    ],
+)
+def test_a_head_that_is_guided_wrongly_is_seen(cls: type[GenerativeHead], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        check_head(cls)
+
+
+@pytest.mark.parametrize("cls", [GuidedBase, OwnWay])
+def test_a_guided_head_that_keeps_every_law_passes(cls: type[GenerativeHead]) -> None:
+    check_head(cls)
+
+
+class Wishes(RowSampler):
+    """Row samplers that want what doesn't go together, one by one."""
+
+    def __init__(self, *, wrong: str = "") -> None:
+        self.options = SampleOptions(generator=torch.Generator() if wrong == "generator" else None)
+        self.guidance = Guidance(float("inf") if wrong == "weight" else 2.0 if wrong == "both" else 1.0)
+        self.beams = {"both": 2, "beams": 0}.get(wrong, 1)
+        if wrong == "facts":
+            del self.options
+        if wrong == "schedule":
+            self.guidance = Guidance(2.0, "up")  # type: ignore[arg-type]
+        if wrong == "moods":
+            self.guidance = Guidance(torch.rand(()).item() + id(self))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "law"),
+    [
+        ("weight", "a guidance weight is a finite number"),
+        ("both", "beams are not guided"),
+        ("beams", "the constructor states the facts of its kind"),
+        ("facts", "the constructor states the facts of its kind"),
+        ("generator", "randomness is the caller's"),
+        ("moods", "equal settings, equal wishes"),
+    ],
+)
+def test_a_broken_row_sampler_is_seen(wrong: str, law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        check_sampler(Wishes, wrong=wrong)
+
+
+def test_a_row_sampler_whose_wishes_go_together_passes() -> None:
+    check_sampler(Wishes)
