@@ -29,6 +29,7 @@ admission
 registry
 recipe
 data, interop
+images
 training
 studies | testing
 cli
@@ -37,11 +38,13 @@ FLOORS = [(re.split(r"[,|]", line.replace(" ", "")), "," in line) for line in OR
 FLOOR = {room: (height, friends) for height, (rooms, friends) in enumerate(FLOORS) for room in rooms}
 
 HEAVY = {
+    "PIL": (),
     "datasets": (),
     "diffusers": (),
-    "lightning": ("training/", "data/datamodule.py"),
+    "lightning": ("training/", "data/datamodule.py", "images/datamodule.py"),
     "matplotlib": (),
     "pyarrow": (),
+    "sklearn": (),
     "tokenizers": (),
     "torchdyn": (),
     "torchmetrics": ("metrics/", "training/"),  # lightning loads it anyway

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from torch.utils.data import DistributedSampler
 
-from calmkit.data.packing import NO_ROW
+NO_ROW = -1  # the index of a row without any valid unit: it evens out the processes of an evaluation
 
 
 def training_order(

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from calmkit.data.order import NO_ROW
 from calmkit.data.token_file import TokenFile
 from calmkit.interfaces import DataError
-
-NO_ROW = -1  # the index of a row without any valid unit: it evens out the processes of an evaluation
 
 
 def check_lengths(sequence_length: int, chunk_size: int) -> None:
