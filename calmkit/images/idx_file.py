@@ -14,8 +14,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -65,7 +65,7 @@ def read_idx(name: str, setting: str, axes: int) -> UInt8[np.ndarray, "..."]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[BufferedIOBase]:
     """The file, unpacked where it begins as gzip does, whatever its name."""
     with reading(path), path.open("rb") as file:
         packed = file.read(2) == GZIP
@@ -75,12 +75,12 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             return
         try:
             with gzip.open(file) as unpacked:
-                yield cast(BinaryIO, unpacked)
+                yield unpacked
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{path} is damaged or no gzip file ({error}); {FETCH_AGAIN}") from error
 
 
-def _header(file: BinaryIO, path: Path, setting: str, axes: int) -> tuple[int, ...]:
+def _header(file: BufferedIOBase, path: Path, setting: str, axes: int) -> tuple[int, ...]:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in {UNSIGNED_BYTES, *TYPES}:
         raise DataError(

@@ -43,7 +43,7 @@ def picture(
         The first frame; or what the file is refused for: it is broken, of another format, of more than 8
         bits a value, or of more pixels than Pillow's `Image.MAX_IMAGE_PIXELS` allows.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -65,9 +65,8 @@ def picture(
             "too many pixels",
         )
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        return BadRecord(
-            f"{path} is no whole PNG or JPEG ({error}); save it again", 0, "no whole PNG or JPEG"
-        )
+        why = "it begins as neither does" if isinstance(error, UnidentifiedImageError) else error
+        return BadRecord(f"{path} is no whole PNG or JPEG ({why}); save it again", 0, "no whole PNG or JPEG")
     if size is not None:
         upright = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
     values = np.asarray(upright, dtype=np.uint8)  # [H, W] or [H, W, 3]

@@ -21,6 +21,7 @@ from calmkit.testing.autoencoders import check_autoencoder
 from calmkit.testing.backbones import check_backbone
 from calmkit.testing.embedders import check_embedder
 from calmkit.testing.heads import check_head
+from calmkit.testing.image_corpora import check_image_corpus
 from calmkit.testing.latent_world import LatentWorld, learn
 from calmkit.testing.launchers import check_launcher
 from calmkit.testing.measures import check_measure, units_by_hand
@@ -32,6 +33,7 @@ __all__ = [
     "check_backbone",
     "check_embedder",
     "check_head",
+    "check_image_corpus",
     "check_launcher",
     "check_measure",
     "check_sampler",
