@@ -39,11 +39,13 @@ FLOORS = [(re.split(r"[,|]", line.replace(" ", "")), "," in line) for line in OR
 FLOOR = {room: (height, friends) for height, (rooms, friends) in enumerate(FLOORS) for room in rooms}
 
 HEAVY = {
+    "PIL": (),
     "datasets": (),
     "diffusers": (),
     "lightning": ("training/", "text/datamodule.py", "images/datamodule.py"),
     "matplotlib": (),
     "pyarrow": (),
+    "sklearn": (),
     "tokenizers": (),
     "torchdyn": (),
     "torchmetrics": ("metrics/", "training/", "text/", "images/"),  # lightning loads it anyway

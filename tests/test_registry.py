@@ -279,6 +279,8 @@ def test_builtins_come_through_the_door() -> None:
         "heads": {"energy", "flow", "diffusion", "mixture", "regression", "local_ar"},
         "samplers": {"direct", "vote", "rejection", "greedy", "rows", "beam"},
         "corpora": {"stdlib", "text", "hub", "markov"},
+        "samplers": {"direct", "vote", "rejection", "greedy"},
+        "corpora": {"stdlib", "text", "hub", "markov", "digits", "idx", "cifar", "folder"},
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
         "launchers": {"local", "slurm"},
         "metrics": {"brier", "nll", "latent_nll", "tokens_per_second", "reconstruction"},

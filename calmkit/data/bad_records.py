@@ -1,6 +1,6 @@
-"""Records of a corpus that hold no text that can be used: refused at the first, or skipped, counted and told.
+"""Records of a corpus that hold nothing that can be used: refused at the first, or skipped, counted and told.
 
-A record is what makes one document: a line of a .jsonl, a row of a table, a whole .txt.
+A record is what makes one document or one image: a line of a .jsonl, a row of a table, a whole file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Place = Callable[[int, int], str]
 
 @final
 class BadRecord(DataError):
-    """A record without a text that can be used.
+    """A record without anything that can be used.
 
     Attributes:
         number: Of the record, as its file counts; 0 for a whole file.
@@ -56,19 +56,32 @@ class Skipped:
     def keep(self, found: Iterable[str | BadRecord], file: int, on_bad: OnBad) -> Iterator[str]:
         """The texts that are not blank; bad records are noted here, or the first one is raised."""
         for one in found:
+            if isinstance(one, BadRecord):
+                self.leave_out(one, file, on_bad)
+                continue
             self.records += 1
-            if not isinstance(one, BadRecord):
-                if one.strip():
-                    yield one
-            elif on_bad == "refuse":
-                raise DataError(f"{one}; data.on_bad=skip leaves a few such records out") from one
-            else:
-                self.kinds[one.kind] = self.kinds.get(one.kind, 0) + 1
-                if len(self.places) < PLACES:
-                    self.places.append((file, one.number, one.kind))
+            if one.strip():
+                yield one
 
-    def check(self, max_bad: float, unit: str, place: Place) -> None:
+    def leave_out(self, bad: BadRecord, file: int, on_bad: OnBad) -> None:
+        """Note a bad record as read and left out, or raise it."""
+        self.records += 1
+        if on_bad == "refuse":
+            raise DataError(f"{bad}; data.on_bad=skip leaves a few such records out") from bad
+        self.kinds[bad.kind] = self.kinds.get(bad.kind, 0) + 1
+        if len(self.places) < PLACES:
+            self.places.append((file, bad.number, bad.kind))
+
+    def check(
+        self, max_bad: float, unit: str, place: Place, suspects: str = "data.text_key and the files are those"
+    ) -> None:
         """Refuse more than a share of bad records: what is wrong is then the setting, not the record.
+
+        Args:
+            max_bad: The share.
+            unit: What the records are, in the plural.
+            place: Names one.
+            suspects: What may be another than is meant, in words.
 
         Raises:
             DataError: With count, ceiling, places and cure.
@@ -77,7 +90,7 @@ class Skipped:
             verb, share = "is" if self.bad == 1 else "are", percent(self.bad / self.records)
             raise DataError(
                 f"{self.bad} of {self.records} {unit} {verb} bad ({share}), more than data.max_bad allows "
-                f"({100 * max_bad:g} %): {self._told(place)}; see that data.text_key and the files are those "
+                f"({100 * max_bad:g} %): {self._told(place)}; see that {suspects} "
                 "that are meant, mend them, or raise data.max_bad"
             )
 

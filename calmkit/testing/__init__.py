@@ -23,6 +23,7 @@ from calmkit.testing.backbones import check_backbone
 from calmkit.testing.conditioners import check_conditioner
 from calmkit.testing.embedders import check_embedder
 from calmkit.testing.heads import check_head
+from calmkit.testing.image_corpora import check_image_corpus
 from calmkit.testing.latent_world import LatentWorld, learn
 from calmkit.testing.launchers import check_launcher
 from calmkit.testing.measures import check_measure, units_by_hand
@@ -38,6 +39,7 @@ __all__ = [
     "check_conditioner",
     "check_embedder",
     "check_head",
+    "check_image_corpus",
     "check_launcher",
     "check_measure",
     "check_order",

@@ -1,0 +1,1 @@
+"""Images: corpora, rows and batches, grids."""
