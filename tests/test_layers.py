@@ -28,7 +28,7 @@ generation, metrics
 admission
 registry
 recipe
-data, interop
+data, interop, images
 training
 studies | testing
 cli
@@ -44,7 +44,7 @@ HEAVY = {
     "pyarrow": (),
     "tokenizers": (),
     "torchdyn": (),
-    "torchmetrics": ("metrics/", "training/"),  # lightning loads it anyway
+    "torchmetrics": ("metrics/", "training/", "images/"),  # lightning loads it anyway
     "transformers": (),
 }
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}

@@ -269,7 +269,15 @@ def test_builtins_come_through_the_door() -> None:
     assert manager.plugins == list(BUILTINS)
     assert manager.rejected == []
     wanted = {
-        "autoencoders": {"vae", "deterministic", "sigma_vae", "token_chunks"},
+        "autoencoders": {
+            "vae",
+            "deterministic",
+            "sigma_vae",
+            "token_chunks",
+            "patches",
+            "image_vae",
+            "image_sigma_vae",
+        },
         "embedders": {"tokens", "latents", "both"},
         "backbones": {"transformer", "gru"},
         "heads": {"energy", "flow", "diffusion", "mixture", "regression", "local_ar"},
