@@ -108,11 +108,11 @@ class ImageSigmaVAE(ImageAutoencoder, StatesCodingFlops):
         return self.net.show(z * self.scale)
 
     def encode_flops(self) -> int:
-        """Those of an image over its L units, rounded up; see `ConvCoder`."""
+        """Those of an image over its L units; see `ConvCoder`."""
         return self.net.encode_flops()
 
     def decode_flops(self) -> int:
-        """Those of an image over its L units, rounded up; see `ConvCoder`."""
+        """Those of an image over its L units; see `ConvCoder`."""
         return self.net.decode_flops()
 
     def loss(self, data: Float[Tensor, "B C H W"]) -> LossOutput:

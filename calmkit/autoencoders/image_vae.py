@@ -101,11 +101,11 @@ class ImageVAE(ImageAutoencoder, StatesCodingFlops):
         return self.net.show(z)
 
     def encode_flops(self) -> int:
-        """Those of an image over its L units, rounded up; see `ConvCoder`."""
+        """Those of an image over its L units; see `ConvCoder`."""
         return self.net.encode_flops()
 
     def decode_flops(self) -> int:
-        """Those of an image over its L units, rounded up; see `ConvCoder`."""
+        """Those of an image over its L units; see `ConvCoder`."""
         return self.net.decode_flops()
 
     def loss(self, data: Float[Tensor, "B C H W"]) -> LossOutput:

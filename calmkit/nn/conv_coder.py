@@ -94,15 +94,15 @@ class ConvCoder(nn.Module):
         return images.view(*z.shape[:-2], *self.image_shape)
 
     def encode_flops(self) -> int:
-        """Of one unit: those of an image over its L units, rounded up."""
+        """Of one unit: an image's over L, a whole number, since every layer has h w places or a multiple."""
         return self._per_unit(conv_flops(self.encoder, *self.image_shape[1:]))
 
     def decode_flops(self) -> int:
-        """Of one unit: those of an image over its L units, rounded up."""
+        """Of one unit, as `encode_flops`."""
         return self._per_unit(conv_flops(self.decoder, *self.layout))
 
     def _per_unit(self, flops: int) -> int:
-        return -(-flops // math.prod(self.layout))
+        return flops // math.prod(self.layout)
 
 
 def _layout(part: str, image_shape: tuple[int, int, int], multipliers: tuple[int, ...]) -> tuple[int, int]:
