@@ -44,6 +44,14 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("autoencoders", "deterministic"): [{"hidden_dim": 32, "latent_dim": 6, "chunk_size": 3}],
     ("autoencoders", "sigma_vae"): [{"hidden_dim": 32, "latent_dim": 6, "chunk_size": 3}],
     ("autoencoders", "token_chunks"): [{"chunk_size": 3}, {"chunk_size": 1}],
+    ("autoencoders", "patches"): [{}, {"patch": 4, "noise": 0.1}],
+    ("autoencoders", "image_vae"): [
+        {"channels": 8, "multipliers": (1, 2), "blocks": 1, "latent_dim": 3},
+        {"channels": 4, "multipliers": (1, 2, 2), "blocks": 1, "attention": False, "reconstruction": "l1"},
+    ],
+    ("autoencoders", "image_sigma_vae"): [
+        {"channels": 8, "multipliers": (1, 2), "blocks": 1, "latent_dim": 3},
+    ],
     ("backbones", "transformer"): [
         {"hidden_dim": 32, "depth": 2, "heads": 4},
         {"hidden_dim": 32, "depth": 2, "heads": 4, "kv_heads": 2},

@@ -272,6 +272,15 @@ def test_builtins_come_through_the_door() -> None:
     wanted = {
         "autoencoders": {"vae", "deterministic", "sigma_vae", "token_chunks"},
         "transforms": {"normalise", "patchify", "adaptor"},
+        "autoencoders": {
+            "vae",
+            "deterministic",
+            "sigma_vae",
+            "token_chunks",
+            "patches",
+            "image_vae",
+            "image_sigma_vae",
+        },
         "embedders": {"tokens", "latents", "both"},
         "conditioners": {"label", "prefix"},
         "backbones": {"transformer", "gru", "any_order"},

@@ -1,4 +1,4 @@
-"""The laws of autoencoders."""
+"""The laws of autoencoders: here those of chunks of ids, beside it those of whole images."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Autoencoder, EventSpec, NotTrainable
+from calmkit.interfaces import Autoencoder, EventSpec, ImageAutoencoder, NotTrainable, TokenAutoencoder
 from calmkit.model import CalmModel
 from calmkit.registry import make_manager
 from calmkit.testing import laws
+from calmkit.testing.image_autoencoders import check_image_autoencoder
 from calmkit.testing.laws import LEADING, VOCAB_SIZE, Subject
 from calmkit.testing.registered import check_registered
 
 
 def check_autoencoder(part: str | type[Autoencoder], **settings: Any) -> None:
-    """Hold an autoencoder to its contract.
+    """Hold an autoencoder to its contract: one of ids, or one of images (see `check_image_autoencoder`).
 
-    Laws: constructor; `event` and `chunk_size`; what it keeps is registered; shapes for any leading
-    dimensions, zero units never among them; no state between calls; `encode` deterministic and equal in train
-    and eval mode; `to_data` the most likely ids of `decode`, all below V; `decode` differentiable where the
-    value is continuous; one finite loss per unit and gradient to every parameter, or `NotTrainable` exactly
-    where there are none; `state_dict`; dtype and device follow the parameters; it holds under bfloat16
-    autocast; frozen inside a `CalmModel`, after `.train()` too. An exception in it is told as the law that
-    was being checked and the call that it came through.
+    Laws of one of ids: constructor; `event` and `chunk_size`; what it keeps is registered; shapes for any
+    leading dimensions, zero units never among them; no state between calls; `encode` deterministic and equal
+    in train and eval mode; `to_data` the most likely ids of `decode`, all below V; `decode` differentiable
+    where the value is continuous; one finite loss per unit and gradient to every parameter, or `NotTrainable`
+    exactly where there are none; `state_dict`; dtype and device follow the parameters; it holds under
+    bfloat16 autocast; frozen inside a `CalmModel`, after `.train()` too. An exception in it is told as the
+    law that was being checked and the call that it came through.
 
     Args:
         part: Name in the registry, or a class.
@@ -35,33 +36,43 @@ def check_autoencoder(part: str | type[Autoencoder], **settings: Any) -> None:
     """
     with laws.undisturbed():
         subject = laws.subject("autoencoders", part, settings)
-        autoencoder: Autoencoder = subject.build(VOCAB_SIZE)
-        laws.check_facts(subject, autoencoder)
-        _check_facts(subject, autoencoder)
-        check_registered(subject, autoencoder)
-        _check_shapes(subject, autoencoder)
-        _check_loss(subject, autoencoder)
-        # From here on it is a little trained: zero-initialised layers would hide what they do.
-        autoencoder.eval()
-        _check_encode(subject, autoencoder)
-        _check_decode(subject, autoencoder)
-        data = _chunks(autoencoder)
-
-        def outputs(m: Autoencoder) -> list[Tensor]:
-            posterior = m.encode(data)
-            return [posterior.mean, m.decode(posterior.mean), m.to_data(posterior.mean)]
-
-        laws.check_state_dict(subject, autoencoder, subject.build(VOCAB_SIZE, seed=1), outputs)
-        _check_dtype_and_device(subject)
-        _check_frozen(subject, autoencoder)
+        if issubclass(subject.cls, ImageAutoencoder):
+            check_image_autoencoder(subject)
+        else:
+            _check_token_autoencoder(subject)
 
 
-def _chunks(autoencoder: Autoencoder, units: tuple[int, ...] = (4, 5)) -> Tensor:
+def _check_token_autoencoder(subject: Subject) -> None:
+    law = "it serves a kind of data that the kit can make"
+    seen = "it derives from neither; TokenAutoencoder or ImageAutoencoder would do"
+    subject.require(issubclass(subject.cls, TokenAutoencoder), law, seen)
+    autoencoder: TokenAutoencoder = subject.build(VOCAB_SIZE)
+    laws.check_facts(subject, autoencoder)
+    _check_facts(subject, autoencoder)
+    check_registered(subject, autoencoder)
+    _check_shapes(subject, autoencoder)
+    _check_loss(subject, autoencoder)
+    # From here on it is a little trained: zero-initialised layers would hide what they do.
+    autoencoder.eval()
+    _check_encode(subject, autoencoder)
+    _check_decode(subject, autoencoder)
+    data = _chunks(autoencoder)
+
+    def outputs(m: TokenAutoencoder) -> list[Tensor]:
+        posterior = m.encode(data)
+        return [posterior.mean, m.decode(posterior.mean), m.to_data(posterior.mean)]
+
+    laws.check_state_dict(subject, autoencoder, subject.build(VOCAB_SIZE, seed=1), outputs)
+    _check_dtype_and_device(subject)
+    _check_frozen(subject, autoencoder)
+
+
+def _chunks(autoencoder: TokenAutoencoder, units: tuple[int, ...] = (4, 5)) -> Tensor:
     return torch.randint(VOCAB_SIZE, (*units, autoencoder.chunk_size))
 
 
 @laws.law("event and chunk_size say what a unit is")
-def _check_facts(part: Subject, autoencoder: Autoencoder) -> None:
+def _check_facts(part: Subject, autoencoder: TokenAutoencoder) -> None:
     event, law = autoencoder.event, "event and chunk_size say what a unit is"
     if event.vocab_size is not None:
         fits = event == EventSpec((autoencoder.chunk_size,), VOCAB_SIZE)
@@ -69,7 +80,7 @@ def _check_facts(part: Subject, autoencoder: Autoencoder) -> None:
 
 
 @laws.law("encode, decode and to_data for any leading dimensions")
-def _check_shapes(part: Subject, autoencoder: Autoencoder) -> None:
+def _check_shapes(part: Subject, autoencoder: TokenAutoencoder) -> None:
     size = autoencoder.chunk_size
     for units in LEADING:
         posterior = autoencoder.encode(_chunks(autoencoder, units))
@@ -90,7 +101,7 @@ def _check_shapes(part: Subject, autoencoder: Autoencoder) -> None:
 
 
 @laws.law("one loss per unit, not reduced")
-def _check_loss(part: Subject, autoencoder: Autoencoder) -> None:
+def _check_loss(part: Subject, autoencoder: TokenAutoencoder) -> None:
     law = "NotTrainable exactly where there are no parameters"
     data = _chunks(autoencoder)
     if not list(autoencoder.parameters()):
@@ -119,7 +130,7 @@ def _check_loss(part: Subject, autoencoder: Autoencoder) -> None:
 
 
 @laws.law("encode is deterministic")
-def _check_encode(part: Subject, autoencoder: Autoencoder) -> None:
+def _check_encode(part: Subject, autoencoder: TokenAutoencoder) -> None:
     data = _chunks(autoencoder)
     first, again = (laws.with_seed(seed, lambda: autoencoder.encode(data)) for seed in (0, 1))
     training = autoencoder.train().encode(data)
@@ -134,7 +145,7 @@ def _check_encode(part: Subject, autoencoder: Autoencoder) -> None:
 
 
 @laws.law("to_data gives the most likely ids")
-def _check_decode(part: Subject, autoencoder: Autoencoder) -> None:
+def _check_decode(part: Subject, autoencoder: TokenAutoencoder) -> None:
     z = autoencoder.encode(_chunks(autoencoder)).mean.detach()
     logits, ids = autoencoder.decode(z), autoencoder.to_data(z)
     inside = not ids.is_floating_point() and ((ids >= 0) & (ids < VOCAB_SIZE)).all()
@@ -154,7 +165,7 @@ def _check_decode(part: Subject, autoencoder: Autoencoder) -> None:
 @laws.law("dtype and device follow the parameters")
 def _check_dtype_and_device(part: Subject) -> None:
     for dtype in (torch.float32, torch.float64):
-        autoencoder: Autoencoder = part.build(VOCAB_SIZE, dtype=dtype)
+        autoencoder: TokenAutoencoder = part.build(VOCAB_SIZE, dtype=dtype)
         if not list(autoencoder.parameters()):
             break
         with laws.default_dtype(laws.other(dtype)):
@@ -177,14 +188,14 @@ def _check_dtype_and_device(part: Subject) -> None:
         laws.check_device(part, autoencoder.decode(mean), device, "a logit")
 
 
-def _as_stage_1_calls_it(autoencoder: Autoencoder, data: Tensor) -> list[Tensor]:
+def _as_stage_1_calls_it(autoencoder: TokenAutoencoder, data: Tensor) -> list[Tensor]:
     mean = autoencoder.encode(data).mean
     outputs = [mean, autoencoder.to_data(mean)]
     return [*outputs, autoencoder.loss(data).per_unit] if list(autoencoder.parameters()) else outputs
 
 
 @laws.law("frozen inside a model, after .train() too")
-def _check_frozen(part: Subject, autoencoder: Autoencoder) -> None:
+def _check_frozen(part: Subject, autoencoder: TokenAutoencoder) -> None:
     """In a model: no gradient, and eval mode that survives `model.train()`."""
     event, size, width = autoencoder.event, autoencoder.chunk_size, 8
     manager = make_manager()
