@@ -1,0 +1,1 @@
+"""Images: a kind of data, in a room of its own."""
