@@ -30,7 +30,7 @@ registry
 recipe
 data, interop
 training
-studies | testing
+studies | testing | images
 cli
 """
 FLOORS = [(re.split(r"[,|]", line.replace(" ", "")), "," in line) for line in ORDER.split("\n") if line]
@@ -44,7 +44,7 @@ HEAVY = {
     "pyarrow": (),
     "tokenizers": (),
     "torchdyn": (),
-    "torchmetrics": ("metrics/", "training/"),  # lightning loads it anyway
+    "torchmetrics": ("metrics/", "training/", "images/measures/"),  # lightning loads it anyway
     "transformers": (),
 }
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}

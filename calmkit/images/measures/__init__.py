@@ -1,1 +1,1 @@
-"""Measures of images that run offline: distances in features of our own network, each beside its floor and bars."""
+"""Measures of images that run offline, in features of our own network, beside floor and bars."""

@@ -34,7 +34,9 @@ class _Classes:
         found = self.images[self.labels == label]
         if len(found) == 0:
             there = ", ".join(str(one) for one in self.labels.unique().tolist())
-            raise ValueError(f"no training image has the label {label}, which was asked for; there are {there}.")
+            raise ValueError(
+                f"no training image has the label {label}, which was asked for; there are {there}."
+            )
         return found
 
 

@@ -18,7 +18,9 @@ from calmkit.images.measures.features import Features
 from calmkit.images.measures.intervals import Estimate, share
 
 
-def class_accuracy(features: Features, images: Float[Tensor, "N C H W"], asked: Int[Tensor, " N"]) -> Estimate:
+def class_accuracy(
+    features: Features, images: Float[Tensor, "N C H W"], asked: Int[Tensor, " N"]
+) -> Estimate:
     """Of images in [-1, 1]: the share in [0, 1] that is seen as what was asked for.
 
     Real held-out images reach the network's own accuracy, `features.accuracy`, and no more is to be expected

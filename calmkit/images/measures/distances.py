@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from calmkit.images.measures.intervals import Estimate, around, resampled
+from calmkit.images.measures.intervals import Estimate, around
 
 if TYPE_CHECKING:
     from torchmetrics.image.fid import FrechetInceptionDistance
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 ROWS = 1024  # of the kernel's matrix at once
 
 
+Resamples = tuple[Int[Tensor, "R N"], Int[Tensor, "R M"]]
+"""Indices of the real and of the drawn images, from `intervals.resampled`."""
+
+
 def frechet_distance(
-    real: Float[Tensor, "N F"], drawn: Float[Tensor, "M F"], resamples: int = 0, seed: int = 0
+    real: Float[Tensor, "N F"], drawn: Float[Tensor, "M F"], resamples: Resamples | None = None
 ) -> Estimate:
     """Frechet distance of two sets of features, in squared units of the features; 0 at best.
 
@@ -33,17 +37,16 @@ def frechet_distance(
     Args:
         real: At least 2.
         drawn: At least 2.
-        resamples: Of the images of both sets, for the interval; 0: none.
-        seed: Of the resamples.
+        resamples: Of both sets, for the interval; None: without.
     """
     metric = _accumulator(real.shape[1])
-    lines = zip(*_pairs(real, drawn, resamples, seed), strict=True)
+    lines = [] if resamples is None else zip(*resamples, strict=True)
     replicates = [_frechet(metric, real[one], drawn[other]) for one, other in lines]
     return around(_frechet(metric, real, drawn), real.new_tensor(replicates))
 
 
 def kernel_distance(
-    real: Float[Tensor, "N F"], drawn: Float[Tensor, "M F"], resamples: int = 0, seed: int = 0
+    real: Float[Tensor, "N F"], drawn: Float[Tensor, "M F"], resamples: Resamples | None = None
 ) -> Estimate:
     """Kernel distance of two sets of features, without a unit; 0 on average for two samples of one law.
 
@@ -52,10 +55,9 @@ def kernel_distance(
     Args:
         real: At least 2.
         drawn: At least 2.
-        resamples: Of the images of both sets, for the interval; 0: none.
-        seed: Of the resamples.
+        resamples: Of both sets, for the interval; None: without.
     """
-    ones, others = _pairs(real, drawn, resamples, seed)
+    ones, others = resamples or (torch.empty(0, len(real)).long(), torch.empty(0, len(drawn)).long())
     x, y = _counts(ones, real), _counts(others, drawn)
     between = _summed(real, drawn, x, y) / (len(real) * len(drawn))
     values = _distinct(real, x) + _distinct(drawn, y) - 2 * between  # [1 + R], the sets themselves first
@@ -84,11 +86,6 @@ def _frechet(metric: FrechetInceptionDistance, real: Tensor, drawn: Tensor) -> f
     metric.update(real, real=True)
     metric.update(drawn, real=False)
     return max(float(metric.compute()), 0.0)  # equal sets come out at 0 give or take rounding
-
-
-def _pairs(real: Tensor, drawn: Tensor, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Resamples of both sets; those of the real ones are the same whatever was drawn."""
-    return resampled(len(real), resamples, 2 * seed), resampled(len(drawn), resamples, 2 * seed + 1)
 
 
 def _counts(index: Int[Tensor, "R N"], features: Float[Tensor, "N F"]) -> Float[Tensor, "R1 N"]:

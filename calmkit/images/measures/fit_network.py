@@ -53,9 +53,7 @@ def fit_network(
     return network
 
 
-def _train(
-    network: FeatureNetwork, images: Tensor, labels: Tensor, say: Callable[[str], None]
-) -> None:
+def _train(network: FeatureNetwork, images: Tensor, labels: Tensor, say: Callable[[str], None]) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-2)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     wanted = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)

@@ -4,7 +4,9 @@ Shares have Wilson's interval, which is none of zero width at 0 and 1. Everythin
 images, and the replicates are moved so that their mean is the number itself. The moving matters: a Frechet
 distance is biased upward with few images, and its replicates, which see fewer different ones, are so once
 more, so that their plain percentiles lie above the number. What is left says how far the number would stray
-with other images of the same count; the bias stays in the number, and the floor beside it tells its size.
+with other images of the same count and labels; the bias stays in the number, and the floor beside it tells
+its size. Between sets of nearly one law the intervals are too wide: over 60 pairs of 360 drawn digits the
+standard error was told as 0.18 where the distances strayed by 0.10, and each interval held their mean.
 
 Source: Wilson, 1927, https://doi.org/10.1080/01621459.1927.10502953; percentile intervals, Efron and
 Tibshirani, 1993, section 13.3, https://doi.org/10.1201/9780429246593; bias of the Frechet distance,
@@ -48,14 +50,34 @@ class Estimate:
         return {name: self.value} | {f"{name}_{k}": v for k, v in ends.items() if not math.isnan(v)}
 
 
-def resampled(num: int, resamples: int, seed: int) -> Int[Tensor, "R N"]:
-    """`resamples` times, `num` images of `num`, with replacement; the same ones for the same seed."""
-    drawn = torch.Generator().manual_seed(seed)
-    return torch.randint(num, (resamples, num), generator=drawn)
+def resampled(
+    num: int, resamples: int, seed: int, labels: Int[Tensor, " N"] | None = None
+) -> Int[Tensor, "R N"]:
+    """`resamples` times, indices of `num` images of `num`, with replacement.
+
+    Args:
+        num: N.
+        resamples: R.
+        seed: The same seed gives the same indices.
+        labels: Each label keeps its number of images, for sets whose labels were not left to chance: those a
+            model was asked for, those of a split that was made by class. None: all from all.
+    """
+    chance = torch.Generator().manual_seed(seed)
+    if labels is None:
+        return torch.randint(num, (resamples, num), generator=chance)
+    index = torch.empty(resamples, num, dtype=torch.long)
+    for label in labels.unique():
+        own = (labels == label).nonzero().flatten()
+        index[:, own] = own[torch.randint(len(own), (resamples, len(own)), generator=chance)]
+    return index
 
 
 def around(value: float, replicates: Float[Tensor, " R"]) -> Estimate:
-    """A number with the spread of its replicates, moved to lie around it; no interval for fewer than 2."""
+    """A number with the spread of its replicates, moved to lie around it; no interval for fewer than 2.
+
+    Replicates that are no numbers are left out: of very few images, one may hold a single image alone.
+    """
+    replicates = replicates[replicates.isfinite()]
     if len(replicates) < 2:
         return Estimate(value)
     tail = (1 - LEVEL) / 2

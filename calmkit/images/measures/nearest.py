@@ -6,13 +6,15 @@ Generative Models, 2016, section 3.3 (it also says what the check misses). https
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from calmkit.images.measures.intervals import Estimate, around, resampled
+from calmkit.images.measures.distances import Resamples
+from calmkit.images.measures.intervals import Estimate, around
 
 ROWS = 64  # images whose distances are held at once
 
@@ -32,26 +34,26 @@ class NearestTraining:
         """How far the nearest training image is, and which one it is."""
         rows = self.training.flatten(1)
         mode = "donot_use_mm_for_euclid_dist"  # which would give a copy a distance
-        found = [
-            torch.cdist(part, rows, compute_mode=mode).min(1) for part in images.flatten(1).split(ROWS)
-        ]
+        found = [torch.cdist(part, rows, compute_mode=mode).min(1) for part in images.flatten(1).split(ROWS)]
         return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
 
 
 def nearest_ratio(
-    drawn: Float[Tensor, " M"], real: Float[Tensor, " N"], resamples: int = 0, seed: int = 0
+    real: Float[Tensor, " N"], drawn: Float[Tensor, " M"], resamples: Resamples | None = None
 ) -> Estimate:
     """Mean distance of drawn images to their nearest training image, over that of held-out images.
 
     0 for copies, 1 for images that are as new as those held out, above 1 for images unlike all.
 
     Args:
-        drawn: Distances, from `NearestTraining.find`.
-        real: The same of held-out images; NaN comes back where all of these are copies.
-        resamples: Of both, for the interval; 0: none.
-        seed: Of the resamples.
+        real: Distances of held-out images, from `NearestTraining.find`; where all are 0 the ratio is NaN.
+        drawn: The same of drawn ones.
+        resamples: Of both sets, for the interval; None: without.
     """
     if not real.any():
-        return Estimate(float("nan"))
-    ones, others = resampled(len(real), resamples, 2 * seed), resampled(len(drawn), resamples, 2 * seed + 1)
-    return around(float(drawn.mean() / real.mean()), (drawn[others].mean(1) / real[ones].mean(1)).double())
+        return Estimate(math.nan)
+    value = float(drawn.mean() / real.mean())
+    if resamples is None:
+        return Estimate(value)
+    ones, others = resamples
+    return around(value, drawn[others].mean(1) / real[ones].mean(1))

@@ -11,9 +11,7 @@ SLACK = 1e-3  # rounding of whoever scaled the images
 
 
 @torch.no_grad()
-def pixels(
-    images: Shaped[Tensor, "N C H W"], whose: str, *, clip: bool = False
-) -> Float[Tensor, "N C H W"]:
+def pixels(images: Shaped[Tensor, "N C H W"], whose: str, *, clip: bool = False) -> Float[Tensor, "N C H W"]:
     """Images as float32 in [-1, 1] on the CPU.
 
     Args:
