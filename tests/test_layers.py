@@ -24,7 +24,9 @@ interfaces, hookspecs, cores
 nn, dynamics
 autoencoders | transforms | conditioners | embedders | backbones | orders | heads | samplers | launchers
 model
-beams, generation, metrics
+beams
+generation
+rows, metrics
 admission
 registry
 recipe

@@ -45,12 +45,13 @@ class LabelConditioner(Conditioner):
     def forward(
         self, condition: Mapping[str, Shaped[Tensor, "B *value"]], drop: Bool[Tensor, " B"]
     ) -> Float[Tensor, "B P H"]:
-        """Labels `[B]` -> prefix; what the label of a dropped row is does not matter.
+        """Labels `[B]` -> prefix; what the label of a dropped row is does not matter, nor whether there is one.
 
         Raises:
             ValueError: For labels that are no whole numbers `[B]`, or out of range.
         """
-        label = condition["label"]
+        label = condition.get("label", torch.zeros_like(drop, dtype=torch.long))
+        drop = drop | ("label" not in condition)
         if label.is_floating_point() or label.shape != drop.shape:
             raise ValueError(
                 f"label: labels are {label.dtype} of shape {tuple(label.shape)}; one whole number per row, "

@@ -9,12 +9,8 @@ import numpy as np
 from jaxtyping import Int
 from torch.utils.data import DistributedSampler
 
-<<<<<<< HEAD
 NO_ROW = -1
 """The index of a row without any valid unit: it evens out the processes of an evaluation."""
-=======
-NO_ROW = -1  # the index of a row without any valid unit: it evens out the processes of an evaluation
->>>>>>> imgdata
 
 
 def training_order(

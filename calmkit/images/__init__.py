@@ -1,2 +1,3 @@
 """Images: corpora, rows and batches, grids."""
+
 """Images: a kind of data, in a room of its own."""

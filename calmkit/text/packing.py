@@ -18,13 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from calmkit.data.order import NO_ROW
-<<<<<<< HEAD:calmkit/text/packing.py
 from calmkit.interfaces import DataError
 from calmkit.text.token_file import TokenFile
-=======
-from calmkit.data.token_file import TokenFile
-from calmkit.interfaces import DataError
->>>>>>> imgdata:calmkit/data/packing.py
 
 
 def check_lengths(sequence_length: int, chunk_size: int) -> None:

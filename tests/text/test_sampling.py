@@ -110,9 +110,7 @@ class Table(GenerativeHead):
 
 def world(chunk_size: int) -> tuple[CalmModel, list[dict[str, Tensor]]]:
     """The model and three batches. Token 1 is end-of-text: were draws filled after it, all would be wrong."""
-    model = CalmModel(
-        TokenChunks(2, chunk_size=chunk_size), Code(), Markov(), Table(chunk_size)
-    ).eval()
+    model = CalmModel(TokenChunks(2, chunk_size=chunk_size), Code(), Markov(), Table(chunk_size)).eval()
     generator = torch.Generator().manual_seed(1)
     chunks = torch.randint(2, (ROWS, UNITS, chunk_size), generator=generator)
     valid = torch.ones(ROWS, UNITS, dtype=torch.bool)
