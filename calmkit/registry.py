@@ -94,6 +94,8 @@ BUILTINS = (
     "calmkit.images.corpora.idx",
     "calmkit.images.corpora.cifar",
     "calmkit.images.corpora.folder",
+    "calmkit.images.described",
+    "calmkit.images.kind",
 )
 
 

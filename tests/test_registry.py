@@ -270,7 +270,6 @@ def test_builtins_come_through_the_door() -> None:
     assert manager.plugins == list(BUILTINS)
     assert manager.rejected == []
     wanted = {
-        "autoencoders": {"vae", "deterministic", "sigma_vae", "token_chunks"},
         "transforms": {"normalise", "patchify", "adaptor"},
         "autoencoders": {
             "vae",
@@ -287,12 +286,11 @@ def test_builtins_come_through_the_door() -> None:
         "orders": {"left_to_right", "random", "confidence"},
         "heads": {"energy", "flow", "diffusion", "mixture", "regression", "local_ar"},
         "samplers": {"direct", "vote", "rejection", "greedy", "rows", "beam"},
-        "corpora": {"stdlib", "text", "hub", "markov"},
-        "samplers": {"direct", "vote", "rejection", "greedy"},
         "corpora": {"stdlib", "text", "hub", "markov", "digits", "idx", "cifar", "folder"},
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
         "launchers": {"local", "slurm"},
         "metrics": {"brier", "nll", "latent_nll", "tokens_per_second", "reconstruction"},
+        "data_kinds": {"text", "images"},
     }
     assert {kind: set(parts) for kind, parts in manager.parts.items() if parts} == wanted
     assert set(wanted) <= set(KINDS)

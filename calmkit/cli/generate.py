@@ -1,4 +1,4 @@
-"""`calmkit generate`: text from a trained run, as it comes."""
+"""`calmkit generate`: what a trained run makes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,17 @@ class Device(click.ParamType):
 
 @click.argument("run", type=RunFolder())
 @click.argument("overrides", nargs=-1)
-@click.option("-p", "--prompt", default="", help="Text to continue; default: a new document.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same text.")
-@click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option("-p", "--prompt", help="What to go on from, such as text; default: nothing stands before.")
+@click.option(
+    "--condition",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of what is drawn, such as label=3; may be repeated.",
+)
+@click.option("-n", "--num", type=click.IntRange(1), help="How many, such as images.")
+@click.option("--out", type=click.Path(path_type=Path), help="A file to write, such as grid.png.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same result.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Longest text; default 256.")
 @click.option(
     "--device",
     type=Device(),
@@ -50,39 +58,47 @@ class Device(click.ParamType):
 def generate(
     run: Path,
     overrides: tuple[str, ...],
-    prompt: str,
+    prompt: str | None,
+    condition: tuple[str, ...],
+    num: int | None,
+    out: Path | None,
     seed: int,
-    max_tokens: int,
+    max_tokens: int | None,
     device: str,
     precision: Literal["auto", "32", "bf16"],
 ) -> None:
-    """Continue a prompt with a run's model.
+    """Let a run's model go on from a prompt, or draw what it makes under a condition.
 
-    OVERRIDES change the sampler: sampler=vote, sampler.temperature=0.5. Where it takes more than one draw per
-    unit, or falls back, stderr says how many draws, at what level of agreement, and how often.
+    Text is printed as it comes; pictures are written to --out. OVERRIDES change the sampler and the order:
+    sampler=vote, sampler.temperature=0.5, order.steps=8. Where a sampler takes more than one draw per unit, or
+    falls back, stderr says how many draws, at what level of agreement, and how often.
     """
-    only(["sampler"], overrides)
+    only(["sampler", "order"], overrides)
     from calmkit.cli.reading import read
+    from calmkit.interfaces import GenerationAsked
     from calmkit.recipe.assemble import build_sampler
+    from calmkit.recipe.parts import kind_of
     from calmkit.registry import make_manager
 
+    conditions = dict(_pair(one) for one in condition)
     manager = make_manager()
-    words = [*overrides, "evaluation.metrics=[]"]  # no text needs a metric, and its plugin may have gone
-    recipe = read(str(run / "resolved.yaml"), words, manager) if overrides else None
-    from calmkit.metrics.sampler_use import SamplerUse
+    words = [*overrides, "evaluation.metrics=[]"]  # nothing here needs a metric, and its plugin may have gone
+    recipe = read(str(run / "resolved.yaml"), words, manager)
     from calmkit.training.run import load_run
 
-    model, use = load_run(run, device=device, precision=precision), SamplerUse()
-    sampler = build_sampler(recipe, manager, model.model.head) if recipe else None
-    pieces = model.stream(
-        prompt,
-        max_tokens=max_tokens,
-        seed=seed,
-        sampler=sampler,
-        on_unit=lambda unit: use.add(unit.draws, unit.level),
-    )
-    for piece in pieces:
-        click.echo(piece, nl=False)
+    front = load_run(run, manager, overrides, device=device, precision=precision)
+    sampler = build_sampler(recipe, manager, front.model.head)
+    asked = GenerationAsked(prompt, max_tokens, conditions, num, out, seed, sampler)
+    try:
+        for piece in kind_of(recipe, manager).generate(front, asked, lambda line: click.echo(line, err=True)):
+            click.echo(piece, nl=False)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     click.echo()
-    if use.draws != use.units or use.fallbacks:
-        click.echo(f"sampler: {use.sentence()}", err=True)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise click.UsageError(f"--condition is NAME=VALUE, such as label=3; got '{text}'")
+    return name, value

@@ -62,7 +62,7 @@ def _show(plan: Plan) -> None:
                 part,
                 f"{parameters:,}",
                 *(_flops(stage.train_flops.get(part, 0)) for stage in plan.stages.values()),
-                _flops(plan.inference[part]),
+                _flops(plan.inference.get(part, 0)),
             ]
             for part, parameters in plan.parameters_by_part.items()
         ],

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from calmkit.data.digest import digest
 from calmkit.images.corpus import ImageCorpus, Images
+from calmkit.images.datamodule import ImageDataModule
 from calmkit.images.image_file import decoded
 from calmkit.images.overlap import Overlap, leak_notes, overlap
+from calmkit.interfaces import Autoencoder, Prepared
+
+LABELS = "images.json"
 
 
 @final
 @dataclass(frozen=True)
-class PreparedImages:
+class PreparedImages(Prepared):
     """Both splits, decoded.
 
     Attributes:
@@ -34,7 +39,64 @@ class PreparedImages:
     leak_notes: tuple[str, ...]
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def sizes(self) -> dict[str, Any]:  # type: ignore[override]
+        """What parts are built with: labels only where there are some."""
+        names = self.label_names
+        labels = {"num_labels": len(names), "conditions": ("label",)} if names else {}
+        return {"image_shape": self.image_shape, **labels}
+
+    @property
+    def told(self) -> str:  # type: ignore[override]
+        """How many images there are."""
+        shape = " x ".join(map(str, self.image_shape))
+        classes = f" of {len(self.label_names)} classes" if self.label_names else ""
+        return f"{len(self.train):,} training and {len(self.valid):,} held-out images, {shape}{classes}"
+
+    def facts(self, autoencoder: Autoencoder) -> dict[str, Any]:
+        """Shape, labels and units."""
+        return {
+            "image_shape": list(self.image_shape),
+            "label_names": list(self.label_names),
+            "event": list(autoencoder.event.shape),
+            "layout": list(autoencoder.layout or ()),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Shape and names."""
+        said = {"image_shape": list(self.image_shape), "label_names": list(self.label_names)}
+        (folder / LABELS).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+    def rows(
+        self,
+        recipe: Any,
+        autoencoder: Autoencoder,
+        *,
+        batch_size: int,
+        max_rows: int,
+        among: int | None = None,
+    ) -> ImageDataModule:
+        """Batches of images."""
+        layout = autoencoder.layout
+        assert layout is not None
+        assert len(layout) == 2
+        return ImageDataModule(
+            self.train,
+            self.valid,
+            layout=layout,
+            batch_size=batch_size,
+            eval_batch_size=recipe.evaluation.batch_size,
+            seed=recipe.seed,
+            flip=bool(recipe.data.part.options.get("flip", False)),
+            max_eval_rows=max_rows,
+            among=among,
+        )
+
+    def scores(self) -> dict[str, Any]:
+        """`leaked_images`: share of the held-out images that also stand among the training images."""
+        return {"leaked_images": self.leaked.share}
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
         """All that a person must know of the images."""
         return self.skipped_notes + self.leak_notes
 
@@ -44,7 +106,7 @@ def prepare_images(corpus: ImageCorpus, cache: Path) -> PreparedImages:
 
     Args:
         corpus: The images.
-        cache: See `calmkit.data.prepare.default_cache`.
+        cache: See `calmkit.data.cache.default_cache`.
 
     Raises:
         DataError: A split is empty, or anything `ImageCorpus.images` refuses.

@@ -12,7 +12,7 @@ from calmkit.interfaces.backbone import AnyOrderBackbone, Backbone, Context, Sta
 from calmkit.interfaces.batch import Batch
 from calmkit.interfaces.conditioner import Conditioner
 from calmkit.interfaces.corpus import Corpus, DataError, KnownSource, Split, TextCorpus
-from calmkit.interfaces.data_kind import DataKind, Front, KindWords, Prepared, Scores
+from calmkit.interfaces.data_kind import DataKind, Front, GenerationAsked, KindWords, Prepared, Scores
 from calmkit.interfaces.embedder import Embedder
 from calmkit.interfaces.ending import Ending, NeverEnds
 from calmkit.interfaces.flops import (
@@ -61,6 +61,7 @@ __all__ = [
     "Ending",
     "EventSpec",
     "Front",
+    "GenerationAsked",
     "GenerativeHead",
     "Guidance",
     "Guided",

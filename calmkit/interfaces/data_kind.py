@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -138,6 +138,30 @@ class Front(ABC):
     sampler: Any
 
 
+@final
+@dataclass(frozen=True)
+class GenerationAsked:
+    """What a person asked `calmkit generate` for; None: nothing.
+
+    Attributes:
+        prompt: What stands before.
+        length: How long a row may become, in `words.element`s.
+        condition: Name -> value, as written.
+        num: How many rows.
+        out: A file to write to.
+        seed: Same seed, same result.
+        sampler: Instead of the recipe's.
+    """
+
+    prompt: str | None = None
+    length: int | None = None
+    condition: Mapping[str, str] = field(default_factory=dict)
+    num: int | None = None
+    out: Path | None = None
+    seed: int = 0
+    sampler: Any = None
+
+
 class DataKind(ABC):
     """One kind of data. The constructor takes nothing.
 
@@ -159,9 +183,9 @@ class DataKind(ABC):
     def num_units(self, recipe: Any, autoencoder: Any) -> int:
         """L, units of a row."""
 
-    def elements_per_unit(self, recipe: Any, autoencoder: Any) -> float:
-        """How many of `words.element` one unit is."""
-        del recipe, autoencoder
+    def elements_per_row(self, recipe: Any) -> float:
+        """How many of `words.element` a row is."""
+        del recipe
         return 1.0
 
     def problems(self, recipe: Any, manager: Any, autoencoder: Any) -> Iterator[Any]:
@@ -196,8 +220,12 @@ class DataKind(ABC):
         """How well an autoencoder gives back what it read."""
 
     @abstractmethod
-    def scores(self, model: Any, recipe: Any, prepared: Any = None) -> Scores:
-        """What a model is judged by on held-out rows, beside the loss of its head."""
+    def scores(
+        self, model: Any, recipe: Any, manager: Any, prepared: Prepared, *, final: bool = True
+    ) -> Scores:
+        """What a model is judged by on held-out rows, beside the loss of its head; on the way (not `final`)
+        what costs much may be left out.
+        """
 
     def about_rows(self, recipe: Any, model: Any, data: Any) -> dict[str, float]:
         """What a reader of scores must know of the rows they were measured on."""
@@ -245,6 +273,14 @@ class DataKind(ABC):
         """
         del model, sampler, data, max_units, seed, progress
         raise ValueError(f"{type(self).__name__} scores no samplers")
+
+    @abstractmethod
+    def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
+        """What `calmkit generate` prints, piece by piece; `note` takes what is said beside it.
+
+        Raises:
+            ValueError: It was asked for what this kind of data does not have; the message names the option.
+        """
 
     @abstractmethod
     def sample(self, front: Front, recipe: Any, folder: Path) -> None:

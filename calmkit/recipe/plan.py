@@ -163,7 +163,7 @@ def plan(recipe: Recipe, manager: Manager) -> Plan:
     known = kind.known_sizes(recipe, manager)
     _build_what_is_measured(model, recipe, manager, known)
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
-    each = kind.elements_per_unit(recipe, model.autoencoder)
+    each = kind.elements_per_row(recipe) / max(1, units)
     if units < 2:
         key = "data.sequence_length"
         message = f"{key} must be at least two units of {each:g}, got {recipe.data.sequence_length}"

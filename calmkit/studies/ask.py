@@ -105,7 +105,9 @@ def measure_trial(
         found["sampling"] = _samplers(planned.study, recipe, kind, front, prepared, manager, progress)
     if planned.study.blocks is not None:
         lengths = planned.study.blocks.lengths
-        found["blocks"] = [_block(recipe, kind, front, prepared, length, progress) for length in lengths]
+        found["blocks"] = [
+            _block(recipe, kind, front, prepared, manager, length, progress) for length in lengths
+        ]
     file = _file(planned, trial)
     write_json(file, found)
     return file
@@ -147,14 +149,22 @@ def _samplers(
 
 
 def _block(
-    recipe: Recipe, kind: DataKind, front: Front, prepared: Prepared, length: int, progress: Progress
+    recipe: Recipe,
+    kind: DataKind,
+    front: Front,
+    prepared: Prepared,
+    manager: Manager,
+    length: int,
+    progress: Progress,
 ) -> dict[str, Any]:
     """The scores on rows of that length, over as much data as the recipe's evaluation reads."""
     assert recipe.data.sequence_length is not None
     rows = max(1, recipe.evaluation.max_rows * recipe.data.sequence_length // length)
     shaped = replace(recipe, data=replace(recipe.data, sequence_length=length))
     data = prepared.rows(shaped, front.model.autoencoder, batch_size=1, max_rows=rows)
-    measured = measure(shaped, kind, front.model, data, f"blocks of {length}", progress=progress)
+    measured = measure(
+        shaped, kind, manager, prepared, front.model, data, f"blocks of {length}", progress=progress
+    )
     documents = [] if measured.table is None else measured.table[1].tolist()
     return {name: measured.scores[name] for name in BLOCK_SCORES} | {DOCUMENTS: documents}
 

@@ -13,7 +13,18 @@ from typing import Any, final
 from calmkit.data.cache import default_cache
 from calmkit.generation import Precision
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Autoencoder, DataKind, Front, KindWords, Prepared, Sampler, Scores, Tokenizer
+from calmkit.interfaces import (
+    Autoencoder,
+    DataKind,
+    Front,
+    GenerationAsked,
+    KindWords,
+    Prepared,
+    Sampler,
+    Scores,
+    Tokenizer,
+)
+from calmkit.metrics.sampler_use import SamplerUse
 from calmkit.model import CalmModel
 from calmkit.recipe.errors import Problem
 from calmkit.recipe.parts import build_corpus, build_tokenizer, vocab_size_of
@@ -77,10 +88,9 @@ class Text(DataKind):
         """Chunks of a row."""
         return recipe.data.sequence_length // chunk_size_of(autoencoder)
 
-    def elements_per_unit(self, recipe: Recipe, autoencoder: Autoencoder) -> float:
-        """K."""
-        del recipe
-        return float(chunk_size_of(autoencoder))
+    def elements_per_row(self, recipe: Recipe) -> float:
+        """T."""
+        return float(recipe.data.sequence_length or 0)
 
     def problems(self, recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Iterator[Problem]:
         """CK140: lengths that don't fit the chunks."""
@@ -107,9 +117,11 @@ class Text(DataKind):
         del autoencoder
         return Reconstruction()
 
-    def scores(self, model: CalmModel, recipe: Recipe, prepared: Prepared | None = None) -> Scores:
+    def scores(
+        self, model: CalmModel, recipe: Recipe, manager: Manager, prepared: Prepared, *, final: bool = True
+    ) -> Scores:
         """BrierLM and the likelihood."""
-        del prepared
+        del manager, prepared, final
         return TextScores(model, recipe.evaluation.draws)
 
     def about_rows(self, recipe: Recipe, model: CalmModel, data: TextDataModule) -> dict[str, float]:
@@ -152,6 +164,23 @@ class Text(DataKind):
         """Accuracy against collision, BrierLM and cost."""
         rows = data.all_val_dataloader()
         return measure_sampling(model, sampler, rows, max_units=max_units, seed=seed, progress=progress)
+
+    def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
+        """The continuation of a prompt, as it comes."""
+        assert isinstance(front, TextModel)
+        for option, value in (("--condition", asked.condition), ("-n", asked.num), ("--out", asked.out)):
+            if value:
+                raise ValueError(f"{option} is nothing that text has; give --prompt and --max-tokens")
+        use = SamplerUse()
+        yield from front.stream(
+            asked.prompt or "",
+            max_tokens=asked.length or 256,
+            seed=asked.seed,
+            sampler=asked.sampler,
+            on_unit=lambda unit: use.add(unit.draws, unit.level),
+        )
+        if use.draws != use.units or use.fallbacks:
+            note(f"sampler: {use.sentence()}")
 
     def sample(self, front: Front, recipe: Recipe, folder: Path) -> None:
         """`samples.txt`."""

@@ -77,7 +77,7 @@ def evaluate(
     protocol = protocol_of(recipe, prepared.fingerprint, device.type)
     own = own_protocol(run, trained, asked=recipe)
     path = run.folder / evaluation_file(protocol, own)
-    measured = measure(recipe, kind, front.model, data, "eval", progress=progress, prepared=prepared)
+    measured = measure(recipe, kind, manager, prepared, front.model, data, "eval", progress=progress)
     asked = asked_measures(recipe, manager, front.model, data, progress)
     scores: dict[str, Any] = measured.scores
     facts = run.facts if protocol.agrees(own) else {}
@@ -150,12 +150,13 @@ class Measured:
 def measure(
     recipe: Recipe,
     kind: DataKind,
+    manager: Manager,
+    prepared: Prepared,
     model: CalmModel,
     data: pl.LightningDataModule,
     prefix: str,
     trainer: pl.Trainer | None = None,
     progress: Progress | None = None,
-    prepared: Prepared | None = None,
 ) -> Measured:
     """Score a model on the held-out rows of `data`, and tell `progress`, if any, how far that is.
 
@@ -163,7 +164,7 @@ def measure(
     """
     stage = recipe.stages.lm
     assert stage is not None
-    gathered = kind.scores(model, recipe, prepared)
+    gathered = kind.scores(model, recipe, manager, prepared, final=prefix != "untrained")
     module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed, prefix=prefix)
     label = "evaluation" if prefix in ("final", "eval") else f"evaluation, {prefix}"
     told = RowsProgress(progress or Progress.silent(), label)

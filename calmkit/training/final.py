@@ -38,7 +38,7 @@ def evaluate_at_end(
         untrained: What the model measured before its first step.
     """
     recipe, kind, prepared, progress = session.recipe, session.kind, session.prepared, session.progress
-    measured = measure(recipe, kind, model, data, "final", progress=progress, prepared=prepared)
+    measured = measure(recipe, kind, session.manager, prepared, model, data, "final", progress=progress)
     asked = asked_measures(recipe, session.manager, model, data, progress)
     known = reconstruction(recipe, kind, facts, model, data, progress)
     if not is_rank_zero():

@@ -114,9 +114,9 @@ def _begin(
     kind = kind_of(recipe, manager)
     units = kind.num_units(recipe, autoencoder)
     if recipe.stages.lm is not None and units < 2:
-        each, element = kind.elements_per_unit(recipe, autoencoder), kind.words.element
+        element = kind.words.element
         raise RunFailed(
-            f"A row of {recipe.data.sequence_length} {element}s is {units} unit of {each:g}, with nothing to "
+            f"A row of {recipe.data.sequence_length} {element}s is {units} unit, with nothing to "
             "predict it from; raise data.sequence_length."
         )
     prepared = kind.prepare(recipe, manager, progress)
@@ -224,16 +224,16 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
     cost = count_flops(model, units)
     untrained = (
-        measure(recipe, kind, model, final, "untrained", progress=session.progress, prepared=prepared).scores
+        measure(recipe, kind, manager, prepared, model, final, "untrained", progress=session.progress).scores
         if recipe.evaluation.untrained
         else {}
     )
-    gathered = kind.scores(model, recipe, prepared)
+    gathered = kind.scores(model, recipe, manager, prepared, final=False)
     module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed)
     with averaged(recipe.trainer.ema, module) as extra:
         trainer, seconds = fit_stage(session, module, data, "lm", stage.eval_every, extra)
     rows = stage.max_steps * stage.batch_size * trainer.world_size * recipe.trainer.accumulate
-    element, each = kind.words.element, kind.elements_per_unit(recipe, model.autoencoder)
+    element, each = kind.words.element, kind.elements_per_row(recipe) / units
     per_unit = cost.inference_per_unit
     facts |= {
         "parameters": {

@@ -12,9 +12,9 @@ from typing import Any, final
 
 from calmkit.data.bad_records import MAX_BAD, BadRecord, OnBad, Skipped, check_max_bad
 from calmkit.data.digest import digest
+from calmkit.data.document_split import check_fraction, is_valid_by_threshold
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import Corpus, DataError, NeedsLibraries, Split
-from calmkit.text.document_split import check_fraction, is_valid_by_threshold
 from calmkit.text.read_corpus import ReadCorpus
 
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import final
 
 from calmkit.data.digest import digest
+from calmkit.data.document_split import check_fraction, choose_valid, document_hash
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import Corpus, DataError, Split
-from calmkit.text.document_split import check_fraction, choose_valid, document_hash
 from calmkit.text.sized_corpus import SizedCorpus
 
 # Tests and fixtures are no prose; encodings and distutils repeat a few sentences a hundred times; the rest is

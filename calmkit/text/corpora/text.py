@@ -15,9 +15,9 @@ from typing import final
 
 from calmkit.data.bad_records import MAX_BAD, OnBad, Skipped, check_max_bad
 from calmkit.data.digest import digest
+from calmkit.data.document_split import check_fraction, choose_valid, document_hash
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import Corpus, DataError, Split
-from calmkit.text.document_split import check_fraction, choose_valid, document_hash
 from calmkit.text.read_corpus import ReadCorpus
 from calmkit.text.sized_corpus import SizedCorpus
 from calmkit.text.text_files import FORMATS, expected_size, find_files, read_documents, text_format

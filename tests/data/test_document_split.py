@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from calmkit.text.document_split import (
+from calmkit.data.document_split import (
     check_fraction,
     choose_valid,
     document_hash,

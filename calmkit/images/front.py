@@ -1,0 +1,104 @@
+"""A trained model of images as users hold it: labels in, images out.
+
+Source: class-conditional generation: Li et al., MAR, 2024, section 5. https://arxiv.org/abs/2406.11838
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from calmkit.generation import Precision
+from calmkit.interfaces import Front, RowSampler
+from calmkit.model import CalmModel
+from calmkit.rows import draw_rows
+
+
+@final
+class ImageModel(Front):
+    """A model with its sampler and the names of its labels.
+
+    Args:
+        model: In eval mode.
+        sampler: The one of its recipe.
+        label_names: By label; empty where the data have none.
+        precision: In which it draws; see `calmkit.generation`.
+    """
+
+    def __init__(
+        self,
+        model: CalmModel,
+        sampler: RowSampler,
+        label_names: Sequence[str],
+        precision: Precision = "auto",
+    ) -> None:
+        self.model, self.sampler = model, sampler
+        self.label_names, self.precision = tuple(label_names), precision
+
+    def generate(
+        self,
+        num: int = 1,
+        *,
+        condition: Mapping[str, int | str | Sequence[int]] | None = None,
+        seed: int = 0,
+        sampler: RowSampler | None = None,
+    ) -> Tensor:
+        """Draw images `[num, C, H, W]`, floats in [-1, 1].
+
+        Args:
+            num: How many.
+            condition: `{"label": 3}`, a label by number or by name, the same for all, or one number each;
+                None: as often as possible each label in turn, for a model that knows any.
+            seed: Same seed, same images.
+            sampler: Instead of the recipe's.
+
+        Raises:
+            ValueError: A condition that the model does not take, or a label that there is not.
+        """
+        labels = self.labels(num, condition or {})
+        given = None if labels is None else {"label": labels}
+        drawn = draw_rows(
+            self.model, sampler or self.sampler, num, condition=given, seed=seed, precision=self.precision
+        )
+        return drawn.data
+
+    def labels(self, num: int, condition: Mapping[str, int | str | Sequence[int]]) -> Tensor | None:
+        """The label of each image; None for a model that takes none.
+
+        Raises:
+            ValueError: See `generate`.
+        """
+        unknown = sorted(set(condition) - {"label"})
+        if unknown:
+            raise ValueError(f"there is no condition '{unknown[0]}'; images have: label")
+        if self.model.conditioner is None:
+            if condition:
+                raise ValueError("this model was trained without labels (its recipe has no conditioner)")
+            return None
+        asked = condition.get("label")
+        if asked is None:
+            return torch.arange(num) % len(self.label_names)
+        if isinstance(asked, str | int):
+            return torch.full((num,), self._number(asked))
+        numbers = [self._number(one) for one in asked]
+        if len(numbers) != num:
+            raise ValueError(f"there are {len(numbers)} labels for {num} images; one each would do")
+        return torch.tensor(numbers)
+
+    def _number(self, label: int | str) -> int:
+        """The number of a label by number or by name."""
+        if isinstance(label, str) and label in self.label_names:
+            return self.label_names.index(label)
+        try:
+            number = int(label)
+        except ValueError:
+            number = -1
+        if not 0 <= number < len(self.label_names):
+            shown = ", ".join(self.label_names[:12]) + (", ..." if len(self.label_names) > 12 else "")
+            raise ValueError(
+                f"there is no label '{label}'; there are 0 to {len(self.label_names) - 1}: {shown}"
+            )
+        return number

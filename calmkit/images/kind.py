@@ -1,0 +1,221 @@
+"""Images as a kind of data: each is a row, whose units lie on a grid.
+
+Sources: Tschannen et al., GIVT, 2023. https://arxiv.org/abs/2312.02116 Li et al., MAR, 2024.
+https://arxiv.org/abs/2406.11838
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from calmkit.data.cache import default_cache
+from calmkit.generation import Precision
+from calmkit.hookspecs import hookimpl
+from calmkit.images.corpus import ImageCorpus
+from calmkit.images.front import ImageModel
+from calmkit.images.grid import write_grid
+from calmkit.images.measures.features import train_features
+from calmkit.images.measures.intervals import RESAMPLES
+from calmkit.images.measures.scores import ImageScores, Split
+from calmkit.images.prepare import LABELS, PreparedImages, prepare_images
+from calmkit.images.scores import DrawnScores, Reconstruction
+from calmkit.interfaces import (
+    Autoencoder,
+    DataKind,
+    Front,
+    GenerationAsked,
+    KindWords,
+    Prepared,
+    RowSampler,
+    Scores,
+)
+from calmkit.model import CalmModel
+from calmkit.recipe.assemble import build_sampler
+from calmkit.recipe.errors import Problem
+from calmkit.recipe.fit import condition_fits
+from calmkit.recipe.parts import build_corpus
+from calmkit.recipe.schema import Recipe
+from calmkit.registry import Manager
+from calmkit.training.checkpoints import write_moved
+from calmkit.training.progress import Progress
+
+TIMED = 16  # images
+COLUMNS = 8  # of a grid
+
+
+@dataclass(frozen=True)
+class KeptLabels:
+    """What a run keeps of its images: their shape and the names of their labels."""
+
+    image_shape: tuple[int, int, int]
+    label_names: tuple[str, ...]
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What parts are built with."""
+        return sizes_of(self.image_shape, self.label_names)
+
+
+def sizes_of(image_shape: tuple[int, int, int], label_names: tuple[str, ...]) -> dict[str, Any]:
+    """What parts are built with: labels only where there are some."""
+    labels = {"num_labels": len(label_names), "conditions": ("label",)} if label_names else {}
+    return {"image_shape": image_shape, **labels}
+
+
+@final
+class ImagesKind(DataKind):
+    """Pictures of one size, with or without labels; judged by the Frechet distance of what is drawn."""
+
+    words = KindWords(
+        element="image",
+        primary="fd",
+        shown=("loss", "psnr", "fd"),
+        curve=("fd", "nats_per_dim"),
+        untrained=("fd", "nats_per_dim"),
+        lineage=("image_shape", "event", "layout"),
+        row="image",
+    )
+
+    def known_sizes(self, recipe: Recipe, manager: Manager) -> dict[str, Any]:
+        """`image_shape`, and `num_labels` where there are labels."""
+        corpus: Any = build_corpus(recipe, manager)
+        assert isinstance(corpus, ImageCorpus)
+        return sizes_of(corpus.image_shape, corpus.label_names)
+
+    def num_units(self, recipe: Recipe, autoencoder: Autoencoder) -> int:
+        """The size of the grid."""
+        del recipe
+        return math.prod(autoencoder.layout or (0,))
+
+    def problems(self, recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Iterator[Problem]:
+        """CK141: labels that the conditioner wants and the data lack."""
+        del autoencoder
+        yield from condition_fits(recipe, manager, self.known_sizes(recipe, manager))
+
+    def prepare(
+        self, recipe: Recipe, manager: Manager, progress: Progress, kept: Any = None
+    ) -> PreparedImages:
+        """Decode both splits, or take them from the cache."""
+        del kept
+        corpus: Any = build_corpus(recipe, manager)
+        with progress.phase("reading images"):
+            return prepare_images(corpus, default_cache())
+
+    def restore(self, recipe: Recipe, manager: Manager, folder: Path) -> KeptLabels:
+        """Shape and names."""
+        del recipe, manager
+        said = json.loads((folder / LABELS).read_text(encoding="utf-8"))
+        return KeptLabels(tuple(said["image_shape"]), tuple(said["label_names"]))
+
+    def front(self, model: CalmModel, kept: Any, sampler: RowSampler, precision: Precision) -> ImageModel:
+        """Labels in, images out."""
+        return ImageModel(model, sampler, kept.label_names, precision)
+
+    def coding_scores(self, autoencoder: Autoencoder) -> Scores:
+        """How near images come back."""
+        del autoencoder
+        return Reconstruction()
+
+    def scores(
+        self, model: CalmModel, recipe: Recipe, manager: Manager, prepared: Prepared, *, final: bool = True
+    ) -> Scores:
+        """Frechet distance and its relatives; on the way without intervals and bars."""
+        assert isinstance(prepared, PreparedImages)
+        sampler = build_sampler(recipe, manager)
+        assert isinstance(sampler, RowSampler)
+        train, valid = prepared.train, prepared.valid
+        real, seen = (
+            Split(
+                torch.from_numpy(one.pixels.copy()),
+                None if one.labels is None else torch.from_numpy(one.labels.copy()),
+            )
+            for one in (valid, train)
+        )
+        features = train_features(
+            seen.images,
+            seen.labels,
+            real.images,
+            real.labels,
+            default_cache() / "features",
+            prepared.fingerprint,
+        )
+        resamples = RESAMPLES if final else 0
+        images = ImageScores(features, real, seen, resamples=resamples, bars=final, seed=recipe.seed)
+        return DrawnScores(model, sampler, images, recipe.seed)
+
+    def beside(
+        self, recipe: Recipe, manager: Manager, prepared: Any, data: Any, front: Any, progress: Any
+    ) -> dict[str, Any]:
+        """Speed; bars and the floor stand among the scores."""
+        del recipe, manager, prepared, data
+        with progress.phase("timing the sampler"):
+            front.generate(2)
+            began = time.perf_counter()
+            front.generate(TIMED)
+            return {"images_per_second": TIMED / (time.perf_counter() - began)}
+
+    def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
+        """A grid, written as PNG."""
+        del note
+        assert isinstance(front, ImageModel)
+        for option, value in (("--prompt", asked.prompt), ("--max-tokens", asked.length)):
+            if value is not None:
+                raise ValueError(
+                    f"{option} is nothing that images have; --condition label=3 asks for a label"
+                )
+        num, out = asked.num or 16, asked.out or Path("grid.png")
+        images = front.generate(num, condition=asked.condition, seed=asked.seed, sampler=asked.sampler)
+        write_moved(out, lambda temporary: write_grid(temporary, images, columns=columns_of(num)))
+        yield f"{num} images: {out}"
+
+    def sample(self, front: Front, recipe: Recipe, folder: Path) -> None:
+        """`samples.png`: a column for each label, where there are few."""
+        assert isinstance(front, ImageModel)
+        num = recipe.evaluation.sample_rows
+        images = front.generate(num, seed=recipe.seed)
+        labels = len(front.label_names) if front.model.conditioner is not None else 0
+        columns = labels if 1 < labels <= 2 * COLUMNS else columns_of(num)
+        write_moved(folder / "samples.png", lambda temporary: write_grid(temporary, images, columns=columns))
+
+    def tell(self, scores: Mapping[str, Any]) -> list[str]:
+        """The Frechet distance with its interval, beside its floor and its bars."""
+        lines = []
+        if "fd" in scores:
+            told = f"Frechet distance {scores['fd']:.3f}"
+            if "fd_low" in scores:
+                told += f" (95 % {scores['fd_low']:.3f} to {scores['fd_high']:.3f})"
+            beside = {
+                "fd_floor": "real images",
+                "bar_gaussian_fd": "a Gaussian per class",
+                "bar_copy_fd": "copies",
+            }
+            rest = ", ".join(f"{word} {scores[name]:.3f}" for name, word in beside.items() if name in scores)
+            lines = [told, f"Frechet distance of others: {rest}"] if rest else [told]
+        if "class_accuracy" in scores:
+            network = 100 * scores.get("network_accuracy", float("nan"))
+            lines.append(
+                f"{100 * scores['class_accuracy']:.1f} % in the class they were asked for "
+                f"(the judging network is right on {network:.1f} % of held-out images)"
+            )
+        if "nats_per_dim" in scores:
+            lines.append(f"{scores['nats_per_dim']:.4f} nats per dimension of the latents")
+        return lines
+
+
+def columns_of(num: int) -> int:
+    """Columns of a grid of so many images."""
+    return min(num, max(COLUMNS, math.isqrt(num))) if num > 4 else num
+
+
+@hookimpl
+def calmkit_data_kinds() -> dict[str, type[DataKind]]:
+    """Images."""
+    return {"images": ImagesKind}
