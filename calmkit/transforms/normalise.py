@@ -6,7 +6,7 @@ values with heavy tails, whose standard deviation says more about the tails than
 Sources: Li et al., Autoregressive Image Generation without Vector Quantization (MAR), 2024 (one scale for all
 values, 0.2325 in its code). https://arxiv.org/abs/2406.11838
 Barrault et al., Large Concept Models, 2024 (robust scaling of sentence embeddings). Its code
-hands fractions to a scaler that takes percent, and so measures the outermost quarter percent.
+hands fractions to a scaler that takes percent, which measures from 0.25 to 0.75 percent, in the tail.
 https://arxiv.org/abs/2412.08821
 """
 

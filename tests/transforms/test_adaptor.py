@@ -53,7 +53,7 @@ def test_at_first_it_is_the_identity_bit_for_bit(
 
 
 @pytest.mark.parametrize(("shape", "layout"), CASES)
-def test_the_jacobian_has_determinant_one(shape: tuple[int, ...], layout: tuple[int, ...] | None) -> None:
+def test_g5_the_jacobian_has_determinant_one(shape: tuple[int, ...], layout: tuple[int, ...] | None) -> None:
     transform = disturbed(AdaptorTransform(EventSpec(shape), layout, blocks=3))
     z = torch.randn(6, *shape)
     jacobian = torch.autograd.functional.jacobian(lambda z: transform(z)[0], z).reshape(z.numel(), -1)
