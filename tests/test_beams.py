@@ -51,8 +51,8 @@ class Chain:
         return self.context(longer), longer
 
     def search(self, beams: int, fan: int = V, units: int = UNITS) -> Any:
-        start = [(row,) for row in range(ROWS)]
-        asked = {"draw": self.draw, "log_prob": self.log_prob, "advance": self.advance}
+        start: list[tuple[int, ...]] = [(row,) for row in range(ROWS)]
+        asked: Any = {"draw": self.draw, "log_prob": self.log_prob, "advance": self.advance}
         return beam_rows(self.context(start), start, num_units=units, beams=beams, fan=fan, **asked)
 
     def total(self, row: int, values: tuple[int, ...]) -> float:

@@ -38,7 +38,8 @@ from calmkit.nn.swiglu import NORM_EPS
 class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
     """CALM's head: one-step draws from uniform noise, trained by the energy score.
 
-    Temperature is a factor on the scale of the input noise: a heuristic, not a power of the density.
+    Temperature is a factor on the scale of the input noise: a heuristic, not a power of the density. Guidance
+    mixes the conditions h, as EAR's code does.
 
     Args:
         hidden_dim: H.
@@ -47,7 +48,8 @@ class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
         num_targets: R, draws of the posterior in the loss; a point posterior counts once.
         exponent: Power of the distance, in (0, 2) without the ends.
         repulsion: Factor on the distances among the draws, in [0, 1]. Only 1 is a proper score; below it the
-            best draws are narrower than the posterior.
+            best draws are narrower than the posterior. EAR trains with 1 and ends with 0.99: a second run,
+            whose `stages.autoencoder.init_from` and `stages.lm.init_from` both name the first.
         noise_dim: Width of the noise, uniform on [-0.5, 0.5).
         depth: Residual blocks.
         width: W, of the network; None: `hidden_dim`, as in the official network.

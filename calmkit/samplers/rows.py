@@ -23,8 +23,8 @@ class RowsSampler(RowSampler):
         temperature: The head's own temperature; None: as the head was built.
         num_steps: Steps of an iterative head; None: as it was built.
         solver: Solver of an iterative head; None: as it was built.
-        guidance: Weight w of the condition beside 1 - w of the null condition; 1 is no guidance. (GIVT counts
-            from there: its 0.4 is 1.4 here.)
+        guidance: Weight w of the condition beside 1 - w of the null condition; 1 is no guidance. GIVT counts
+            from 0: its 0.4 is 1.4 here.
         guidance_schedule: How w moves while the units of a row become known; `rising` begins without
             guidance (MAR), `falling` ends without (NextStep-1).
 

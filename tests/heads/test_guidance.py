@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from calmkit.heads.diffusion import DiffusionHead
 from calmkit.heads.energy import EnergyHead
@@ -15,7 +16,7 @@ from calmkit.heads.flow import FlowHead
 from calmkit.heads.gaussian_mixture import Mixture, guided_mixture, mixture_log_prob, moments
 from calmkit.heads.mixture import MixtureHead
 from calmkit.heads.regression import RegressionHead
-from calmkit.interfaces import Context, EventSpec, GenerativeHead, Guided, SampleOptions
+from calmkit.interfaces import Context, EventSpec, Guided, SampleOptions
 from calmkit.model import guided_draws, head_draws
 from calmkit.nn import adaln
 
@@ -33,10 +34,10 @@ HEADS: dict[str, tuple[type[Any], dict[str, Any]]] = {
 }
 
 
-def trained(name: str) -> GenerativeHead:
+def trained(name: str) -> Any:  # any head: its parts are looked into
     """Weights as after training: nothing is zero."""
     cls, settings = HEADS[name]
-    head: GenerativeHead = cls(H, EventSpec((D,)), **settings)
+    head = cls(H, EventSpec((D,)), **settings)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return head
@@ -76,6 +77,19 @@ def test_every_unit_has_its_own_null_condition(name: str) -> None:
     after = seeded(guided_draws, head, ((Context(h), 1.5), (Context(null), -0.5)), 2)
     assert before.shape == (2, 2, 3, D)
     assert (after != before).any(-1).nonzero().tolist() == [[0, 1, 0], [1, 1, 0]]
+
+
+def test_a_learned_variance_is_that_of_the_first_term() -> None:
+    """Two numbers of a prediction are combined by 3 and -2; the two beside them are the first condition's."""
+    net = adaln.AdaLNMLP(2, H, 16, 1, outputs=2)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    z_t, t, conditions = torch.randn(5, 4, 2), torch.full((5, 4), 0.3), torch.randn(2, 4, 16)
+    one, other = (net(z_t, t[:1, :1], c) for c in conditions)
+    guided = adaln.guided_network(net, conditions, [3.0, -2.0])(z_t, t)
+    torch.testing.assert_close(guided[..., :2], 3 * one[..., :2] - 2 * other[..., :2])
+    torch.testing.assert_close(guided[..., 2:], one[..., 2:])
+    assert (one[..., 2:] - other[..., 2:]).abs().max() > 1e-3
 
 
 def test_weights_that_do_not_sum_to_1_are_refused() -> None:
@@ -155,7 +169,7 @@ def test_a_guided_mixture_is_the_tilted_density_normalised_on_a_grid() -> None:
 
     def single(mixture: Mixture) -> Tensor:
         mean, variance = moments(mixture)
-        return torch.distributions.Normal(mean, variance.sqrt()).log_prob(grid).sum(-1)
+        return Normal(mean, variance.sqrt()).log_prob(grid).sum(-1)
 
     tilted = log_prob(p) + (weight - 1) * (single(p) - single(u))
     area = (axis[1] - axis[0]).item() ** 2
@@ -171,6 +185,37 @@ def test_moments_are_those_of_golden_g1() -> None:
     mean, variance = moments(Mixture(weights.log(), loc, torch.tensor([[1.0, 1.0], [0.5, 2.0], [0.3, 0.7]])))
     torch.testing.assert_close(mean, torch.tensor([0.2, 1.15]))
     torch.testing.assert_close(variance, torch.tensor([1.112, 3.0995]))
+
+
+def test_the_tilt_is_nearer_to_the_power_than_powers_of_components() -> None:
+    """Where a null condition's mixture holds the condition's: p^w u^(1 - w) itself is summed on a grid.
+
+    The other choice, (pi_k N_k)^w G_u^(1 - w) for each component, is exact for single Gaussians too.
+    """
+    axis, weight, away = torch.linspace(-15, 15, 3001).unsqueeze(-1), 1.4, {"tilt": 0.0, "powers": 0.0}
+    for seed in range(20):
+        p, rest = random_mixture(seed, 1), random_mixture(100 + seed, 1)
+        half = [p.log_weights - math.log(2), rest.log_weights - math.log(2)]
+        u = Mixture(torch.cat(half), torch.cat([p.loc, rest.loc]), torch.cat([p.scale, rest.scale]))
+        mean, variance = moments(u)
+        powers = []
+        for k in range(3):
+            product = Normal(p.loc[k], p.scale[k]).log_prob(axis) * weight
+            product = product + (1 - weight) * Normal(mean, variance.sqrt()).log_prob(axis)
+            powers.append(weight * p.log_weights[k] + product.squeeze(-1))
+        laws = {
+            "exact": weight * on_line(p, axis) + (1 - weight) * on_line(u, axis),
+            "tilt": on_line(guided_mixture([p, u], [weight, 1 - weight]), axis),
+            "powers": torch.stack(powers).logsumexp(0),
+        }
+        masses = {name: law.softmax(0) for name, law in laws.items()}
+        for name in away:
+            away[name] += (masses[name] - masses["exact"]).abs().sum().item() / 2 / 20  # total variation
+    assert away["tilt"] < 0.6 * away["powers"]
+
+
+def on_line(mixture: Mixture, axis: Tensor) -> Tensor:
+    return mixture_log_prob(axis, Mixture(*(value.expand(len(axis), *value.shape) for value in mixture)))
 
 
 def test_guidance_does_not_ask_which_component_is_which() -> None:
@@ -202,6 +247,7 @@ def exact_gaussian(head: FlowHead | DiffusionHead, std: float) -> None:
 
     def v(z_t: Tensor, t: Tensor, mean: Tensor) -> Tensor:
         timestep = (999 - 1000 * t.squeeze(-1)).round().long()  # t = 1 - (k + 1) / T
+        assert isinstance(head, DiffusionHead)
         alpha, sigma = (level[..., None] for level in head.schedule.levels(timestep, z_t.dtype))
         spread = alpha**2 * std**2 + sigma**2
         z = (sigma**2 * mean + alpha * std**2 * z_t) / spread
