@@ -22,7 +22,7 @@ from torch import Tensor
 
 from calmkit.data.atomic_write import replacing
 from calmkit.data.digest import digest
-from calmkit.images.measures.fit_network import fit_network
+from calmkit.images.measures.fit_network import fit_network, random_network
 from calmkit.images.measures.network import FeatureNetwork
 from calmkit.images.measures.pixels import labels_of, pixels
 
@@ -69,7 +69,7 @@ def train_features(
     images: Shaped[Tensor, "N C H W"],
     labels: Int[Tensor, " M"] | None,
     valid_images: Shaped[Tensor, "V C H W"],
-    valid_labels: Int[Tensor, " W"] | None,
+    valid_labels: Int[Tensor, " P"] | None,
     cache: Path,
     fingerprint: str,
     progress: Say | None = None,
@@ -94,20 +94,20 @@ def train_features(
     classes, right = labels_of(labels, images, "training"), labels_of(valid_labels, held, "held-out")
     if (classes is None) != (right is None):
         raise ValueError("labels are given for the training and the held-out images, or for neither")
+    shape = (seen.shape[1], seen.shape[2], seen.shape[3])
     kinds = 1 if classes is None else int(classes.max()) + 1
-    shape = (images.shape[1], images.shape[2], images.shape[3])
     key = digest(fingerprint, str(shape), str(kinds), str(FORMULA))
     path = cache / f"features-{key[:16]}.safetensors"
-    found = _read(path, key, FeatureNetwork(shape, kinds), say)
+    found = _read(path, key, random_network(shape, kinds, SEED), say)
     if found is not None:
         return found
-    network = fit_network(seen, classes if kinds > 1 else None, kinds, SEED, say)
-    made = Features(network.eval().requires_grad_(False), None, key)
+    network, accuracy = random_network(shape, kinds, SEED), None
+    if kinds > 1 and classes is not None and right is not None:
+        network = fit_network(seen, classes, kinds, SEED, say)
+        accuracy = float((_in_parts(network.logits, held).argmax(1) == right).double().mean())
+        say(f"feature network: {100 * accuracy:.1f} % of {len(held)} held-out images in their class")
+    made = Features(network, accuracy, key)
     network.normalise(made.of(seen))
-    if kinds > 1 and right is not None:
-        share = (_in_parts(network.logits, held).argmax(1) == right).double().mean()
-        made = Features(network, float(share), key)
-        say(f"feature network: {100 * float(share):.1f} % of {len(held)} held-out images in their class")
     _write(path, made)
     return made
 
@@ -122,7 +122,7 @@ def _write(path: Path, made: Features) -> None:
 
     tensors = dict(made.network.state_dict())
     accuracy = "" if made.accuracy is None else repr(made.accuracy)
-    facts = {"key": made.fingerprint, "accuracy": accuracy, "content": _content(tensors)}
+    facts = {"key": made.fingerprint, "accuracy": accuracy, "content": _content(tensors, accuracy)}
     with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, metadata=facts))
 
@@ -136,15 +136,16 @@ def _read(path: Path, key: str, network: FeatureNetwork, say: Say) -> Features |
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-        if facts["key"] != key or facts["content"] != _content(tensors):
+        if facts["key"] != key or facts["content"] != _content(tensors, facts["accuracy"]):
             raise ValueError("its content is another than was written")
         network.load_state_dict(tensors)
-        accuracy = float(facts["accuracy"]) if facts["accuracy"] else None
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         say(f"the feature network in {path} is damaged and made again ({error})")
         return None
-    return Features(network.eval().requires_grad_(False), accuracy, key)
+    return Features(network, float(facts["accuracy"]) if facts["accuracy"] else None, key)
 
 
-def _content(tensors: dict[str, Tensor]) -> str:
-    return digest(*(part for name in sorted(tensors) for part in (name, tensors[name].numpy().tobytes())))
+def _content(tensors: dict[str, Tensor], accuracy: str) -> str:
+    """A hash of what is kept: safetensors itself does not see a number that changed."""
+    parts = (part for name in sorted(tensors) for part in (name, tensors[name].numpy().tobytes()))
+    return digest(accuracy, *parts)

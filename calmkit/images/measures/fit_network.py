@@ -25,14 +25,21 @@ SHIFT = 8  # at most one pixel in so many, in each direction
 TOLD = 250  # steps between two lines
 
 
+def random_network(shape: tuple[int, int, int], classes: int, seed: int) -> FeatureNetwork:
+    """A network as it is before training, in eval mode and without gradients."""
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        torch.manual_seed(seed)
+        return FeatureNetwork(shape, classes).eval().requires_grad_(False)
+
+
 def fit_network(
     images: Float[Tensor, "N C H W"],
-    labels: Int[Tensor, " N"] | None,
+    labels: Int[Tensor, " N"],
     classes: int,
     seed: int,
     say: Callable[[str], None],
 ) -> FeatureNetwork:
-    """A network that tells classes apart; one with random weights where there are no labels.
+    """A network that tells classes apart, in eval mode and without gradients.
 
     The same seed and images give the same network on the CPU. Torch's default generator is put back, and an
     inference mode of the caller's does not reach here.
@@ -48,9 +55,8 @@ def fit_network(
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
         network = FeatureNetwork(shape, classes)
-        if labels is not None:
-            _train(network, images.clone(), labels.clone(), say)
-    return network
+        _train(network, images.clone(), labels.clone(), say)
+    return network.eval().requires_grad_(False)
 
 
 def _train(network: FeatureNetwork, images: Tensor, labels: Tensor, say: Callable[[str], None]) -> None:

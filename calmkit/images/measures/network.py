@@ -22,7 +22,7 @@ DROPOUT = 0.2
 
 @final
 class FeatureNetwork(nn.Module):
-    """Convolutions that halve the image until its sides are below 8, the mean over places, a linear map.
+    """Convolutions that halve an image until its shorter side is below 8, a mean over places, a linear map.
 
     Features are centred and divided by one number, so that over the training images their mean is 0 and
     their variances sum to `num_features`: distances of different data sets are read on one scale.

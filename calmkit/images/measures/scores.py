@@ -77,6 +77,11 @@ class ImageScores(torchmetrics.Metric):
     ) -> None:
         super().__init__()
         held, seen = pixels(real.images, "held-out"), pixels(training.images, "training")
+        if held.shape[1:] != seen.shape[1:]:
+            raise ValueError(
+                f"held-out images are {list(held.shape[1:])}, those for training {list(seen.shape[1:])}; "
+                "they are compared at one shape."
+            )
         labels = labels_of(training.labels, seen, "training")
         self.source, self.shape = features, held.shape[1:]
         self.labels = torch.zeros(len(seen), dtype=torch.long) if labels is None else labels
