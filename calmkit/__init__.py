@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calmkit.generation import TextModel as TextModel
+    from calmkit.text.generation import TextModel as TextModel
     from calmkit.model import CalmModel as CalmModel
     from calmkit.recipe.load import load_recipe as load_recipe
     from calmkit.recipe.schema import Recipe as Recipe

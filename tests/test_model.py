@@ -19,7 +19,8 @@ from calmkit.heads.local_ar import LocalARHead
 from calmkit.heads.mixture import MixtureHead
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import Context, DensityHead, GenerativeHead, HeadInfo, Posterior, SampleOptions
-from calmkit.model import CalmModel, fill_after_end, has_ended
+from calmkit.model import CalmModel
+from calmkit.text.ending import fill_after_end, has_ended
 
 E = 9  # end-of-text
 V, K, H = 10, 4, 8

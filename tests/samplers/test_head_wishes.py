@@ -11,7 +11,7 @@ from torch import Tensor
 from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.backbones.gru import GRUBackbone
 from calmkit.embedders.tokens import TokensEmbedder
-from calmkit.generation import generate
+from calmkit.text.generation import generate
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.interfaces import SampleOptions, Sampler
 from calmkit.model import CalmModel

@@ -15,7 +15,8 @@ from calmkit.autoencoders.vae import VAE
 from calmkit.backbones.gru import GRUBackbone
 from calmkit.backbones.transformer import TransformerBackbone
 from calmkit.embedders.tokens import TokensEmbedder
-from calmkit.generation import Precision, TextModel, generate, prompt_chunks
+from calmkit.generation import Precision
+from calmkit.text.generation import TextModel, generate, prompt_chunks
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.interfaces import (
     Autoencoder,
