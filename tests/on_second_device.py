@@ -13,7 +13,14 @@ from second_device import NAME, Twin
 from torch import Tensor, nn
 
 from calmkit.interfaces import Context, EventSpec, GenerativeHead, HeadInfo, Posterior, SampleOptions
-from calmkit.testing import check_backbone, check_embedder, check_head, check_sampler
+from calmkit.testing import (
+    check_backbone,
+    check_conditioner,
+    check_embedder,
+    check_head,
+    check_order,
+    check_sampler,
+)
 
 DEVICE = second_device.register()
 
@@ -93,4 +100,10 @@ def test_parts_of_every_kind_keep_their_laws_there() -> None:
     check_head("mixture", num_components=2, depth=1)
     check_embedder("tokens")
     check_backbone("transformer", hidden_dim=8, depth=1, heads=2)
+    check_backbone("any_order", hidden_dim=8, depth=1, heads=2, buffer=1)
+    check_conditioner("label")
+    check_conditioner("prefix")
+    check_order("left_to_right")
+    check_order("random", steps=4)
+    check_order("confidence", steps=4)
     check_sampler("vote", candidates=8)

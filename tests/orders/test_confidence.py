@@ -37,14 +37,14 @@ def test_what_is_known_is_not_asked_again() -> None:
 
 
 def test_choices_are_softened_by_the_temperature_that_is_left() -> None:
-    # In step 1 of 2 half of it is left: unit 0 is kept with probability sigmoid((1 - 0) / (0.5 * 3)).
+    # In step 1 of 3 two thirds are left. The best of three scores with Gumbel noise times 2/3 * 3 is i with
+    # probability softmax(score / 2)_i: e, 1 and 1/e over their sum, .665, .245 and .090.
     rows, order = 30_000, ConfidenceOrder(choice_temperature=3.0)
-    state = order.start(rows, 2, device=CPU)
-    keep, state = order.commit(state, order.query(state), torch.tensor([[1.0, 0.0]]).expand(rows, -1))
-    wanted = 1 / (1 + math.exp(-1 / 1.5))
-    share = keep[:, 0].double().mean().item()
+    state = order.start(rows, 3, device=CPU)
+    keep, _ = order.commit(state, order.query(state), torch.tensor([[2.0, 0.0, -2.0]]).expand(rows, -1))
+    wanted = torch.tensor([math.e, 1.0, 1 / math.e]) / (math.e + 1 + 1 / math.e)
     # six standard errors: false alarm below 1e-8
-    assert abs(share - wanted) < 6 * (wanted * (1 - wanted) / rows) ** 0.5
+    assert ((keep.double().mean(0) - wanted).abs() < 6 * (wanted * (1 - wanted) / rows).sqrt()).all()
 
 
 def test_the_last_step_keeps_all_whatever_the_scores() -> None:
