@@ -30,7 +30,7 @@ _HOMES = {
     "CalmModel": "calmkit.model:CalmModel",
     "Recipe": "calmkit.recipe.schema:Recipe",
     "Run": "calmkit.training.run:Run",
-    "TextModel": "calmkit.generation:TextModel",
+    "TextModel": "calmkit.text.generation:TextModel",
     "compare": "calmkit.studies.compare:compare",
     "evaluate": "calmkit.training.evaluate:evaluate",
     "load": "calmkit.training.run:load_run",
