@@ -26,6 +26,8 @@ def test_all_images_stand_in_one_split_and_become_their_values_again(both):
         assert np.array_equal(images.labels, original.target[number])
         seen += number.tolist()
     assert sorted(seen) == list(range(1797))
+    train = both[0].pixels[:, 0][original.images[both[0].places[:, 1]] == 1]
+    assert set(train.tolist()) == {16}  # 15.94
     assert both[0].pixels.max() == 255
 
 
