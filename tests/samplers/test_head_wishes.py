@@ -11,7 +11,6 @@ from torch import Tensor
 from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.backbones.gru import GRUBackbone
 from calmkit.embedders.tokens import TokensEmbedder
-from calmkit.text.generation import generate
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.interfaces import SampleOptions, Sampler
 from calmkit.model import CalmModel
@@ -24,6 +23,7 @@ from calmkit.samplers.direct import DirectSampler
 from calmkit.samplers.greedy import GreedySampler
 from calmkit.samplers.rejection import RejectionSampler
 from calmkit.samplers.vote import VoteSampler
+from calmkit.text.generation import generate
 
 SAMPLERS = {
     "direct": DirectSampler,

@@ -16,7 +16,6 @@ from calmkit.backbones.gru import GRUBackbone
 from calmkit.backbones.transformer import TransformerBackbone
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.generation import Precision
-from calmkit.text.generation import TextModel, generate, prompt_chunks
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.interfaces import (
     Autoencoder,
@@ -39,6 +38,7 @@ from calmkit.model import CalmModel
 from calmkit.registry import make_manager
 from calmkit.samplers.direct import DirectSampler
 from calmkit.samplers.vote import VoteSampler
+from calmkit.text.generation import TextModel, generate, prompt_chunks
 from calmkit.text.tokenizers.bytes import BytesTokenizer
 
 E = 256  # end-of-text of the bytes tokenizer
