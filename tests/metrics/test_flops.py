@@ -162,7 +162,7 @@ def test_counting_leaves_nothing_behind() -> None:
     wants = [parameter.requires_grad for parameter in model.parameters()]
     state = torch.get_rng_state()
     count_flops(model, L)
-    autoencoder_train_flops(model.autoencoder, L, 9)
+    autoencoder_train_flops(model.autoencoder, L)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert [parameter.requires_grad for parameter in model.parameters()] == wants
@@ -171,9 +171,9 @@ def test_counting_leaves_nothing_behind() -> None:
 def test_stage_one_by_hand_frozen_or_not() -> None:
     autoencoder = LinearAutoencoder()
     by_hand = 2 * (2 * L * K * D) + 3 * (2 * L * D * K)  # the ids that come in take no gradient
-    assert autoencoder_train_flops(autoencoder, L, 9) == by_hand
-    assert autoencoder_train_flops(autoencoder.requires_grad_(False), L, 9) == by_hand
-    assert autoencoder_train_flops(TokenChunks(9, chunk_size=K), L, 9) == 0
+    assert autoencoder_train_flops(autoencoder, L) == by_hand
+    assert autoencoder_train_flops(autoencoder.requires_grad_(False), L) == by_hand
+    assert autoencoder_train_flops(TokenChunks(9, chunk_size=K), L) == 0
 
 
 def test_rows_of_one_unit_are_refused() -> None:
@@ -268,7 +268,7 @@ def test_autoencoders_cost_what_they_say(name: str, options: dict[str, Any]) -> 
     assert (shapes.encode_flops(), shapes.decode_flops()) == (coder.encode_flops(), coder.decode_flops())
     if name != "token_chunks":
         stage_one = counted(lambda: coder.loss(chunks).per_unit.sum().backward())
-        assert stage_one == autoencoder_train_flops(coder, L, V)
+        assert stage_one == autoencoder_train_flops(coder, L)
 
 
 @pytest.mark.parametrize(("name", "options"), EMBEDDERS)
