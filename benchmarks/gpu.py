@@ -25,7 +25,7 @@ import energy_loss
 import torch
 
 import calmkit
-from calmkit.interfaces import Sampler
+from calmkit.interfaces import Batch, Sampler
 from calmkit.metrics.flops import count_flops
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble

@@ -206,7 +206,6 @@ def _check_frozen(part: Subject, autoencoder: TokenAutoencoder) -> None:
         manager.build("embedders", "tokens", {}, **sizes),
         manager.build("backbones", "gru", {"hidden_dim": width}),
         manager.build("heads", head, {}, **sizes),
-        
     ).double()
     model.train()
     awake = [name or "itself" for name, module in autoencoder.named_modules() if module.training]

@@ -9,6 +9,7 @@ from calmkit.autoencoders.vae import VAE
 from calmkit.backbones.gru import GRUBackbone
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.heads.mixture import MixtureHead
+from calmkit.interfaces import Batch
 from calmkit.metrics.held_out import held_out
 from calmkit.model import CalmModel
 
@@ -46,7 +47,9 @@ def test_the_units_are_those_that_are_predicted(model: CalmModel) -> None:
 
 def test_draws_are_shared_and_depend_on_nobody(model: CalmModel) -> None:
     chunks, valid, documents = batch()
-    one, other = (held_out(model, Batch(chunks, valid, group=documents), num_draws=3, seed=4) for _ in range(2))
+    one, other = (
+        held_out(model, Batch(chunks, valid, group=documents), num_draws=3, seed=4) for _ in range(2)
+    )
     assert one is not None
     assert other is not None
     before = torch.get_rng_state()

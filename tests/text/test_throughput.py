@@ -72,7 +72,9 @@ def test_texts_that_end_are_followed_by_others_until_the_units_are_made(
 ) -> None:
     two_seconds(monkeypatch)
     head = Ending()
-    result = measure_throughput(model_with(head), VoteSampler(temperature=0.5, candidates=5), eos_id=E, units=7)
+    result = measure_throughput(
+        model_with(head), VoteSampler(temperature=0.5, candidates=5), eos_id=E, units=7
+    )
     # 2 units before the clock starts, then 7 units of 2 tokens in 2 seconds, 5 draws each, a call per token
     assert head.calls == 2 + 7
     # all draws are equal, so every unit has the agreement 2 that temperature 1/2 asks for

@@ -16,7 +16,7 @@ from official_reference import Sizes, autoencoder_state, language_state
 
 import calmkit
 from calmkit.heads.flow import FlowHead
-from calmkit.interfaces import Context
+from calmkit.interfaces import Batch, Context
 from calmkit.model import CalmModel
 from calmkit.text.interop import official
 
