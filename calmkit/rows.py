@@ -104,7 +104,8 @@ def _drawn(
     prefix = model.prefix(rows, condition)
     if sampler.guidance.weight != 1:
         null = model.prefix(rows)
-        assert prefix is not None and null is not None
+        assert prefix is not None
+        assert null is not None
         prefix = torch.cat([prefix, null])
     if not isinstance(model.backbone, AnyOrderBackbone):
         return _one_after_the_other(model, sampler, rows, units, prefix), units

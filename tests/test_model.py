@@ -21,6 +21,7 @@ from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import Batch, Context, DensityHead, GenerativeHead, HeadInfo, Posterior, SampleOptions
 from calmkit.model import CalmModel
 from calmkit.text.ending import fill_after_end, has_ended
+from calmkit.text.units import chunk_size_of
 
 E = 9  # end-of-text
 V, K, H = 10, 4, 8
@@ -72,7 +73,7 @@ def test_only_valid_units_count_and_the_invalid_ones_are_never_read() -> None:
     other[~valid] = (other[~valid] + 1) % V
     assert torch.allclose(model.loss(Batch(other, valid)).per_unit, loss.per_unit)
     # row-major: the last three are row 1's, as if its real units stood alone
-    alone = model.loss(chunks[1:, 2:], valid[1:, 2:]).per_unit
+    alone = model.loss(Batch(chunks[1:, 2:], valid[1:, 2:])).per_unit
     assert torch.allclose(loss.per_unit[5:], alone)
 
 
@@ -266,7 +267,7 @@ def test_a_discrete_model_is_the_same_model() -> None:
     )
     chunks, valid = batch()
     h = model.context(chunks, valid, chunks).h
-    assert model.chunk_size == K
+    assert chunk_size_of(model) == K
     assert torch.allclose(
         model.loss(Batch(chunks, valid)).per_unit, -head.log_prob(Context(h[valid]), chunks[valid])
     )

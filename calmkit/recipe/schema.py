@@ -90,6 +90,12 @@ class DataSection:
     sequence_length: int | None = bounded(512, least=1)
     part: PartSpec = field(default_factory=lambda: PartSpec("stdlib"))
 
+    @property
+    def length(self) -> int:
+        """T, where rows have no length of their own."""
+        assert self.sequence_length is not None, "rows of these data have a length of their own"
+        return self.sequence_length
+
 
 @dataclass(frozen=True)
 class Optimizer:

@@ -150,7 +150,7 @@ def _modules(checkpoint: Checkpoint) -> CalmModel | AutoencoderOnly:
         except ValueError as error:
             raise DataError(f"{place}: {error}") from error
     eos_id = end_of_text(checkpoint.config)
-    return CalmModel(vae, embedder, backbone, head, eos_id=eos_id, predict_first=False)
+    return CalmModel(vae, embedder, backbone, head, predict_first=False)
 
 
 def end_of_text(config: Config) -> int:
