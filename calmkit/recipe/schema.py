@@ -82,8 +82,8 @@ class DataSection:
     """Where data come from and how much of them one row holds.
 
     Attributes:
-        sequence_length: T, how long a row is, for kinds of data whose rows have no length of their own: tokens
-            of text, a multiple of the chunk size. No key of the others.
+        sequence_length: T, how long a row is, for kinds of data whose rows have no length of their own:
+            tokens of text, a multiple of the chunk size. No key of the others.
         part: The corpus. In a recipe its name and settings stand beside `sequence_length`.
     """
 

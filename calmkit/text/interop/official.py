@@ -149,7 +149,7 @@ def _modules(checkpoint: Checkpoint) -> CalmModel | AutoencoderOnly:
             head: Any = HEADS[names["head"]](*sizes, **sections["head"])
         except ValueError as error:
             raise DataError(f"{place}: {error}") from error
-    eos_id = end_of_text(checkpoint.config)
+    end_of_text(checkpoint.config)  # or it is refused: nothing else would end a text
     return CalmModel(vae, embedder, backbone, head, predict_first=False)
 
 

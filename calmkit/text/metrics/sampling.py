@@ -7,8 +7,8 @@ sampled: with two independent choices x, x' per unit,
     collision_n  1{x_1..x_n = x'_1..x'_n}                          how little it varies
 
 A lower temperature buys accuracy with collision; BrierLM says whether that was worth it. For K < 4 the pair
-is rolled out along its first choice for as long as it agrees, as `calmkit.text.metrics.rollout` does with plain
-draws.
+is rolled out along its first choice for as long as it agrees, as `calmkit.text.metrics.rollout` does with
+plain draws.
 
 Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 7.5, Figures 10 and 11.
 https://arxiv.org/abs/2510.27688

@@ -20,7 +20,7 @@ from calmkit.interfaces import Batch, Context
 from calmkit.model import CalmModel
 from calmkit.text.interop import official
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "official.md"
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE.read_text(encoding="utf-8"))))
 KINDS = ("EnergyTransformer", "FlowTransformer", "DiffusionTransformer")
