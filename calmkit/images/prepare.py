@@ -11,10 +11,9 @@ from calmkit.data.digest import digest
 from calmkit.images.corpus import ImageCorpus, Images
 from calmkit.images.datamodule import ImageDataModule
 from calmkit.images.image_file import decoded
+from calmkit.images.kind import LABELS
 from calmkit.images.overlap import Overlap, leak_notes, overlap
 from calmkit.interfaces import Autoencoder, Prepared
-
-LABELS = "images.json"
 
 
 @final

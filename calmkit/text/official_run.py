@@ -111,7 +111,8 @@ def export_official(
         recipe = run.recipe(manager, [NO_METRICS])
         model = build_part(recipe, manager, "autoencoder", vocab_size=run.facts["vocab_size"])
         load_weights(run.weights, model, "autoencoder")
-    configs = {"config": kept.get("config"), "ae_config": kept.get("autoencoder_config")}
+    configs: dict[str, Any] = {"config": kept.get("config"), "ae_config": kept.get("autoencoder_config")}
+    configs["eos_id"] = run.facts.get("eos_id")
     save(model, out, safetensors=safetensors, say=lambda line: note(f"note: {line}"), **configs)
     say(f"checkpoint: {out}")
 
