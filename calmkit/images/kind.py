@@ -63,6 +63,7 @@ class ImagesKind(DataKind):
         untrained=("fd", "nats_per_dim"),
         lineage=("image_shape", "event", "layout"),
         row="image",
+        kept="images",
     )
 
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class KeptTokenizer:
     """The tokenizer that a run was trained with."""
 
     tokenizer: Tokenizer
+    kept: str = "tokenizer"
+
+    def save(self, folder: Path) -> None:
+        """Write it."""
+        self.tokenizer.save(folder)
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -49,6 +54,8 @@ class Text(DataKind):
         untrained=("brier_lm", "nll_"),
         lineage=("chunk_size", "event", "tokenizer"),
         row="row of text",
+        kept="tokenizer",
+        length="tokens",
     )
     row_length = True
     sections = ("tokenizer",)
