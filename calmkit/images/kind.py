@@ -39,8 +39,6 @@ from calmkit.interfaces import (
 )
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler
-from calmkit.recipe.errors import Problem
-from calmkit.recipe.fit import condition_fits
 from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
@@ -94,11 +92,6 @@ class ImagesKind(DataKind):
         """The size of the grid."""
         del recipe
         return math.prod(autoencoder.layout or (0,))
-
-    def problems(self, recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Iterator[Problem]:
-        """CK141: labels that the conditioner wants and the data lack."""
-        del autoencoder
-        yield from condition_fits(recipe, manager, self.known_sizes(recipe, manager))
 
     def prepare(
         self, recipe: Recipe, manager: Manager, progress: Progress, kept: Any = None
