@@ -51,7 +51,7 @@ class Width(HeldOutMeasure):
         return UnitMeans("", "noise")
 
     def update(self, metric: torchmetrics.Metric, held: HeldOut) -> None:
-        metric.update(held, self.factor * self.width(held), torch.rand(len(held.ids)))
+        metric.update(held, self.factor * self.width(held), torch.rand(len(held.data)))
 
     def width(self, held: HeldOut) -> Tensor:
         return held.draws().double().var(0).flatten(1).sum(-1)
@@ -67,7 +67,7 @@ class Fails(Width):
     """Raises."""
 
     def width(self, held: HeldOut) -> Tensor:
-        raise RuntimeError(f"no such thing in {len(held.ids)} units\nand more")
+        raise RuntimeError(f"no such thing in {len(held.data)} units\nand more")
 
 
 class Silent(Width):
@@ -81,7 +81,7 @@ class NotFinite(Width):
     """Its noise is NaN."""
 
     def update(self, metric: torchmetrics.Metric, held: HeldOut) -> None:
-        metric.update(held, self.width(held), torch.full((len(held.ids),), float("nan")))
+        metric.update(held, self.width(held), torch.full((len(held.data),), float("nan")))
 
 
 class Loss(Width):
