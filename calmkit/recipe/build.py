@@ -172,7 +172,10 @@ class _Builder:
         data = fields.get("data", _MISSING)
         if data is _MISSING:
             return
-        kind, wanted = self.kind_of(data.part.name), self.wanted_sections(data.part.name)
+        kind = self.kind_of(data.part.name)
+        if kind not in self.manager.parts["data_kinds"]:  # told where the kind is asked for
+            return
+        wanted = self.wanted_sections(data.part.name)
         for section in OF_A_KIND:
             node = tree.nodes.get(section)
             there = node is not None and not (isinstance(node, Scalar) and node.is_null)
