@@ -80,13 +80,6 @@ class ImagesKind(DataKind):
         del recipe
         return math.prod(autoencoder.layout or (0,))
 
-    def problems(self, recipe: Any, manager: Any, autoencoder: Autoencoder) -> Iterator[Any]:
-        """CK141: labels that the conditioner wants and the data lack."""
-        del autoencoder
-        from calmkit.recipe.fit import condition_fits
-
-        yield from condition_fits(recipe, manager, self.known_sizes(recipe, manager))
-
     def prepare(self, recipe: Any, manager: Any, progress: Any, kept: Any = None) -> Prepared:
         """Decode both splits, or take them from the cache."""
         del kept
