@@ -25,7 +25,7 @@ import energy_loss
 import torch
 
 import calmkit
-from calmkit.interfaces import Sampler
+from calmkit.interfaces import Batch, Sampler
 from calmkit.metrics.flops import count_flops
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble
@@ -105,7 +105,7 @@ def measure(label: str, name: str, overrides: list[str], args: argparse.Namespac
     if model.chunk_size > 1:
         samplers["vote_200"] = manager.build("samplers", "vote", {"candidates": 200})
     for kind, sampler in samplers.items():
-        speed = measure_throughput(model, sampler, units=args.write, rows=args.write_rows)
+        speed = measure_throughput(model, sampler, eos_id=EOS, units=args.write, rows=args.write_rows)
         result[f"write_tokens_per_second_{kind}"] = speed.tokens_per_second
     return result
 

@@ -2,8 +2,8 @@
 
     order.query -> context of the units that are known -> guided draws of the head -> order.commit -> ...
 
-A causal backbone is stepped, so that no unit is read twice; one of any order reads the row anew at every step.
-Under guidance every row is read twice: with its condition and with the null condition.
+A causal backbone is stepped, so that no unit is read twice; one of any order reads the row anew at every
+step. Under guidance every row is read twice: with its condition and with the null condition.
 
 Sources: Li et al., MAR, 2024, section 3.3. https://arxiv.org/abs/2406.11838 Tschannen et al., GIVT, 2023,
 sections 3.2 and 3.3. https://arxiv.org/abs/2312.02116
@@ -78,7 +78,8 @@ def draw_rows(
     guided = sampler.guidance.weight != 1
     if guided and (model.conditioner is None or not condition):
         raise ValueError(
-            f"guidance {sampler.guidance.weight:g} needs a condition, and none was given; weight 1 needs none."
+            f"guidance {sampler.guidance.weight:g} needs a condition, and none was given; "
+            "weight 1 needs none."
         )
     device = next(model.parameters()).device
     randomness = SeededRandomness(seed, device)
@@ -104,7 +105,8 @@ def _drawn(
     prefix = model.prefix(rows, condition)
     if sampler.guidance.weight != 1:
         null = model.prefix(rows)
-        assert prefix is not None and null is not None
+        assert prefix is not None
+        assert null is not None
         prefix = torch.cat([prefix, null])
     if not isinstance(model.backbone, AnyOrderBackbone):
         return _one_after_the_other(model, sampler, rows, units, prefix), units

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from calmkit.interfaces import Batch
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, build_sampler, validate
 from calmkit.recipe.load import load_recipe, shipped_recipes, to_yaml

@@ -5,13 +5,13 @@ Sources: see `calmkit.images.measures`. https://arxiv.org/abs/1706.08500
 
 from __future__ import annotations
 
+from typing import final
+
 from calmkit.hookspecs import hookimpl
 from calmkit.images.measures.words import BARS, OTHERS, OWN, WORDS
 from calmkit.interfaces import Measure, MeasureInfo, Number
 
-SPEED = Number(
-    "images/s", better="higher", meaning="Images drawn per second, sixteen at a time.", digits=1
-)
+SPEED = Number("images/s", better="higher", meaning="Images drawn per second, sixteen at a time.", digits=1)
 PSNR = Number(
     "PSNR of what comes back",
     better="higher",
@@ -22,7 +22,7 @@ PSNR = Number(
 
 
 def _measure(name: str, info: MeasureInfo, doc: str) -> type[Measure]:
-    return type(name, (Measure,), {"info": info, "__doc__": doc, "__module__": __name__})
+    return final(type(name, (Measure,), {"info": info, "__doc__": doc, "__module__": __name__}))
 
 
 @hookimpl

@@ -41,7 +41,7 @@ class Reconstruction(Scores):
         self.error.update(batch.data, drawn, from_mean, batch.valid)
 
     def compute(self) -> Mapping[str, Tensor]:
-        """See `ImageReconstruction`; an image that comes back exactly has an infinite PSNR, which is left out."""
+        """See `ImageReconstruction`; infinite ones, of images that come back exactly, are left out."""
         return {name: value for name, value in self.error.compute().items() if bool(torch.isfinite(value))}
 
     def reset(self) -> None:

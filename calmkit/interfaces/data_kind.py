@@ -189,7 +189,9 @@ class DataKind(ABC):
         return 1.0
 
     def problems(self, recipe: Any, manager: Any, autoencoder: Any) -> Iterator[Any]:
-        """What of a recipe doesn't go together, as far as only this kind can tell: `calmkit.recipe.errors.Problem`s."""
+        """What of a recipe doesn't go together, as far as only this kind can tell: each a
+        `calmkit.recipe.errors.Problem`.
+        """
         del recipe, manager, autoencoder
         return iter(())
 

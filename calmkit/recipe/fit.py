@@ -196,7 +196,8 @@ def condition_fits(recipe: Recipe, manager: Manager, sizes: Mapping[str, Any]) -
     lacking = [name for name in reads if name not in sizes.get("conditions", ())]
     if lacking:
         corpus = recipe.data.part.name
-        message = f"conditioner '{recipe.conditioner.name}' reads {' and '.join(lacking)}, which data '{corpus}' don't have"
+        name, wanted = recipe.conditioner.name, " and ".join(lacking)
+        message = f"conditioner '{name}' reads {wanted}, which data '{corpus}' don't have"
         mark = recipe.source.mark("conditioner.name")
         yield Problem("CK141", message, mark, "conditioner", "conditioner=null, or data with labels")
 

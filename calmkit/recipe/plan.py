@@ -81,8 +81,8 @@ class Plan:
         element: What costs are told by, such as `token`.
         parameters_by_part: Part -> parameters.
         stages: `autoencoder` and `lm`, those there are.
-        inference: Part -> FLOPs per element written, with one draw per unit, at a context of a whole row; None
-            where no formula can say it (an adaptive solver).
+        inference: Part -> FLOPs per element, with one draw per unit, at a context of a whole row; None where
+            no formula can say it (an adaptive solver).
         sampler: Name of the recipe's sampler.
         draws_per_unit: Its draws; None where they depend on what is drawn.
         sampler_flops_per_element: FLOPs per element with that sampler; None where they are not known.

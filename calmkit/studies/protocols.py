@@ -47,7 +47,7 @@ def protocol_in(run: Run, evaluation: Mapping[str, Any], recipe: Mapping[str, st
     said = recorded(evaluation)
     if said is not None:
         return said
-    tokens = float(recipe.get("data.sequence_length", DataSection().sequence_length))
+    tokens = float(recipe.get("data.sequence_length", DataSection().length))
     rows = int(recipe.get("evaluation.max_rows", Evaluation().max_rows))
     draws = int(recipe.get("evaluation.draws", Evaluation().draws))
     as_recipe = "untrained_brier_lm" in evaluation  # was left out where it was measured in another way

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Autoencoder, EventSpec, ImageAutoencoder, NotTrainable, TokenAutoencoder
+from calmkit.interfaces import Autoencoder, Batch, EventSpec, ImageAutoencoder, NotTrainable, TokenAutoencoder
 from calmkit.model import CalmModel
 from calmkit.registry import make_manager
 from calmkit.testing import laws
@@ -206,14 +206,13 @@ def _check_frozen(part: Subject, autoencoder: TokenAutoencoder) -> None:
         manager.build("embedders", "tokens", {}, **sizes),
         manager.build("backbones", "gru", {"hidden_dim": width}),
         manager.build("heads", head, {}, **sizes),
-        
     ).double()
     model.train()
     awake = [name or "itself" for name, module in autoencoder.named_modules() if module.training]
     law = "frozen inside a model, after .train() too"
     part.require(not awake, law, f"in train mode: {awake}")
     data = _chunks(autoencoder)
-    loss = model.loss(data, torch.ones(data.shape[:2], dtype=torch.bool)).per_unit.mean()
+    loss = model.loss(Batch(data, torch.ones(data.shape[:2], dtype=torch.bool))).per_unit.mean()
     loss.backward()
     moved = [n for n, p in autoencoder.named_parameters() if p.requires_grad or p.grad is not None]
     part.require(not moved, law, f"with gradient: {moved}")

@@ -86,11 +86,11 @@ class Text(DataKind):
 
     def num_units(self, recipe: Recipe, autoencoder: Autoencoder) -> int:
         """Chunks of a row."""
-        return recipe.data.sequence_length // chunk_size_of(autoencoder)
+        return recipe.data.length // chunk_size_of(autoencoder)
 
     def elements_per_row(self, recipe: Recipe) -> float:
         """T."""
-        return float(recipe.data.sequence_length or 0)
+        return float(recipe.data.length)
 
     def problems(self, recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Iterator[Problem]:
         """CK140: lengths that don't fit the chunks."""
@@ -130,7 +130,7 @@ class Text(DataKind):
         for batch in data.all_val_dataloader():
             unit = eligible_units(model.predict(batch.valid), size).nonzero()[:, 1]
             before, positions = before + int(unit.sum()) * size, positions + len(unit)
-        length = float(recipe.data.sequence_length)
+        length = float(recipe.data.length)
         return {"block_tokens": length, "context_tokens": before / max(1, positions)}
 
     def beside(

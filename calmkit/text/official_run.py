@@ -123,7 +123,7 @@ def _recipe(checkpoint: Checkpoint, folder: Path, tokenizer: Tokenizer, run: Run
     if isinstance(tokenizer, JsonTokenizer):
         part = {
             "name": "file",
-            "path": str((run.tokenizer_folder / FILE_NAME).absolute()),
+            "path": str((run.kept_folder / FILE_NAME).absolute()),
             "eos": tokenizer.eos,
         }
     config, kind = checkpoint.config, "autoencoder"

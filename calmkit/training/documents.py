@@ -12,8 +12,8 @@ from calmkit.training.checkpoints import write_text
 
 
 def write_documents(evaluation: Path, table: tuple[Sequence[str], torch.Tensor] | None) -> None:
-    """Beside an evaluation's file, `<its name>-documents.csv`: what each document (or whatever units come from)
-    gave, for comparisons in pairs; where that is not known there is none, an older one neither.
+    """Beside an evaluation's file, `<its name>-documents.csv`: what each document (or whatever units come
+    from) gave, for comparisons in pairs; where that is not known there is none, an older one neither.
     """
     if table is None:
         documents_file(evaluation).unlink(missing_ok=True)

@@ -37,8 +37,8 @@ def averaged(decay: float | None, module: StageModule) -> Iterator[Sequence[pl.C
 class WeightAverage(pl.Callback):
     """The average, in validation in the place of the weights, in training beside them.
 
-    Early on the decay is lower, (1 + n) / (10 + n) after n steps, so that an average of few steps is no memory
-    of the start. It lies in the checkpoints of the stage.
+    Early on the decay is lower, (1 + n) / (10 + n) after n steps, so that an average of few steps is no
+    memory of the start. It lies in the checkpoints of the stage.
 
     Args:
         decay: Of a long run.

@@ -91,7 +91,7 @@ class Run:
         return load_recipe(str(path), overrides, manager)
 
     def load(self, *, device: str = "auto", precision: Precision = "auto") -> Any:
-        """The trained model with its sampler, in eval mode, as its kind of data hands it out; see `load_run`."""
+        """The trained model with its sampler, in eval mode, as its kind hands it out; see `load_run`."""
         return load_run(self.folder, device=device, precision=precision)
 
     def save_model(

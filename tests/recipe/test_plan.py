@@ -84,7 +84,7 @@ def test_as_the_real_model(manager: Manager) -> None:
     cost = count_flops(model, 32 // K)
     lm, first = counted.stages["lm"], counted.stages["autoencoder"]
     assert dict(lm.train_flops) == {name: flops * ROWS * STEPS for name, flops in cost.training.items()}
-    stage_one = autoencoder_train_flops(model.autoencoder, 32 // K, V) * ROWS * FIRST_STEPS
+    stage_one = autoencoder_train_flops(model.autoencoder, 32 // K) * ROWS * FIRST_STEPS
     assert dict(first.train_flops) == {"autoencoder": stage_one}
     assert counted.train_flops == cost.total * ROWS * STEPS + stage_one
     assert counted.inference_flops_per_element == cost.inference_per_unit / K

@@ -21,7 +21,7 @@ from calmkit.text.packing import PackedRows
 from calmkit.text.prepare import prepare_data
 from calmkit.text.token_file import TokenFile
 from calmkit.text.tokenizers.bytes import EOS, BytesTokenizer
-from calmkit.training.evaluate import datamodule, evaluate
+from calmkit.training.evaluate import evaluate
 
 END = 9
 
@@ -146,8 +146,8 @@ def test_an_evaluation_names_the_ceiling_where_it_is_known(
     recipe = load_recipe("tiny/markov", given, manager)
     corpus = build_corpus(recipe, manager)
     prepared = prepare_data(corpus, build_tokenizer(recipe, manager), tmp_path)
-    model = assemble(recipe, manager, prepared.tokenizer.vocab_size, prepared.tokenizer.eos_id)
-    data = datamodule(recipe, prepared, model.chunk_size, 1, recipe.evaluation.max_rows)
+    model = assemble(recipe, manager, prepared.sizes)
+    data = small_runs.rows_of(recipe, prepared, model, 1, recipe.evaluation.max_rows)
     found = ceiling_scores(recipe, manager, prepared, data, model)
     if not known:
         assert found == {}

@@ -17,7 +17,7 @@ from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.heads.mixture import MixtureHead
-from calmkit.interfaces import Autoencoder, Context, GenerativeHead, Posterior
+from calmkit.interfaces import Autoencoder, Batch, Context, GenerativeHead, Posterior
 from calmkit.model import CalmModel
 from calmkit.text.metrics import likelihood
 from calmkit.text.metrics.likelihood import (

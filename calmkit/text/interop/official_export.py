@@ -94,7 +94,7 @@ def _autoencoder(part: Autoencoder, config: Mapping[str, Any], say: Say) -> Save
 
 
 def _language(model: CalmModel, alone: Saved, config: Mapping[str, Any], say: Say) -> Saved:
-    backbone = _backbone(model.backbone)
+    backbone = _backbone(model.causal)
     _check_embedder(model.embedder, backbone["hidden_dim"])
     head = _head(model.head, backbone["hidden_dim"], say)
     head_names = energy_names if head["name"] == "energy" else denoiser_names
