@@ -93,8 +93,9 @@ def columns_of(path: Path, delimiter: str, wished: Sequence[str] | None) -> list
 
 
 def numbers_of(path: Path, delimiter: str, places: Sequence[int]) -> Iterator[list[float] | BadRecord]:
-    """The numbers of each line behind the header in these columns, or what is wrong with the line. Empty lines
-    are passed over.
+    """The numbers of each line behind the header in these columns, or what is wrong with the line.
+
+    Empty lines are passed over.
     """
     lines = enumerate(read_lines(path, delimiter), start=1)
     if header_of(path, delimiter) is not None:

@@ -152,7 +152,9 @@ class SeriesKind(DataKind):
         if "crps_low" in scores:
             told += f" (95 % {scores['crps_low']:.4f} to {scores['crps_high']:.4f})"
         others = {"best": "the true law", "normal": "a normal law", "walk": "a random walk"}
-        beside = [f"{word} {scores[f'crps_{key}']:.4f}" for key, word in others.items() if f"crps_{key}" in scores]
+        beside = [
+            f"{word} {scores[f'crps_{key}']:.4f}" for key, word in others.items() if f"crps_{key}" in scores
+        ]
         lines = [told, f"CRPS of others: {', '.join(beside)}"]
         if "nats_per_value" in scores:
             best = scores.get("nats_per_value_best")

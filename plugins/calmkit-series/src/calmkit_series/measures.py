@@ -86,7 +86,7 @@ class Crps(Measure):
 
 @final
 class NatsPerValue(Measure):
-    """Minus the log density of a value given its past, of heads that know it, in every evaluation of series."""
+    """Minus the log density of a value given its past, of heads that know it; in every evaluation."""
 
     info = MeasureInfo(
         {
@@ -107,7 +107,7 @@ class NatsPerValue(Measure):
 
 @final
 class SeriesEnergy(HeldOutMeasure):
-    """The energy score of whole units in the unit of the data: it sees how the values of a unit hang together.
+    """The energy score of whole units in the unit of the data: it sees how their values hang together.
 
     Args:
         num_draws: S, of the head per unit; null takes as many as `evaluation.draws` says.

@@ -101,6 +101,4 @@ def prepare_series(corpus: SeriesCorpus, length: int) -> PreparedSeries:
         DataError: Anything `SeriesCorpus.stretches` refuses.
     """
     train, valid = corpus.stretches("train"), corpus.stretches("valid")
-    return PreparedSeries(
-        train, valid, length, digest(corpus.identity(), str(length)), tuple(corpus.notes())
-    )
+    return PreparedSeries(train, valid, length, digest(corpus.identity(), str(length)), tuple(corpus.notes()))

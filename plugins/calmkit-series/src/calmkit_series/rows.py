@@ -1,4 +1,4 @@
-"""Rows of T values for Lightning: batches of units, in an order that depends on seed, epoch and rank alone."""
+"""Rows of T values for Lightning: batches of units, in an order that depends on seed, epoch and rank."""
 
 from __future__ import annotations
 
