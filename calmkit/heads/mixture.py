@@ -115,7 +115,7 @@ class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops):
         """Draws of `guided_mixture`: the first term's mixture, tilted by the others.
 
         Raises:
-            ValueError: Where a unit's product of densities has no finite mass and the guidance is not limited,
+            ValueError: Where a unit's product of densities has no finite mass and nothing limits guidance,
                 naming a weight that would do.
         """
         options = self.info.accept(options)
