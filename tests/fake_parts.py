@@ -29,6 +29,7 @@ from calmkit.interfaces import (
     TokenAutoencoder,
     Tokenizer,
 )
+from calmkit.text.kind import Text
 from calmkit.registry import Manager, Part
 
 
@@ -255,6 +256,7 @@ FAKES: dict[str, dict[str, type]] = {
     "samplers": {"direct": DirectSampler, "vote": VoteSampler},
     "corpora": {"constant": ConstantCorpus, "files": FilesCorpus},
     "tokenizers": {"plain": PlainTokenizer},
+    "data_kinds": {"text": Text},
 }
 
 
