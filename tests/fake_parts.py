@@ -29,8 +29,8 @@ from calmkit.interfaces import (
     TokenAutoencoder,
     Tokenizer,
 )
-from calmkit.text.kind import Text
 from calmkit.registry import Manager, Part
+from calmkit.text.kind import Text
 
 
 class PlainAutoencoder(TokenAutoencoder):
