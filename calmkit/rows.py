@@ -22,7 +22,16 @@ from torch import Tensor
 
 from calmkit.beams import beam_rows
 from calmkit.generation import Precision, SeededRandomness, in_precision
-from calmkit.interfaces import AnyOrderBackbone, Context, Guided, Order, RowSampler, State
+from calmkit.interfaces import (
+    AnyOrderBackbone,
+    Backbone,
+    Context,
+    DensityHead,
+    Guided,
+    Order,
+    RowSampler,
+    State,
+)
 from calmkit.model import CalmModel, guided_draws
 
 ROWS_AT_ONCE = 128
@@ -71,7 +80,8 @@ def draw_rows(
         progress: Told of the rows that are there, now and then.
 
     Raises:
-        ValueError: Rows have no fixed number of units, or guidance has no condition to push away from.
+        ValueError: Rows have no fixed number of units, guidance has no condition to push away from, or beams
+            lack a density, a causal backbone, or the guidance 1.
     """
     if model.layout is None:
         raise ValueError("rows of this model have no fixed number of units; generate draws unit by unit.")
@@ -81,6 +91,7 @@ def draw_rows(
             f"guidance {sampler.guidance.weight:g} needs a condition, and none was given; "
             "weight 1 needs none."
         )
+    _check_beams(model, sampler)
     device = next(model.parameters()).device
     randomness = SeededRandomness(seed, device)
     found: list[Tensor] = []
@@ -95,6 +106,21 @@ def draw_rows(
     every = torch.cat(found)
     data = [model.to_data(every[i : i + ROWS_AT_ONCE]) for i in range(0, num, ROWS_AT_ONCE)]
     return DrawnRows(torch.cat(data), every, steps)
+
+
+def _check_beams(model: CalmModel, sampler: RowSampler) -> None:
+    if sampler.beams == sampler.fan == 1:
+        return
+    for part, kind, wanted in (
+        (model.head, DensityHead, "a head that knows its density"),
+        (model.backbone, Backbone, "a causal backbone"),
+    ):
+        if not isinstance(part, kind):
+            raise ValueError(
+                f"beams need {wanted}, and {type(part).__name__} is none; beams 1 and fan 1 would do."
+            )
+    if sampler.guidance.weight != 1:
+        raise ValueError(f"beams are not guided, got guidance {sampler.guidance.weight:g}; 1 would do.")
 
 
 def _drawn(
@@ -133,7 +159,7 @@ def _one_after_the_other(
         front = torch.ones(prefix.shape[:2], dtype=torch.bool, device=prefix.device)
         context, state = model.causal.step(prefix, front, state)
     first = context[:, -1]
-    if sampler.beams > 1:
+    if sampler.beams > 1 or sampler.fan > 1:
         return _best_rows(model, sampler, units, first, state)
     made: list[Tensor] = []
     context = first

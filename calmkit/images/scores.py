@@ -14,11 +14,19 @@ import torchmetrics
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from calmkit.images.measures.scores import ImageScores
+from calmkit.data.cache import default_cache
+from calmkit.images.corpus import Images
+from calmkit.images.measures.features import train_features
+from calmkit.images.measures.intervals import RESAMPLES
+from calmkit.images.measures.scores import ImageScores, Split
+from calmkit.images.prepare import PreparedImages
 from calmkit.images.reconstruction import ImageReconstruction
-from calmkit.interfaces import Autoencoder, Backbone, Batch, DensityHead, RowSampler, Scores
+from calmkit.interfaces import Autoencoder, Backbone, Batch, DensityHead, Prepared, RowSampler, Scores
 from calmkit.metrics.blocks import ratio_standard_error, resampled_means
 from calmkit.model import CalmModel
+from calmkit.recipe.assemble import build_sampler
+from calmkit.recipe.schema import Recipe
+from calmkit.registry import Manager
 from calmkit.rows import draw_rows
 
 SEEDS_APART = 1_000_003
@@ -142,3 +150,29 @@ class DrawnScores(Scores):
         if self.nats is None or self.nats.table is None:
             return None
         return ("document", "nats", "dimensions"), self.nats.table
+
+
+def drawn_scores(
+    model: CalmModel, recipe: Recipe, manager: Manager, prepared: Prepared, *, final: bool
+) -> DrawnScores:
+    """The scores of a recipe's model; on the way (not `final`) without intervals and bars.
+
+    Raises:
+        DataError: The cache of the feature network can't be written.
+    """
+    assert isinstance(prepared, PreparedImages)
+    sampler = build_sampler(recipe, manager)
+    assert isinstance(sampler, RowSampler)
+    real, seen = _split(prepared.valid), _split(prepared.train)
+    features = train_features(
+        seen.images, seen.labels, real.images, real.labels, default_cache() / "features", prepared.fingerprint
+    )
+    resamples = RESAMPLES if final else 0
+    images = ImageScores(features, real, seen, resamples=resamples, bars=final, seed=recipe.seed)
+    return DrawnScores(model, sampler, images, recipe.seed)
+
+
+def _split(images: Images) -> Split:
+    """As tensors of their own: the arrays may be views of a mapped file."""
+    labels = None if images.labels is None else torch.from_numpy(images.labels.copy())
+    return Split(torch.from_numpy(images.pixels.copy()), labels)

@@ -39,6 +39,8 @@ class KindWords:
         untrained: How the names begin of what is kept of a model before its first step.
         lineage: Facts of a run that must be equal for another to build upon its autoencoder.
         row: What one row is called, such as `row of text`.
+        kept: Name of the folder in a run's `model/` that holds what `Prepared.save` writes.
+        length: What rows are measured in, in the plural, such as `tokens`; empty where all are of one size.
     """
 
     element: str
@@ -48,6 +50,8 @@ class KindWords:
     untrained: tuple[str, ...] = ()
     lineage: tuple[str, ...] = ("event",)
     row: str = "row"
+    kept: str = "data"
+    length: str = ""
 
 
 class Scores(nn.Module, ABC):
@@ -86,12 +90,14 @@ class Prepared(ABC):
         sizes: What parts are built with, by name, such as `vocab_size`.
         notes: Warnings, a sentence each.
         told: What there is, in a line.
+        kept: See `KindWords.kept`.
     """
 
     fingerprint: str
     sizes: Mapping[str, Any]
     notes: tuple[str, ...]
     told: str
+    kept: str = "data"
 
     @abstractmethod
     def facts(self, autoencoder: Any) -> dict[str, Any]:

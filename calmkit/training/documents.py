@@ -53,5 +53,5 @@ def measures_with_documents(evaluation: Path) -> list[str]:
 
 
 def documents_file(evaluation: Path, measure: str = "") -> Path:
-    """The table by document of an evaluation's file: BrierLM's, or that of a measure that was asked for."""
+    """The table by document of an evaluation's file: its kind's own, or a measure's."""
     return evaluation.with_name(f"{evaluation.stem}-documents{f'-{measure}' if measure else ''}.csv")

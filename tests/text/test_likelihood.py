@@ -30,6 +30,7 @@ from calmkit.text.metrics.likelihood import (
     unit_nats,
     widened,
 )
+from calmkit.text.units import chunk_size_of
 
 VOCAB = 5
 
@@ -56,7 +57,7 @@ def rows(chunk_size: int) -> tuple[Tensor, Tensor]:
 def scores(model: CalmModel, chunks: Tensor, valid: Tensor, num_draws: int = 1) -> dict[str, Tensor]:
     kind = likelihood_kind(model)
     assert kind is not None
-    metric = Likelihood(kind, model.chunk_size)
+    metric = Likelihood(kind, chunk_size_of(model))
     metric.update(*unit_nats(model, chunks, valid, kind, num_draws))
     return metric.compute()
 

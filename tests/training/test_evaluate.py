@@ -106,7 +106,7 @@ def test_a_text_that_has_changed_since_is_another_protocol(folder: Path) -> None
     notes: list[str] = []
     evaluate(run.folder, note=notes.append)
     assert (run.folder / "evaluation.json").read_bytes() == kept
-    assert notes[0].endswith("not the run's own (another text)")
+    assert notes[0].endswith("not the run's own (other data)")
 
 
 def test_what_an_autoencoder_gives_back_is_measured_on_the_rows_of_the_evaluation(
@@ -134,7 +134,7 @@ def test_other_data_gets_a_file_of_its_own(run: Run, folder: Path) -> None:
     assert (run.folder / "evaluation.json").read_bytes() == kept
     (path,) = set(run.folder.glob("evaluation-*.json")) - before
     name = scores["protocol"]["name"]
-    assert notes == [f"written to {path}: protocol {name}, not the run's own (another text)"]
+    assert notes == [f"written to {path}: protocol {name}, not the run's own (other data)"]
     assert json.loads(path.read_text()) == scores
     assert not any(name.startswith("untrained_") for name in scores)
     assert scores["loss"] != run.evaluation["loss"]
