@@ -14,15 +14,16 @@ and 4.3. https://doi.org/10.1198/016214506000001437 Without bias: Ferro, Fair sc
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
-import torchmetrics
 from jaxtyping import Float
 from torch import Tensor
 
 from calmkit.interfaces import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number
-from calmkit.metrics.unit_means import UnitMeans
+
+if TYPE_CHECKING:  # whoever only lists parts does not wait for it
+    import torchmetrics
 
 UNIT = "units of the data"
 
@@ -135,6 +136,8 @@ class SeriesEnergy(HeldOutMeasure):
 
     def metric(self) -> torchmetrics.Metric:
         """A mean over units."""
+        from calmkit.metrics.unit_means import UnitMeans
+
         return UnitMeans()
 
     def update(self, metric: torchmetrics.Metric, held: HeldOut) -> None:
