@@ -42,12 +42,12 @@ class KeptLabels:
     @property
     def sizes(self) -> dict[str, Any]:
         """What parts are built with."""
-        return sizes_of(self.image_shape, self.label_names)
+        return sizes_of(self.image_shape, len(self.label_names))
 
 
-def sizes_of(image_shape: tuple[int, int, int], label_names: tuple[str, ...]) -> dict[str, Any]:
+def sizes_of(image_shape: tuple[int, int, int], num_labels: int) -> dict[str, Any]:
     """What parts are built with: labels only where there are some."""
-    labels = {"num_labels": len(label_names), "conditions": ("label",)} if label_names else {}
+    labels = {"num_labels": num_labels, "conditions": ("label",)} if num_labels else {}
     return {"image_shape": image_shape, **labels}
 
 
@@ -73,7 +73,7 @@ class ImagesKind(DataKind):
 
         corpus: Any = build_corpus(recipe, manager)
         assert isinstance(corpus, ImageCorpus)
-        return sizes_of(corpus.image_shape, corpus.label_names)
+        return sizes_of(corpus.image_shape, corpus.num_labels)
 
     def num_units(self, recipe: Any, autoencoder: Autoencoder) -> int:
         """The size of the grid."""

@@ -24,7 +24,7 @@ NO_DATA = "none"  # no fingerprint is called so
 MEASURES = 1  # raised when the same settings measure something else
 SCORED = ("data", "sequence_length", "max_rows", "draws")
 """What a score depends on, whatever the model: scores that differ in one of these are not to be ranked."""
-ASIDE = ("batch_size", "untrained", "sample_prompt", "sample_tokens", "metrics")
+ASIDE = ("batch_size", "untrained", "sample_prompt", "sample_tokens", "sample_rows", "metrics")
 """Keys of a recipe's `evaluation` that change the meaning of no number: metrics only add some."""
 
 

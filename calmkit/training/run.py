@@ -33,13 +33,11 @@ RUN_FOLDER_OF_RANK_ZERO = "CALMKIT_RUN_FOLDER"  # how the processes that Lightni
 
 @runtime_checkable
 class Saves(Protocol):
-    """What is kept beside weights, such as `Prepared`.
+    """What is kept beside weights, such as `Prepared`."""
 
-    Attributes:
-        kept: Name of its folder.
-    """
-
-    kept: str
+    @property
+    def kept(self) -> str:
+        """Name of its folder."""
 
     def save(self, folder: Path) -> None:
         """Write it into a folder."""
