@@ -37,7 +37,7 @@ trainer: {accelerator: cpu, devices: 1, precision: 32-true, log_every: 1, ema: 0
 
 @contextmanager
 def workshop_of_digits(folder: Path) -> Iterator[Path]:
-    """`folder` with `digits.yaml`, a cache, float32 as users have it, a hasty feature network, few resamples."""
+    """`folder` with `digits.yaml` and a cache; float32, a hasty feature network, few resamples."""
     (folder / "digits.yaml").write_text(RECIPE)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)

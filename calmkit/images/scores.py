@@ -79,9 +79,10 @@ class LatentNats(torchmetrics.Metric):
     @torch.no_grad()
     def update(self, model: CalmModel, batch: Batch) -> None:
         """Add the real images of a batch, each by one draw of its latents."""
-        z = model.encode(batch.data).sample(1)[0]
+        _, z, log_det = model.target(batch.data)
         context = model.context(batch.data, batch.valid, z, condition=batch.condition)
-        nats = -model.log_prob(context, z).double().sum(1)
+        density = model.log_prob(context, z)
+        nats = -(density if log_det is None else density + log_det).double().sum(1)
         dims = torch.full_like(nats, float(z[0].numel()))
         group = torch.arange(len(nats)) if batch.group is None else batch.group[:, 0]
         real = batch.valid.all(1)
