@@ -9,9 +9,9 @@ from calmkit.hookspecs import hookimpl
 from calmkit.images.measures.words import BARS, OTHERS, OWN, WORDS
 from calmkit.interfaces import Measure, MeasureInfo, Number
 
-SPEED = Number(
-    "images/s", better="higher", meaning="Images drawn per second, sixteen at a time.", digits=1
-)
+NATS = ("document", "nats", "dimensions")
+"""Columns of the table by image that nats per dimension follow from."""
+SPEED = Number("images/s", better="higher", meaning="Images drawn per second, sixteen at a time.", digits=1)
 PSNR = Number(
     "PSNR of what comes back",
     better="higher",
@@ -22,7 +22,8 @@ PSNR = Number(
 
 
 def _measure(name: str, info: MeasureInfo, doc: str) -> type[Measure]:
-    return type(name, (Measure,), {"info": info, "__doc__": doc, "__module__": __name__})
+    sums = {"nats_per_dim": NATS[1:]} if name == "nats_per_dim" else {}
+    return type(name, (Measure,), {"info": info, "sums": sums, "__doc__": doc, "__module__": __name__})
 
 
 @hookimpl

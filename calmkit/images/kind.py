@@ -27,12 +27,12 @@ from calmkit.images.measures.intervals import RESAMPLES
 from calmkit.images.measures.scores import ImageScores, Split
 from calmkit.images.prepare import LABELS, PreparedImages, prepare_images
 from calmkit.images.scores import DrawnScores, Reconstruction
+from calmkit.images.words import WORDS
 from calmkit.interfaces import (
     Autoencoder,
     DataKind,
     Front,
     GenerationAsked,
-    KindWords,
     Prepared,
     RowSampler,
     Scores,
@@ -74,15 +74,7 @@ def sizes_of(image_shape: tuple[int, int, int], label_names: tuple[str, ...]) ->
 class ImagesKind(DataKind):
     """Pictures of one size, with or without labels; judged by the Frechet distance of what is drawn."""
 
-    words = KindWords(
-        element="image",
-        primary="fd",
-        shown=("loss", "psnr", "fd"),
-        curve=("fd", "nats_per_dim"),
-        untrained=("fd", "nats_per_dim"),
-        lineage=("image_shape", "event", "layout"),
-        row="image",
-    )
+    words = WORDS
 
     def known_sizes(self, recipe: Recipe, manager: Manager) -> dict[str, Any]:
         """`image_shape`, and `num_labels` where there are labels."""
@@ -150,6 +142,11 @@ class ImagesKind(DataKind):
         resamples = RESAMPLES if final else 0
         images = ImageScores(features, real, seen, resamples=resamples, bars=final, seed=recipe.seed)
         return DrawnScores(model, sampler, images, recipe.seed)
+
+    def about_rows(self, recipe: Recipe, model: CalmModel, data: Any) -> dict[str, float]:
+        """How many held-out images were compared with as many drawn ones."""
+        del recipe, model
+        return {"images": float(sum(int(batch.valid.all(1).sum()) for batch in data.all_val_dataloader()))}
 
     def beside(
         self, recipe: Recipe, manager: Manager, prepared: Any, data: Any, front: Any, progress: Any

@@ -14,6 +14,7 @@ import torchmetrics
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
+from calmkit.images.described import NATS
 from calmkit.images.measures.scores import ImageScores
 from calmkit.images.reconstruction import ImageReconstruction
 from calmkit.interfaces import Autoencoder, Backbone, Batch, DensityHead, RowSampler, Scores
@@ -141,4 +142,4 @@ class DrawnScores(Scores):
         """Nats by image."""
         if self.nats is None or self.nats.table is None:
             return None
-        return ("document", "nats", "dimensions"), self.nats.table
+        return NATS, self.nats.table

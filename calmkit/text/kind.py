@@ -18,7 +18,6 @@ from calmkit.interfaces import (
     DataKind,
     Front,
     GenerationAsked,
-    KindWords,
     Prepared,
     Sampler,
     Scores,
@@ -38,18 +37,19 @@ from calmkit.text.keep_latents import latents_as_text
 from calmkit.text.leaks import leaks_of_run
 from calmkit.text.metrics.rollout import eligible_units
 from calmkit.text.metrics.sampling import measure_sampling
-from calmkit.text.metrics.sampling_scores import SamplingScores
 from calmkit.text.metrics.throughput import measure_throughput
 from calmkit.text.ngrams import ngram_scores
 from calmkit.text.prepare import PreparedData, prepare_data
 from calmkit.text.preparing import preparing
 from calmkit.text.scores import Reconstruction, TextScores
 from calmkit.text.units import chunk_size_of
+from calmkit.text.words import WORDS
 from calmkit.training.checkpoints import write_text
 from calmkit.training.progress import Progress, Say
 from calmkit.training.run import Run
 
 UNITS_TIMED = 64
+FEWEST_CHUNKS = 8  # of a row that is scored
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,10 @@ class KeptTokenizer:
 class Text(DataKind):
     """Documents, tokenised and packed into rows of chunks; judged by BrierLM."""
 
-    words = KindWords(
-        element="token",
-        primary="brier_lm",
-        shown=("loss", "token_accuracy", "brier_lm"),
-        curve=("brier_lm", "nll_per_token", "nll_bound_per_token"),
-        untrained=("brier_lm", "nll_"),
-        lineage=("chunk_size", "event", "tokenizer"),
-        row="row of text",
-    )
+    words = WORDS
     row_length = True
     sections = ("tokenizer",)
+    scores_samplers = True
 
     def known_sizes(self, recipe: Recipe, manager: Manager) -> dict[str, Any]:
         """`vocab_size`, as the tokenizer states it before it is ready."""
@@ -160,10 +153,18 @@ class Text(DataKind):
         max_units: int,
         seed: int,
         progress: Callable[[int], object],
-    ) -> SamplingScores:
+    ) -> dict[str, Any]:
         """Accuracy against collision, BrierLM and cost."""
         rows = data.all_val_dataloader()
-        return measure_sampling(model, sampler, rows, max_units=max_units, seed=seed, progress=progress)
+        found = measure_sampling(model, sampler, rows, max_units=max_units, seed=seed, progress=progress)
+        return found.as_row()
+
+    def refuses_length(self, recipe: Recipe, length: int) -> str:
+        """Rows are whole chunks, eight of them at least."""
+        size = int(recipe.autoencoder.options.get("chunk_size", 1))
+        if length % size or length < FEWEST_CHUNKS * size:
+            return f"blocks of {length} tokens don't hold {FEWEST_CHUNKS} or more whole chunks of {size}"
+        return ""
 
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
         """The continuation of a prompt, as it comes."""

@@ -10,8 +10,19 @@ from __future__ import annotations
 
 from typing import final
 
+import numpy as np
+
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import Measure, MeasureInfo, Number
+from calmkit.text.metrics.brier import NUM_TOKENS
+
+COLUMNS = (
+    "document",
+    *(f"accuracy_{n}" for n in range(1, NUM_TOKENS + 1)),
+    *(f"collision_{n}" for n in range(1, NUM_TOKENS + 1)),
+    "positions",
+)
+"""Of the table by document: sums over its positions, not means."""
 
 
 @final
@@ -40,6 +51,22 @@ class Brier(Measure):
             },
         }
     )
+    sums = {"brier_lm": COLUMNS[1:]}
+
+    @classmethod
+    def of_sums(cls, name: str, sums: np.ndarray) -> np.ndarray:
+        """See `brier_lm_of`."""
+        del name
+        return brier_lm_of(sums)
+
+
+def brier_lm_of(sums: np.ndarray) -> np.ndarray:
+    """BrierLM of the sums of accuracy (4), collision (4) and positions, `[..., 9]` -> `[...]`; 0 where a factor
+    is not positive.
+    """
+    accuracy, collision, positions = np.split(sums, [NUM_TOKENS, 2 * NUM_TOKENS], axis=-1)
+    brier = (2 * accuracy - collision) / np.maximum(positions, 1e-300)
+    return np.asarray(100 * np.clip(brier, 0, None).prod(-1) ** (1 / NUM_TOKENS))
 
 
 @final
