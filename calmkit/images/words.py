@@ -1,4 +1,5 @@
-"""The words of images: how what models of images are trained for, score and cost is called in tables and reports.
+"""The words of images: how what models of images are trained for, score and cost is called in tables and
+reports.
 
 Sources: those of the measures, `calmkit.images.measures`. https://arxiv.org/abs/1706.08500
 """
@@ -34,9 +35,10 @@ WORDS = KindWords(
     ),
     over=(ColumnWords("images", "images"),),
     scores_note="Kernel distance: around 0 for images of one law. Precision: drawn images that lie among the "
-    "held-out ones; recall: the other way round. Class accuracy: in the class they were asked of, by the feature "
-    "network. Nearest training image: 0 for copies, 1 for images as new as held-out ones. Nats/dim: of the latents, "
-    "- without a density.",
+    "held-out ones; recall: the other way round. Class accuracy: in the class they were asked of, by the "
+    "feature "
+    "network. Nearest training image: 0 for copies, 1 for images as new as held-out ones. Nats/dim: of "
+    "the latents, - without a density.",
     costs=(ColumnWords(SPEED, "images/s", 1),),
     costs_note="FLOPs/image, images/s: with the recipe's sampler.",
     flops_told="FLOPs per image",
@@ -44,8 +46,8 @@ WORDS = KindWords(
     speed_told="images per second",
     averaged=("fd", "nats_per_dim", SPEED),
     csv=(
-        "fd", "kd", "precision", "recall", "class_accuracy", "nearest_ratio", "nats_per_dim", "network_accuracy",
-        "fd_floor", "bar_gaussian_fd", "bar_copy_fd", "reconstruction_psnr", SPEED,
+        "fd", "kd", "precision", "recall", "class_accuracy", "nearest_ratio", "nats_per_dim",
+        "network_accuracy", "fd_floor", "bar_gaussian_fd", "bar_copy_fd", "reconstruction_psnr", SPEED,
     ),
     facts=("lm_train_images",),
     rivals=(
@@ -55,12 +57,15 @@ WORDS = KindWords(
         RivalWords("floor", "fd_floor", "--"),
     ),
     rivals_told="Frechet distance against simple models",
-    rivals_note="Less is better. Gaussian per class: drawn from one Gaussian per class in the space of pixels. "
-    "Training images: handed out as if drawn, which the nearest training image shows. Floor: as many training "
-    "images against the held-out ones, about what a model as good as the data would reach.",
+    rivals_note="Less is better. Gaussian per class: drawn from one Gaussian per class in the space of "
+    "pixels. "
+    "Training images: handed out as if drawn, which the nearest training image shows. Floor: as many "
+    "training images against the held-out ones, about what a model as good as the data would reach.",
     lines_told="what is simpler than a model",
     leaked="leaked_images",
-    coding=ColumnWords("reconstruction_psnr", "PSNR of held-out images that the autoencoder gives back, in dB", 1),
+    coding=ColumnWords(
+        "reconstruction_psnr", "PSNR of held-out images that the autoencoder gives back, in dB", 1
+    ),
     relate=RelateWords(names={"fd": "Frechet distance", "nats_per_dim": "nats per dimension of the latents"}),
     log=True,
     sample="samples.png",

@@ -167,7 +167,9 @@ class DataKind(ABC):
         return 1.0
 
     def problems(self, recipe: Any, manager: Any, autoencoder: Any) -> Iterator[Any]:
-        """What of a recipe doesn't go together, as far as only this kind can tell: `calmkit.recipe.errors.Problem`s."""
+        """What of a recipe doesn't go together, as far as only this kind can tell:
+        `calmkit.recipe.errors.Problem`s.
+        """
         del recipe, manager, autoencoder
         return iter(())
 
@@ -244,7 +246,8 @@ class DataKind(ABC):
         seed: int,
         progress: Callable[[int], object],
     ) -> dict[str, Any]:
-        """What a sampler makes of a model under teacher forcing, for studies that ask for it, as plain values:
+        """What a sampler makes of a model under teacher forcing, for studies that ask for it, as plain
+        values:
 
         `units`; `accuracy` and `collision` in percent with `accuracy_se`, `collision_se` (None: unknown) and
         the lists `accuracy_n`, `collision_n`; the primary number with `_low` and `_high`; `draws_per_unit`,
@@ -258,7 +261,9 @@ class DataKind(ABC):
         raise ValueError(f"{type(self).__name__} scores no samplers")
 
     def refuses_length(self, recipe: Any, length: int) -> str:
-        """Why the model of a recipe can't be measured on rows of so many `words.element`s; empty where it can."""
+        """Why the model of a recipe can't be measured on rows of so many `words.element`s; empty where
+        it can.
+        """
         del recipe, length
         return f"rows of {self.words.data} have a length of their own"
 

@@ -1,7 +1,7 @@
 """KindWords: how a kind of data is told: what studies and reports ask instead of its name.
 
-All of it are plain values, so that results can bring the words they are to be shown in, and whoever shows them
-needs no plugin. What a kind leaves out, its reports leave out too.
+All of it are plain values, so that results can bring the words they are to be shown in, and whoever shows
+them needs no plugin. What a kind leaves out, its reports leave out too.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def block_grid(summary: Summary) -> Grid | None:
     ]
     notes = [
         f"Block: {what} of an evaluated row; context: {what} before a scored position, on average. Seeds "
-        f"95 %: had other seeds been drawn. {words.data.capitalize()} 95 %: had other {words.group}s been held "
-        "out."
+        f"95 %: had other seeds been drawn. {words.data.capitalize()} 95 %: had other {words.group}s "
+        "been held out."
     ]
     return Grid(f"Block length alone moves {usual.name}", heads, rows, 1, notes)

@@ -4,8 +4,8 @@ SIZE, seeds, PRIMARY, text, difference, difference_text, rank     the main table
 parameters, train_flops, train_seconds, ...                       what training and use cost
 every number of an evaluation.json                                means over seeds
 
-SIZE is the fact that stands beside a model's name, where the kind of data has one; `text` is the interval over
-held-out data of any kind.
+SIZE is the fact that stands beside a model's name, where the kind of data has one; `text` is the interval
+over held-out data of any kind.
 """
 
 from __future__ import annotations
@@ -124,15 +124,16 @@ def known_columns(summary: Summary) -> dict[str, TableColumn]:
         TableColumn("seeds", "seeds", _seeds, ("seeds_done", "seeds_asked")),
         TableColumn(name, shown.name, lambda cell: entry_of(score(cell, name), shown), _ends(name)),
         TableColumn(
-            "text", f"{shown.name}, {words.data}", lambda cell: over_text(score(cell, name), shown), _text_ends(name)
+            "text", f"{shown.name}, {words.data}", lambda cell: over_text(score(cell, name), shown),
+            _text_ends(name),
         ),
         TableColumn(
             "difference", "difference", lambda cell: entry_of(difference(cell), shown, "+"),
             _ends("difference"),
         ),
         TableColumn(
-            "difference_text", f"difference, {words.data}", lambda cell: over_text(difference(cell), shown, "+"),
-            _text_ends("difference"),
+            "difference_text", f"difference, {words.data}",
+            lambda cell: over_text(difference(cell), shown, "+"), _text_ends("difference"),
         ),
         TableColumn("rank", "rank", lambda cell: Entry(rank_text(cell)), ("rank_best", "rank_worst")),
     ]  # fmt: skip

@@ -41,7 +41,8 @@ def blocks_figure(summary: Summary) -> Drawn | None:
     axes.set_ylabel(measure(usual, summary).name)
     legend_below(figure, handles, labels)
     caption = (
-        f"The same trained models on the same held-out {words.data}, cut into rows of several lengths: a longer "
-        f"row gives its positions more {words.data} before them. Means over seeds; bars: 95 % over {words.data}."
+        f"The same trained models on the same held-out {words.data}, cut into rows of several lengths: a "
+        f"longer row gives its positions more {words.data} before them. Means over seeds; bars: 95 % over "
+        f"{words.data}."
     )
     return Drawn("Block length", caption, figure)

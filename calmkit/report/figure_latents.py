@@ -76,7 +76,8 @@ def kl_figure(summary: Summary) -> Drawn | None:
     axes.set_ylabel("KL to N(0, 1), nats")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     legend_below(figure, handles, labels)
-    caption = f"What each dimension may say of its {words_of(summary).unit}. Active: its mean has a variance above 0.01."
+    unit = words_of(summary).unit
+    caption = f"What each dimension may say of its {unit}. Active: its mean has a variance above 0.01."
     return Drawn("Active dimensions", caption, figure)
 
 
@@ -100,7 +101,10 @@ def robustness_figure(summary: Summary) -> Drawn | None:
     axes.set_xlabel("noise, in units of each dimension's spread")
     axes.set_ylabel(f"{words.element}s that come back, %")
     legend_below(figure, handles, [one.label for one in found])
-    caption = f"How far a head may miss a latent before its {words.data} is lost. At 1 there is as much noise as signal."
+    caption = (
+        f"How far a head may miss a latent before its {words.data} is lost. At 1 there is as much noise as "
+        "signal."
+    )
     return Drawn("Robustness to noise", caption, figure)
 
 
@@ -131,7 +135,8 @@ def projection_figure(summary: Summary) -> Drawn | None:
             axes, [points[i] for i in picks], texts, must=False, size=8.5, around=[[p, p] for p in points]
         )
     caption = (
-        f"Posterior means of some held-out {words_of(summary).unit}s on their first two principal components, a few with their "
+        f"Posterior means of some held-out {words_of(summary).unit}s on their first two principal "
+        "components, a few with their "
         "text (␣ a space, ⏎ a line's end). The shares say how little of the latent two axes can show."
     )
     return Drawn("Projection", caption, figure)

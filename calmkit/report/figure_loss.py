@@ -44,8 +44,8 @@ def loss_figure(summary: Summary) -> Drawn | None:
     several = " A line per seed." if any(len(done(cell)) > 1 for cell in cells) else ""
     caption = (
         "Each head's own loss in its own unit, so panels are not to be compared; the first tenth may leave "
-        f"its panel.{several} Where the loss on held-out {data} rises while that on training batches falls, a "
-        f"model learns its {data} by heart."
+        f"its panel.{several} Where the loss on held-out {data} rises while that on training batches "
+        f"falls, a model learns its {data} by heart."
     )
     return Drawn("Loss", caption, figure)
 

@@ -27,8 +27,10 @@ def scores_figure(summary: Summary) -> Drawn | None:
     draw_scores(figure.axes[0], summary)
     shown_name = measure(summary["primary"], summary).name
     caption = (
-        f"{shown_name} at the end of training. Thick: 95 % over seeds; thin: 95 % over held-out {words_of(summary).data}; "
-        f"small strokes: single seeds; an arrow: it goes on. {_lines_told(summary)}Measured on {scale(summary)}."
+        f"{shown_name} at the end of training. Thick: 95 % over seeds; thin: 95 % over held-out "
+        f"{words_of(summary).data}; "
+        f"small strokes: single seeds; an arrow: it goes on. {_lines_told(summary)}Measured on "
+        f"{scale(summary)}."
     )
     return Drawn("Score at the end", caption, figure)
 

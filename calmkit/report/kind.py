@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from calmkit.interfaces import KindWords, Number, words_from
+from calmkit.interfaces import Corpus, DataKind, KindWords, Number, words_from
 from calmkit.recipe.resolved import flat
 from calmkit.registry import make_manager
 
@@ -27,7 +27,9 @@ def words_of(summary: Mapping[str, Any]) -> KindWords:
 
 
 def number_of(name: str, summary: Mapping[str, Any] | None = None) -> Number | None:
-    """The words of a stored number: those that the results bring, else those of a measure that is installed."""
+    """The words of a stored number: those that the results bring, else those of a measure that is
+    installed.
+    """
     summary = summary or {}
     for known in (summary.get("measures", {}), summary.get(KEY, {}).get("numbers", {})):
         if name in known:
@@ -38,10 +40,9 @@ def number_of(name: str, summary: Mapping[str, Any] | None = None) -> Number | N
 @cache
 def _of_recipe(resolved: str) -> KindWords:
     manager = make_manager()
-    corpus = manager.find("corpora", flat(resolved)["data.name"]).cls
-    words = manager.find("data_kinds", corpus.data_kind).cls.words
-    assert isinstance(words, KindWords)
-    return words
+    corpus: type[Corpus] = manager.find("corpora", flat(resolved)["data.name"]).cls
+    kind: type[DataKind] = manager.find("data_kinds", str(corpus.data_kind)).cls
+    return kind.words
 
 
 @cache

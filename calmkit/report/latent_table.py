@@ -60,8 +60,8 @@ def latent_grid(summary: Summary) -> Grid | None:
     notes = [
         f"Seed {found[0].seed}. Active: dimensions whose mean has a variance above 0.01 over {unit}. Width: "
         "mean standard deviation of a posterior. Back: through one draw of the posterior. Noise to 99 % and "
-        f"to 50 %: how much, in units of each dimension's spread, leaves that share of the {element}. Strangers: "
-        f"{element} on a straight line between two {unit} that are neither's."
+        f"to 50 %: how much, in units of each dimension's spread, leaves that share of the {element}. "
+        f"Strangers: {element} on a straight line between two {unit} that are neither's."
     ]
     return Grid("What the latents are like", heads, [_texts(one, words) for one in found], 1, notes)
 

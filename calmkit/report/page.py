@@ -45,8 +45,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a model made: whose it is, one line of what is known of it, and a text or the address of a picture,
-    which holds all of it.
+    """What a model made: whose it is, one line of what is known of it, and a text or the address of a
+    picture, which holds all of it.
     """
 
     label: str

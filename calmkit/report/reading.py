@@ -122,7 +122,9 @@ def references(summary: Summary) -> list[Rival]:
 
 
 def ceiling(summary: Summary) -> dict[str, float]:
-    """The best possible of each number, on the baseline's rows; empty where nobody knows the law of the data."""
+    """The best possible of each number, on the baseline's rows; empty where nobody knows the law of the
+    data.
+    """
     cell = baseline(summary)
     if cell is None:
         return {}

@@ -48,9 +48,10 @@ def _plain_draws(summary: Summary) -> Drawn | None:
     diagonal = [(end, end) for end in (min(map(min, points)), max(map(max, points)))]
     label_points(axes, points, [shown(cell["label"]) for cell, _, _ in found], around=[diagonal])
     caption = (
-        f"Plain draws, geometric means over {words_of(summary).first}, means over seeds. Up: right more often; "
-        f"to the right: two draws agree more often. {_diagonal(summary)} Below it a model is surer of itself than "
-        "it is right."
+        f"Plain draws, geometric means over {words_of(summary).first}, means over seeds. Up: right more "
+        "often; "
+        f"to the right: two draws agree more often. {_diagonal(summary)} Below it a model is surer of "
+        "itself than it is right."
     )
     return Drawn("Accuracy against collision", caption, figure)
 
@@ -129,8 +130,8 @@ def _samplers(summary: Summary) -> Drawn:
     label_points(axes, [e[:2] for e in ends], [e[2] for e in ends], must=False, size=8.5, around=paths)
     caption = (
         "Up: right more often; to the right: two choices agree more often. Geometric means over "
-        f"{words_of(summary).first}, means over seeds. A line joins settings of one sampler that differ in one "
-        f"number, written at its ends. {_diagonal(summary)}"
+        f"{words_of(summary).first}, means over seeds. A line joins settings of one sampler that differ "
+        f"in one number, written at its ends. {_diagonal(summary)}"
     )
     return Drawn("Accuracy against collision", caption, figure)
 

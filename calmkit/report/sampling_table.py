@@ -27,9 +27,10 @@ def sampling_grid(summary: Summary) -> Grid | None:
     units = span((row["units"] for row in rows), ",d")
     notes = [
         f"{units} held-out units per line and seed, seeds: {seeds}; +- is one standard error, over seeds "
-        f"where there are two or more, else over rows. {usual.name}, seeds 95 %: had other seeds been drawn, - "
-        f"where all stand at 0, the least there is; {words.data} 95 %: had other {words.group}s been held out, - where "
-        f"fewer than {FEWEST_DOCUMENTS} of them were scored."
+        f"where there are two or more, else over rows. {usual.name}, seeds 95 %: had other seeds been "
+        "drawn, - "
+        f"where all stand at 0, the least there is; {words.data} 95 %: had other {words.group}s been "
+        f"held out, - where fewer than {FEWEST_DOCUMENTS} of them were scored."
     ]
     notes += _left_out(result["left_out"])
     title = f"Samplers: accuracy and collision, geometric means over {words.first}"

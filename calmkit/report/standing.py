@@ -1,4 +1,6 @@
-"""standing: where each model stands against its untrained self, what is simpler, and what is best possible."""
+"""standing: where each model stands against its untrained self, what is simpler, and what is best
+possible.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,8 @@ def standing_grid(summary: Summary) -> Grid | None:
 
 
 def standing(summary: Summary, cell: Cell, rival: RivalWords) -> str:
-    """`above 1.22`, `below 6.02` or `level 6.02`: against a rival's score on the model's own rows; `-` where it
-    is unknown.
+    """`above 1.22`, `below 6.02` or `level 6.02`: against a rival's score on the model's own rows; `-`
+    where it is unknown.
     """
     name = words_of(summary).primary
     own, value = score(cell, name), mean(cell, evaluated(rival.name))

@@ -143,9 +143,9 @@ def main_notes(summary: Summary) -> list[str]:
     data = words.data.capitalize()
     own = f"{data} 95 %: of each run alone, the widest ends; no difference is taken of it. "
     notes.append(
-        f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn. {data} 95 %: had other "
-        f"{words.group}s been held out. Differences are in pairs, by seed and {words.group}; a rank counts only "
-        "those whose two intervals both leave zero out, and is not adjusted for their number."
+        f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn. {data} 95 %: had "
+        f"other {words.group}s been held out. Differences are in pairs, by seed and {words.group}; a rank "
+        "counts only those whose two intervals both leave zero out, and is not adjusted for their number."
         if knows_text(summary)
         else f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn"
         + (f". {own}" if has_own_intervals(summary) else f"; there is no interval over the {words.data}. ")

@@ -133,14 +133,14 @@ def _without_data(summary: Summary) -> str:
     words, low = words_of(summary), f"{summary['primary']}_low"
     if has_own_intervals(summary):
         return (
-            f"What other {words.data} would say is known of each run alone, not of differences: these are settled "
-            "by seeds."
+            f"What other {words.data} would say is known of each run alone, not of differences: these "
+            "are settled by seeds."
         )
     kept = any(low in trial["evaluation"] for cell in done_cells(summary) for trial in done(cell))
     why = f"too few {words.group}s are common to all" if kept else f"it is not kept by {words.group}"
     return (
-        f"There is no interval over the {words.data} ({why}): other {words.data} might say otherwise, whatever "
-        "the seeds say."
+        f"There is no interval over the {words.data} ({why}): other {words.data} might say otherwise, "
+        "whatever the seeds say."
     )
 
 
@@ -152,8 +152,8 @@ def _leaked(summary: Summary) -> str:
         return ""
     most = f"{'up to ' if min(shares) < max(shares) else ''}{percent(max(shares))}"
     return (
-        f"Of the held-out {words.group}s, {most} also stand in the training {words.data}: these scores reward learning by "
-        "heart too."
+        f"Of the held-out {words.group}s, {most} also stand in the training {words.data}: these scores "
+        "reward learning by heart too."
     )
 
 

@@ -51,8 +51,8 @@ def measure_of(point: Point, name: str, words: RelateWords) -> float | None:
 def relation(cells: list[dict[str, Any]], asked: Relate, words: RelateWords) -> dict[str, Any]:
     """Correlations of two measures over the points of all cells.
 
-    Left out are the untrained models, points at which one of the two is not known, and those at which one that
-    is cut off stands at 0; how many, is said.
+    Left out are the untrained models, points at which one of the two is not known, and those at which one
+    that is cut off stands at 0; how many, is said.
 
     Args:
         cells: Results, each with a `label` and a `curve`.

@@ -49,8 +49,8 @@ def compare(
 
     Args:
         runs: Run folders; or one folder of a study.
-        primary: The measure that they are ranked by; None: the usual one of their kind of data, or that of the
-            study.
+        primary: The measure that they are ranked by; None: the usual one of their kind of data, or that of
+            the study.
         baseline: Label of a model, or a run of it; default the first run's, or that of the study.
         protocol: Name, or how it begins, of the protocol by which all runs were measured that is wished;
             default the runs' own, or where these are unequal one that all were measured by too.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
-from calmkit.interfaces import DataKind, KindWords
+from calmkit.interfaces import Corpus, DataKind, KindWords
 from calmkit.recipe.errors import refuse
 from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
@@ -53,7 +53,8 @@ def told_kind(recipe: Recipe, manager: Manager) -> ToldKind:
 
 def _name(recipe: Recipe, manager: Manager) -> str:
     kind_of(recipe, manager)  # refuses one that nobody brings
-    return str(manager.find("corpora", recipe.data.part.name).cls.data_kind)
+    corpus: type[Corpus] = manager.find("corpora", recipe.data.part.name).cls
+    return str(corpus.data_kind)
 
 
 def kind_of_runs(runs: Mapping[str, tuple[str, Mapping[str, Any]]], manager: Manager) -> ToldKind:
@@ -76,13 +77,17 @@ def kind_of_runs(runs: Mapping[str, tuple[str, Mapping[str, Any]]], manager: Man
 
 def _of_run(folder: str, corpus: str, evaluation: Mapping[str, Any], manager: Manager) -> ToldKind:
     """By the corpus; where its plugin has gone, by the number that it was scored by."""
-    kinds = {name: part.cls.words for name, part in manager.parts["data_kinds"].items()}
+    kinds: dict[str, KindWords] = {
+        name: cast(type[DataKind], part.cls).words for name, part in manager.parts["data_kinds"].items()
+    }
     part = manager.parts["corpora"].get(corpus)
-    if part is not None and part.cls.data_kind in kinds:
-        return ToldKind(part.cls.data_kind, kinds[part.cls.data_kind])
+    named = "" if part is None else str(cast(type[Corpus], part.cls).data_kind)
+    if named in kinds:
+        return ToldKind(named, kinds[named])
     for name, words in kinds.items():
         if words.primary in evaluation:
             return ToldKind(name, words)
     raise RunFailed(
-        f"{folder} is about data '{corpus}', of a kind that nobody here brings. Install the plugin that has it."
+        f"{folder} is about data '{corpus}', of a kind that nobody here brings. Install the plugin that "
+        "has it."
     )

@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +41,9 @@ LATER: Mapping[str, Any] = {
     "evaluation.metrics": [],
     "evaluation.sample_rows": Evaluation().sample_rows,
 }
-"""Keys of a recipe that came later, with the value that changes nothing: then keys are as they were before."""
+"""Keys of a recipe that came later, with the value that changes nothing: then keys are as they were
+before.
+"""
 FORMAT = 1  # raised when the same recipe trains to another result
 RUNNING, LOCK = "running.json", ".lock"
 POLL_SECONDS = 2.0
@@ -103,7 +105,9 @@ def told_by_content(value: Any) -> Any:
 
 
 def is_trained(folder: Path) -> bool:
-    """Whether a run folder holds a model that was trained and measured to the end: what it makes is written last."""
+    """Whether a run folder holds a model that was trained and measured to the end: what it makes is
+    written last.
+    """
     return any(folder.glob("samples.*")) and (folder / "evaluation.json").is_file()
 
 

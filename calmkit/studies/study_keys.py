@@ -89,7 +89,8 @@ def refuse_without_effect(root: Keys, match: Match, element: str) -> None:
         for value in axis:
             for setting in value.settings:
                 if setting.key == "stages.lm.max_steps":
-                    message = f"match by {name_of(match.by, element)} sets the steps, so this axis would change nothing"
+                    by = name_of(match.by, element)
+                    message = f"match by {by} sets the steps, so this axis would change nothing"
                     help = "match: {by: steps} takes each cell's own steps"
                     raise refuse("CK133", message, setting.mark, "grid.stages.lm.max_steps", help)
 

@@ -84,7 +84,8 @@ def curve(
     run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any], words: KindWords
 ) -> list[dict[str, int | float]]:
     """The scores on the way: step, training FLOPs and seconds of the second stage, and what its kind of data
-    keeps for curves, where that is known; the untrained model first, and last the trained one, as the evaluation scored them.
+    keeps for curves, where that is known; the untrained model first, and last the trained one, as the
+    evaluation scored them.
 
     Only the points between these two were measured on `stages.lm.eval_rows` of the evaluation's rows.
     """

@@ -26,7 +26,10 @@ COSTS = (
     ColumnWords("draws_per_unit", "draws/unit", 1),
     ColumnWords("network_calls_per_unit", "calls/unit", 1, missing="adaptive"),
 )
-ROWS = "rows of {block_tokens} tokens, {context_tokens} tokens of context on average, {units} units evaluated in "
+ROWS = (
+    "rows of {block_tokens} tokens, {context_tokens} tokens of context on average, {units} units evaluated "
+    "in "
+)
 RELATE = RelateWords(
     names={
         "brier_lm": "BrierLM",
@@ -59,10 +62,11 @@ WORDS = KindWords(
     scale_ungrouped=ROWS + "{rows} rows of unknown documents",
     scores=SCORES,
     over=OVER,
-    scores_note="Brier-n in percent. Nats per token: exact, or an upper bound behind <=, or - without a density.",
+    scores_note="Brier-n in percent. Nats per token: exact, or an upper bound behind <=, or - without a "
+    "density.",
     costs=COSTS,
-    costs_note="FLOPs/token, tokens/s: one text, one plain draw per unit. Tokens/s sampled, draws and head calls: "
-    "with the recipe's sampler.",
+    costs_note="FLOPs/token, tokens/s: one text, one plain draw per unit. Tokens/s sampled, draws and "
+    "head calls: with the recipe's sampler.",
     flops_told="FLOPs per token, one plain draw per unit",
     speed="plain_tokens_per_second",
     speed_told="tokens per second, one text, one plain draw per unit",
@@ -78,14 +82,15 @@ WORDS = KindWords(
         RivalWords("ceiling", "ceiling_brier_lm", "--"),
     ),
     rivals_told="BrierLM against simple models",
-    rivals_note="Unigram to trigram only count the same training text; their BrierLM is that at the model's own "
-    "positions.",
+    rivals_note="Unigram to trigram only count the same training text; their BrierLM is that at the "
+    "model's own positions.",
     lines_told="models that only count",
-    ceiling="The ceiling, what the true source scores on average: BrierLM {brier_lm} (Brier-1 {brier_1}, Brier-2 "
-    "{brier_2}, Brier-3 {brier_3}, Brier-4 {brier_4}), {nll_per_token} nats/token.",
+    ceiling="The ceiling, what the true source scores on average: BrierLM {brier_lm} (Brier-1 {brier_1}, "
+    "Brier-2 {brier_2}, Brier-3 {brier_3}, Brier-4 {brier_4}), {nll_per_token} nats/token.",
     leaked="leaked_documents",
     coding=ColumnWords(
-        "reconstruction_token_accuracy", "Held-out tokens that the autoencoder gives back, in percent", 2, 100.0
+        "reconstruction_token_accuracy", "Held-out tokens that the autoencoder gives back, in percent",
+        2, 100.0,
     ),
     relate=RELATE,
     first="the first 1 to 4 tokens",

@@ -17,6 +17,7 @@ from calmkit.report.gallery import draw
 from calmkit.report.sampling_table import sampling_grid
 from calmkit.results.sampling_lines import family
 from calmkit.studies.sampling import SamplingWish, honoured, read_sampling
+from calmkit.text.kind import Text
 
 MANAGER = make_manager(guests=[])
 
@@ -24,7 +25,7 @@ MANAGER = make_manager(guests=[])
 def read(text: str) -> SamplingWish | None:
     tree = parse(text, "s.yaml")
     assert isinstance(tree, Keys)
-    return read_sampling(tree, MANAGER)
+    return read_sampling(tree, MANAGER, Text())
 
 
 def row(cell: str, name: str, accuracy: float = 10.0, **stated: Any) -> dict[str, Any]:

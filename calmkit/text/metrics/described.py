@@ -8,7 +8,8 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, sections 2
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Brier(Measure):
             },
         }
     )
-    sums = {"brier_lm": COLUMNS[1:]}
+    sums: ClassVar[Mapping[str, tuple[str, ...]]] = {"brier_lm": COLUMNS[1:]}
 
     @classmethod
     def of_sums(cls, name: str, sums: np.ndarray) -> np.ndarray:
@@ -61,8 +62,8 @@ class Brier(Measure):
 
 
 def brier_lm_of(sums: np.ndarray) -> np.ndarray:
-    """BrierLM of the sums of accuracy (4), collision (4) and positions, `[..., 9]` -> `[...]`; 0 where a factor
-    is not positive.
+    """BrierLM of the sums of accuracy (4), collision (4) and positions, `[..., 9]` -> `[...]`; 0 where a
+    factor is not positive.
     """
     accuracy, collision, positions = np.split(sums, [NUM_TOKENS, 2 * NUM_TOKENS], axis=-1)
     brier = (2 * accuracy - collision) / np.maximum(positions, 1e-300)
