@@ -23,7 +23,8 @@ PSNR = Number(
 
 def _measure(name: str, info: MeasureInfo, doc: str) -> type[Measure]:
     sums = {"nats_per_dim": NATS[1:]} if name == "nats_per_dim" else {}
-    return type(name, (Measure,), {"info": info, "sums": sums, "__doc__": doc, "__module__": __name__})
+    facts = {"info": info, "data_kind": "images", "sums": sums}
+    return type(name, (Measure,), {**facts, "__doc__": doc, "__module__": __name__})
 
 
 @hookimpl

@@ -198,12 +198,14 @@ class Measure(ABC):
 
     Attributes:
         info: Facts about the class.
+        data_kind: Which kind of data it is about, a name such as `text`; empty: any.
         sums: Stored name -> the columns of `Scores.table` that the number follows from, of those that do: its
             intervals are then made of sums by group, and differences taken in pairs. The numbers of a
             `HeldOutMeasure` follow from tables of their own.
     """
 
     info: ClassVar[MeasureInfo]
+    data_kind: ClassVar[str] = ""
     sums: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @classmethod

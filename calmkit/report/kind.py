@@ -20,10 +20,10 @@ def words_of(summary: Mapping[str, Any]) -> KindWords:
     if KEY in summary:
         return words_from(summary[KEY]["words"])
     for cell in summary["cells"]:
-        for trial in cell["trials"]:
+        for trial in cell.get("trials", ()):
             if "resolved" in trial:
                 return _of_recipe(trial["resolved"])
-    return KindWords("element", summary["primary"])  # nothing is done, so there is nothing to tell
+    return KindWords("element", summary.get("primary", ""))  # nothing is done, so there is nothing to tell
 
 
 def number_of(name: str, summary: Mapping[str, Any] | None = None) -> Number | None:

@@ -20,7 +20,7 @@ from calmkit.studies.kinds import ToldKind, kind_of_runs
 from calmkit.studies.match import Match, match_by
 from calmkit.studies.protocol_choice import chosen, protocol_words
 from calmkit.studies.protocols import Measured
-from calmkit.studies.rankable import Rankable, rankable
+from calmkit.studies.rankable import Rankable, of_kind, rankable
 from calmkit.studies.results import VERSION, results
 from calmkit.studies.run_labels import labelled, remarks_of, warnings_of
 from calmkit.studies.store import is_trained
@@ -65,8 +65,6 @@ def compare(
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in listed]
     manager = manager or make_manager()
     known = rankable(manager)
-    if primary is not None:
-        _refuse_unrankable(primary, known)
     if not folders:
         raise RunFailed("There is nothing to compare: name one or more run folders.")
     studies = [folder for folder in folders if (folder / "results.json").is_file()]
@@ -104,8 +102,31 @@ def _of_study(
     primary, against = primary or found["primary"], str(baseline or found["baseline"])
     if (primary, against) == (found["primary"], found["baseline"]):
         return found
-    _refuse_unrankable(primary, known)
     _refuse_unknown(against, [cell["label"] for cell in found["cells"]])
+    runs = _runs_of(found, folder)
+    trained = {str(run.folder): _corpus_and_scores(run) for run in runs if is_trained(run.folder)}
+    if not trained:
+        return found
+    match = found["match"]
+    kind = kind_of_runs(trained, manager)
+    _refuse_unrankable(primary, known, kind)
+    again = results(
+        {key: found[key] for key in HEAD if key in found},
+        runs,
+        {cell["label"]: cell["settings"] for cell in found["cells"]},
+        against,
+        primary,
+        None if match is None else Match(match_by(match["by"], kind.words.element)),
+        None if match is None else match["value"],
+        known=known,
+        kind=kind,
+    )
+    _refuse_unmeasured(again, known)
+    return again | {key: found[key] for key in KEPT if key in found}
+
+
+def _runs_of(found: Summary, folder: Path) -> list[TrialRun]:
+    """The runs of a study's results; all that it had are there."""
     runs = [
         TrialRun(
             cell["label"],
@@ -124,23 +145,7 @@ def _of_study(
             raise RunFailed(
                 f"The run {run.folder} of {folder} is not here. Call from the folder in which the study ran."
             )
-    match = found["match"]
-    kind = kind_of_runs(
-        {str(run.folder): _corpus_and_scores(run) for run in runs if is_trained(run.folder)}, manager
-    )
-    again = results(
-        {key: found[key] for key in HEAD if key in found},
-        runs,
-        {cell["label"]: cell["settings"] for cell in found["cells"]},
-        against,
-        primary,
-        None if match is None else Match(match_by(match["by"], kind.words.element)),
-        None if match is None else match["value"],
-        known=known,
-        kind=kind,
-    )
-    _refuse_unmeasured(again, known)
-    return again | {key: found[key] for key in KEPT if key in found}
+    return runs
 
 
 def _of_runs(
@@ -153,6 +158,7 @@ def _of_runs(
     manager: Manager,
 ) -> Summary:
     primary = asked or kind.words.primary
+    _refuse_unrankable(primary, known, kind)
     protocols = {folder: one.protocol for folder, one in measured.items()}
     models = labelled(grouped(told_apart(read, protocols)))
     words = [*(str(one.folder) for one in read), *([f"--baseline={baseline}"] if baseline else [])]
@@ -187,7 +193,8 @@ def _corpus_and_scores(run: TrialRun) -> tuple[str, Mapping[str, Any]]:
     return recipe.get("data.name", DataSection().part.name), read_json(run.folder / run.evaluation)
 
 
-def _refuse_unrankable(primary: str, known: Mapping[str, Rankable]) -> None:
+def _refuse_unrankable(primary: str, known: Mapping[str, Rankable], kind: ToldKind) -> None:
+    known = of_kind(known, kind.name)
     if primary not in known:
         raise RunFailed(f"Runs can't be ranked by '{primary}'; {suggest(primary, known, 'they can by')}.")
 

@@ -32,8 +32,8 @@ class ToldKind:
         return {"name": self.name, "words": words.as_plain(), "numbers": numbers}
 
 
-def kind_of_cells(recipes: Sequence[Recipe], root: Keys, manager: Manager) -> DataKind:
-    """That of all recipes of a study.
+def kind_of_cells(recipes: Sequence[Recipe], root: Keys, manager: Manager) -> tuple[str, DataKind]:
+    """That of all recipes of a study, with its name.
 
     Raises:
         RecipeError: CK133 they are of several kinds.
@@ -43,7 +43,7 @@ def kind_of_cells(recipes: Sequence[Recipe], root: Keys, manager: Manager) -> Da
         told = " and ".join(f"{name} ({recipe.data.part.name})" for name, recipe in kinds.items())
         message = f"the cells are of different kinds of data, {told}: no number is about all of them"
         raise refuse("CK133", message, root.key_marks["grid"], "grid", "make a study of each")
-    return kind_of(recipes[0], manager)
+    return next(iter(kinds)), kind_of(recipes[0], manager)
 
 
 def told_kind(recipe: Recipe, manager: Manager) -> ToldKind:

@@ -21,6 +21,7 @@ class Rankable:
         number: Its words and its direction.
         measure: The measure that yields it.
         asked: True where a recipe must ask for the measure; the others are in every evaluation.
+        kind: Of data that it is about; empty: any.
         columns: Of a table by document: what the number follows from; empty where it is not kept.
         of: How it follows from their sums.
     """
@@ -28,6 +29,7 @@ class Rankable:
     number: Number
     measure: str
     asked: bool
+    kind: str
     columns: tuple[str, ...]
     of: Statistic
 
@@ -42,11 +44,16 @@ def rankable(manager: Manager) -> dict[str, Rankable]:
     return {stored: _rankable(stored, number, part) for stored, (number, part) in manager.numbers().items()}
 
 
+def of_kind(known: Mapping[str, Rankable], kind: str) -> dict[str, Rankable]:
+    """Those that runs on one kind of data can be ranked by."""
+    return {name: one for name, one in known.items() if one.kind in ("", kind)}
+
+
 def _rankable(stored: str, number: Number, part: Part) -> Rankable:
     measure: type[Measure] = part.cls
     asked = issubclass(measure, HeldOutMeasure)
     columns = (stored, "units") if asked else measure.sums.get(stored, ())
-    return Rankable(number, part.name, asked, columns, partial(measure.of_sums, stored))
+    return Rankable(number, part.name, asked, measure.data_kind, columns, partial(measure.of_sums, stored))
 
 
 def words(known: Mapping[str, Rankable], primary: str, trials: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

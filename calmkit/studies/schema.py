@@ -17,7 +17,7 @@ from calmkit.studies.cells import Cell, read_cells
 from calmkit.studies.kinds import kind_of_cells
 from calmkit.studies.launcher_choice import is_launcher, read_launcher
 from calmkit.studies.match import Match, read_match
-from calmkit.studies.rankable import rankable
+from calmkit.studies.rankable import of_kind, rankable
 from calmkit.studies.relate import read_relate
 from calmkit.studies.sampling import SamplingWish, read_sampling, refuse_impossible
 from calmkit.studies.study_keys import (
@@ -92,7 +92,7 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
     given = [override for override in overrides if not is_launcher(override)]
     cells = read_cells(root, base, manager, given, read_seeds(root))
     recipes = [recipe for cell in cells for recipe in cell.recipes]
-    kind = kind_of_cells(recipes, root, manager)
+    name, kind = kind_of_cells(recipes, root, manager)
     match = read_match(root, kind.words.element)
     refuse_without_effect(root, match, kind.words.element)
     sampling = read_sampling(root, manager, kind)
@@ -105,7 +105,7 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
         match=match,
         cells=cells,
         seeds=tuple(recipe.seed for recipe in cells[0].recipes),
-        primary=read_primary(root, rankable(manager), recipes, kind.words.primary),
+        primary=read_primary(root, of_kind(rankable(manager), name), recipes, kind.words.primary),
         baseline=read_baseline(root, cells),
         text=text,
         path=path,

@@ -169,7 +169,7 @@ def test_tables_are_read_as_they_are_written(tmp_path: Path) -> None:
 
     evaluation = tmp_path / "evaluation.json"
     lines = torch.tensor([[7.0, *[0.5] * 4, *[0.25] * 4, 3.0], [9.0, *[1 / 3] * 4, *[0.0] * 4, 2.0]])
-    write_documents(evaluation, lines)
+    write_documents(evaluation, (COLUMNS, lines))
     found = read_table(documents_file(evaluation), COLUMNS[1:])
     assert list(found) == [7, 9]
     assert found[7].tolist() == lines[0, 1:].tolist()

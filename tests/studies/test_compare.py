@@ -286,7 +286,7 @@ def test_of_an_older_evaluation_is_known_what_its_numbers_leave_no_doubt_of(
     del evaluation["protocol"]
     evaluation = {name: value for name, value in evaluation.items() if value is not None}
     (run / "evaluation.json").write_text(json.dumps(evaluation))
-    (read,) = read_runs([run])
+    ((read,), _) = read_runs([run])
     assert read.candidate.own == expected
     newer = made_run(tmp_path / "b", head="flow", **recipe)
     told = compare([run, newer], any_protocol=True).results["warnings"]

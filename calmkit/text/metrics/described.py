@@ -30,6 +30,7 @@ COLUMNS = (
 class Brier(Measure):
     """BrierLM and the Brier scores of the first one to four tokens, from draws alone."""
 
+    data_kind = "text"
     info = MeasureInfo(
         {
             "lm": Number(
@@ -74,6 +75,7 @@ def brier_lm_of(sums: np.ndarray) -> np.ndarray:
 class Nll(Measure):
     """Cross-entropy per token of a head that knows its density: exact over ids, a bound over latents."""
 
+    data_kind = "text"
     info = MeasureInfo(
         {
             "per_token": Number(
@@ -95,6 +97,7 @@ class Nll(Measure):
 class LatentNll(Measure):
     """Minus the log density of the latents under a head that knows it; models of one autoencoder compare."""
 
+    data_kind = "text"
     info = MeasureInfo(
         Number(
             "latent nats/chunk",
@@ -109,6 +112,7 @@ class LatentNll(Measure):
 class TokensPerSecond(Measure):
     """Speed of writing one text on the machine that measured it, with the recipe's sampler."""
 
+    data_kind = "text"
     info = MeasureInfo(
         Number(
             "tokens/s", better="higher", meaning="Tokens written per second, one text at a time.", digits=0
@@ -120,6 +124,7 @@ class TokensPerSecond(Measure):
 class Reconstruction(Measure):
     """What comes back from a draw of the autoencoder's posterior: the ceiling of all that rests on it."""
 
+    data_kind = "text"
     info = MeasureInfo(
         {
             f"{what}_accuracy": Number(
