@@ -17,6 +17,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from calmkit.data.cache import default_cache
 from calmkit.images.corpus import Images
+from calmkit.images.described import NATS
 from calmkit.images.measures.features import train_features
 from calmkit.images.measures.intervals import RESAMPLES
 from calmkit.images.measures.scores import ImageScores, Split
@@ -172,7 +173,7 @@ class DrawnScores(Scores):
         """Nats by image."""
         if self.nats is None or self.nats.table is None:
             return None
-        return ("document", "nats", "dimensions"), self.nats.table
+        return NATS, self.nats.table
 
 
 def drawn_scores(
