@@ -34,7 +34,8 @@ data
 results
 training
 report
-studies | testing | text | images
+text | images
+studies | testing
 cli
 """
 FLOORS = [(re.split(r"[,|]", line.replace(" ", "")), "," in line) for line in ORDER.split("\n") if line]
@@ -160,6 +161,18 @@ def calls_a_head(path: str, tree: ast.Module) -> list[str]:
     ]
 
 
+KINDS_OF_DATA = ("text", "images")
+ASK_THE_KIND = ("model", "generation", "beams", "rows", "recipe", "training", "results", "report", "studies")
+
+
+def knows_a_kind(path: str, tree: ast.Module) -> list[str]:
+    """What serves every kind of data imports none; only the registry hands them out."""
+    if room_of(path) not in ASK_THE_KIND:
+        return []
+    kinds = tuple(f"calmkit.{kind}" for kind in KINDS_OF_DATA)
+    return [f"line {line}: {name}" for name, line in imports(tree) if ".".join(name.split(".")[:2]) in kinds]
+
+
 def knows_a_guest(path: str, tree: ast.Module) -> list[str]:
     del path
     guests = ("plugins", "calmkit_")
@@ -182,6 +195,7 @@ RULES: list[Callable[[str, ast.Module], list[str]]] = [
     unpickles,
     asks_whether_it_has,
     calls_a_head,
+    knows_a_kind,
     knows_a_guest,
     without_source,
 ]
@@ -232,6 +246,8 @@ BROKEN = [
     (calls_a_head, "metrics/a.py", "x = model.head.log_prob(context, z)"),
     (calls_a_head, "training/a.py", "head.loss(context, target)"),
     (calls_a_head, "generation.py", "model.head.sample_guided(guided)"),
+    (knows_a_kind, "studies/a.py", "from calmkit.text.kind import Text"),
+    (knows_a_kind, "training/a.py", "def f():\n    from calmkit.images import kind"),
     (knows_a_guest, "heads/a.py", "import calmkit_laplace_head"),
     (without_source, "heads/energy.py", '"""A head."""'),
 ]
@@ -244,11 +260,12 @@ def test_a_broken_rule_is_seen(rule: Callable[[str, ast.Module], list[str]], pat
 
 ALLOWED = [
     (points_up, "cli/a.py", "from calmkit.model import CalmModel"),
-    (points_up, "data/corpora/text.py", "from calmkit.interfaces import Corpus"),
+    (points_up, "text/corpora/text.py", "from calmkit.interfaces import Corpus"),
+    (knows_a_kind, "cli/a.py", "from calmkit.text.official_run import import_official"),
     (points_up, "metrics/a.py", "from calmkit.generation import generate"),
     (points_up, "__init__.py", "from calmkit.cli import main"),
     (heavy_on_load, "metrics/a.py", "from torchmetrics import Metric"),
-    (heavy_on_load, "data/datamodule.py", "import lightning.pytorch as pl"),
+    (heavy_on_load, "text/datamodule.py", "import lightning.pytorch as pl"),
     (heavy_on_load, "heads/a.py", "def f():\n    import diffusers"),
     (heavy_on_load, "heads/a.py", "if TYPE_CHECKING:\n    import diffusers"),
     (calls_a_head, "model.py", "head.loss(context, target)"),
