@@ -25,7 +25,7 @@ def manager() -> Manager:
 
 def small_model(recipe: Recipe, manager: Manager) -> CalmModel:
     vocab_size = 257
-    return assemble(recipe, manager, vocab_size, vocab_size - 1)
+    return assemble(recipe, manager, {"vocab_size": vocab_size})
 
 
 @pytest.mark.parametrize("name", NAMES)

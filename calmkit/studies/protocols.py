@@ -47,13 +47,15 @@ def protocol_in(run: Run, evaluation: Mapping[str, Any], recipe: Mapping[str, st
     said = recorded(evaluation)
     if said is not None:
         return said
-    tokens = float(recipe.get("data.sequence_length", DataSection().length))
+    length = float(recipe.get("data.sequence_length", DataSection().sequence_length or 0))
     rows = int(recipe.get("evaluation.max_rows", Evaluation().max_rows))
     draws = int(recipe.get("evaluation.draws", Evaluation().draws))
-    as_recipe = "untrained_brier_lm" in evaluation  # was left out where it was measured in another way
+    as_recipe = any(
+        name.startswith("untrained_") for name in evaluation
+    )  # were left out where it was measured in another way
     known = as_recipe or evaluation.get("rows") == rows
-    tokens = evaluation.get("block_tokens", tokens)
-    return Protocol(locked_data(run), int(tokens), rows if known else None, draws if as_recipe else None)
+    length = next((v for name, v in evaluation.items() if name.startswith("block_")), length)
+    return Protocol(locked_data(run), int(length), rows if known else None, draws if as_recipe else None)
 
 
 def some_runs(folders: Sequence[Path]) -> str:

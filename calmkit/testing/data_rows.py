@@ -75,9 +75,9 @@ def _check_units(part: Subject, batch: Batch, units: int, model: CalmModel) -> N
     shape, wanted = tuple(batch.valid.shape), (len(batch.data), units)
     part.require(shape == wanted, UNITS, f"valid has shape {shape}, and there are {wanted} rows and units")
     mean = model.autoencoder.encode(batch.data).mean
-    wanted = (*wanted, *model.autoencoder.event.shape)
-    seen = f"the autoencoder gives values of shape {tuple(mean.shape)}, not {wanted}"
-    part.require(mean.shape == wanted, UNITS, seen)
+    values = (*wanted, *model.autoencoder.event.shape)
+    seen = f"the autoencoder gives values of shape {tuple(mean.shape)}, not {values}"
+    part.require(mean.shape == values, UNITS, seen)
 
 
 @laws.law(MASKS)
