@@ -58,7 +58,7 @@ def installed() -> Manager:
 
 
 def at_the_door(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """What an installed plugin leaves, for this process and those that it starts, where it isn't installed."""
+    """What an installed plugin leaves, for this process and its children, where it isn't installed."""
     try:
         distribution("calmkit-series")
         return
