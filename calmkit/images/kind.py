@@ -144,7 +144,7 @@ class ImagesKind(DataKind):
         return DrawnScores(model, sampler, images, recipe.seed)
 
     def about_rows(self, recipe: Recipe, model: CalmModel, data: Any) -> dict[str, float]:
-        """How many held-out images were compared with as many drawn ones."""
+        """How many images were drawn: one for each row."""
         del recipe, model
         return {"images": float(sum(int(batch.valid.all(1).sum()) for batch in data.all_val_dataloader()))}
 
