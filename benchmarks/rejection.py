@@ -28,7 +28,6 @@ from calmkit.samplers.rejection import RejectionSampler
 from calmkit.samplers.vote import VoteSampler
 from calmkit.text.metrics.brier import pair_collisions
 from calmkit.text.prepare import prepare_data
-from calmkit.training.evaluate import datamodule
 from calmkit.training.run import Run
 
 SHORT = ["stages.autoencoder.max_steps=250", "stages.autoencoder.gate=null", "stages.lm.max_steps=250"]
@@ -40,7 +39,8 @@ def held_out_contexts(run: Run, num: int) -> tuple[CalmModel, Context]:
     manager, recipe, loaded = make_manager(), run.recipe(), run.load()
     corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
     prepared = prepare_data(corpus, loaded.tokenizer, default_cache())
-    data = datamodule(recipe, prepared, loaded.model.chunk_size, 1, recipe.evaluation.max_rows)
+    max_rows = recipe.evaluation.max_rows
+    data = prepared.rows(recipe, loaded.model.autoencoder, batch_size=1, max_rows=max_rows)
     found = []
     with torch.no_grad():
         for batch in data.val_dataloader():
@@ -100,7 +100,7 @@ def main() -> int:
             run = Run(args.run)
         name, (model, context) = run.recipe().name, held_out_contexts(run, args.units)
     torch.manual_seed(0)
-    print(f"{name}: {args.units} units of held-out text, K={model.chunk_size}, temperature 1/2")
+    print(f"{name}: {args.units} units of held-out text, K={model.autoencoder.chunk_size}, temperature 1/2")
     twice = collision(model, context, 1000)
     low, middle, high = twice.quantile(twice.new_tensor([0.05, 0.5, 0.95])).tolist()
     print(f"sum P^2: mean {twice.mean():.4f}   5 % {low:.4f}   median {middle:.4f}   95 % {high:.4f}")

@@ -14,13 +14,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calmkit.text.generation import TextModel as TextModel
     from calmkit.model import CalmModel as CalmModel
     from calmkit.recipe.load import load_recipe as load_recipe
     from calmkit.recipe.schema import Recipe as Recipe
     from calmkit.registry import make_manager as make_manager
     from calmkit.studies.compare import compare as compare
     from calmkit.studies.run import run_study as run_study
+    from calmkit.text.generation import TextModel as TextModel
     from calmkit.training.evaluate import evaluate as evaluate
     from calmkit.training.run import Run as Run
     from calmkit.training.run import load_run as load

@@ -142,7 +142,7 @@ class Part:
 
     kind: str
     name: str
-    cls: type
+    cls: Any
     plugin: str
 
     @property

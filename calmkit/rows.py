@@ -2,8 +2,8 @@
 
     order.query -> context of the units that are known -> guided draws of the head -> order.commit -> ...
 
-A causal backbone is stepped, so that no unit is read twice; one of any order reads the row anew at every step.
-Under guidance every row is read twice: with its condition and with the null condition.
+A causal backbone is stepped, so that no unit is read twice; one of any order reads the row anew at every
+step. Under guidance every row is read twice: with its condition and with the null condition.
 
 Sources: Li et al., MAR, 2024, section 3.3. https://arxiv.org/abs/2406.11838 Tschannen et al., GIVT, 2023,
 sections 3.2 and 3.3. https://arxiv.org/abs/2312.02116
@@ -22,7 +22,16 @@ from torch import Tensor
 
 from calmkit.beams import beam_rows
 from calmkit.generation import Precision, SeededRandomness, in_precision
-from calmkit.interfaces import AnyOrderBackbone, Context, Guided, Order, RowSampler, State
+from calmkit.interfaces import (
+    AnyOrderBackbone,
+    Backbone,
+    Context,
+    DensityHead,
+    Guided,
+    Order,
+    RowSampler,
+    State,
+)
 from calmkit.model import CalmModel, guided_draws
 
 ROWS_AT_ONCE = 128
@@ -71,15 +80,18 @@ def draw_rows(
         progress: Told of the rows that are there, now and then.
 
     Raises:
-        ValueError: Rows have no fixed number of units, or guidance has no condition to push away from.
+        ValueError: Rows have no fixed number of units, guidance has no condition to push away from, or beams
+            lack a density, a causal backbone, or the guidance 1.
     """
     if model.layout is None:
         raise ValueError("rows of this model have no fixed number of units; generate draws unit by unit.")
     guided = sampler.guidance.weight != 1
     if guided and (model.conditioner is None or not condition):
         raise ValueError(
-            f"guidance {sampler.guidance.weight:g} needs a condition, and none was given; weight 1 needs none."
+            f"guidance {sampler.guidance.weight:g} needs a condition, and none was given; "
+            "weight 1 needs none."
         )
+    _check_beams(model, sampler)
     device = next(model.parameters()).device
     randomness = SeededRandomness(seed, device)
     found: list[Tensor] = []
@@ -96,6 +108,21 @@ def draw_rows(
     return DrawnRows(torch.cat(data), every, steps)
 
 
+def _check_beams(model: CalmModel, sampler: RowSampler) -> None:
+    if sampler.beams == sampler.fan == 1:
+        return
+    for part, kind, wanted in (
+        (model.head, DensityHead, "a head that knows its density"),
+        (model.backbone, Backbone, "a causal backbone"),
+    ):
+        if not isinstance(part, kind):
+            raise ValueError(
+                f"beams need {wanted}, and {type(part).__name__} is none; beams 1 and fan 1 would do."
+            )
+    if sampler.guidance.weight != 1:
+        raise ValueError(f"beams are not guided, got guidance {sampler.guidance.weight:g}; 1 would do.")
+
+
 def _drawn(
     model: CalmModel, sampler: RowSampler, rows: int, condition: Mapping[str, Tensor], order: Order | None
 ) -> tuple[Tensor, int]:
@@ -104,7 +131,8 @@ def _drawn(
     prefix = model.prefix(rows, condition)
     if sampler.guidance.weight != 1:
         null = model.prefix(rows)
-        assert prefix is not None and null is not None
+        assert prefix is not None
+        assert null is not None
         prefix = torch.cat([prefix, null])
     if not isinstance(model.backbone, AnyOrderBackbone):
         return _one_after_the_other(model, sampler, rows, units, prefix), units
@@ -131,7 +159,7 @@ def _one_after_the_other(
         front = torch.ones(prefix.shape[:2], dtype=torch.bool, device=prefix.device)
         context, state = model.causal.step(prefix, front, state)
     first = context[:, -1]
-    if sampler.beams > 1:
+    if sampler.beams > 1 or sampler.fan > 1:
         return _best_rows(model, sampler, units, first, state)
     made: list[Tensor] = []
     context = first

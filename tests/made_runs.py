@@ -39,7 +39,8 @@ def made_run(folder: Path, score: float = 5.0, seed: int = 1, **recipe: Any) -> 
         f'data: {json.dumps(said["text"])}\ngit: "abc"\nversions:\n  torch: 2.14.1\n'
     )
     (folder / "model" / "config.json").write_text(json.dumps(trial["facts"]))
-    protocol = Protocol(said["text"], 256, said["rows"], said["draws"], "direct()", "32-true", "cpu")
+    how = (said["rows"], said["draws"], "direct()", "32-true", "cpu")
+    protocol = Protocol(said["text"], 256, *how, length="tokens")
     made_evaluation(folder, "evaluation.json", score, protocol)
     (folder / "samples.txt").write_text("text\n")
     return folder

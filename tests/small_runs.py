@@ -86,3 +86,15 @@ def tensors(run: Run) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     return load_file(str(run.weights))
+
+
+def rows_of(recipe: Recipe, prepared: Any, model: Any, batch_size: int, max_rows: int) -> Any:
+    """Batches of prepared data, as a recipe says, for a model or an autoencoder."""
+    autoencoder = getattr(model, "autoencoder", model)
+    return prepared.rows(recipe, autoencoder, batch_size=batch_size, max_rows=max_rows)
+
+
+def autoencoder_of(recipe: Recipe, manager: Manager | None = None) -> Any:
+    """A fresh autoencoder of a recipe of bytes."""
+    part = recipe.autoencoder
+    return (manager or make_manager()).build("autoencoders", part.name, part.options, vocab_size=257)

@@ -23,11 +23,11 @@ from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.autoencoders.vae import VAE
 from calmkit.backbones.transformer import TransformerBackbone
 from calmkit.embedders.tokens import TokensEmbedder
-from calmkit.text.generation import generate
 from calmkit.heads.energy_score import gaussian_energy_loss
-from calmkit.interfaces import Autoencoder, Context, DensityHead, EventSpec, Posterior
+from calmkit.interfaces import Autoencoder, Batch, Context, DensityHead, EventSpec, Posterior
 from calmkit.model import CalmModel, head_draws, head_loss
 from calmkit.registry import make_manager
+from calmkit.text.generation import generate
 from calmkit.text.metrics.rollout import brier_draws
 
 ASKED = os.environ.get("CALMKIT_TEST_DEVICE")
@@ -142,7 +142,10 @@ def test_draws_scores_and_text_stay_on_the_device_and_follow_the_seed(
     assert accuracy.device.type == collision.device.type == device.type
     sampler = make_manager().build("samplers", "vote", {"candidates": 8})
     texts = [
-        [unit.ids.cpu() for unit in generate(model, [[1, 2, 3], []], sampler, max_units=3, seed=5)]
+        [
+            unit.data.cpu()
+            for unit in generate(model, [[1, 2, 3], []], sampler, eos_id=EOS, max_units=3, seed=5)
+        ]
         for _ in range(2)
     ]
     assert all(torch.equal(a, b) for a, b in zip(*texts, strict=True))
@@ -183,7 +186,7 @@ def test_a_loaded_run_writes_on_the_device(tmp_path: Path, device: torch.device,
         texts = []
         for _ in range(2):
             pieces = text_model.stream(
-                "the ", max_tokens=64, seed=1, on_unit=lambda unit: made.append(unit.ids.device)
+                "the ", max_tokens=64, seed=1, on_unit=lambda unit: made.append(unit.data.device)
             )
             texts.append("".join(pieces))
         assert {place.type for place in made} == {device.type}

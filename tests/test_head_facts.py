@@ -25,6 +25,7 @@ from calmkit.heads.energy import EnergyHead
 from calmkit.heads.flow import FlowHead
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.interfaces import (
+    Batch,
     Context,
     DensityHead,
     EventSpec,

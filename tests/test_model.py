@@ -18,9 +18,10 @@ from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.heads.mixture import MixtureHead
 from calmkit.heads.regression import RegressionHead
-from calmkit.interfaces import Context, DensityHead, GenerativeHead, HeadInfo, Posterior, SampleOptions
+from calmkit.interfaces import Batch, Context, DensityHead, GenerativeHead, HeadInfo, Posterior, SampleOptions
 from calmkit.model import CalmModel
 from calmkit.text.ending import fill_after_end, has_ended
+from calmkit.text.units import chunk_size_of
 
 E = 9  # end-of-text
 V, K, H = 10, 4, 8
@@ -72,7 +73,7 @@ def test_only_valid_units_count_and_the_invalid_ones_are_never_read() -> None:
     other[~valid] = (other[~valid] + 1) % V
     assert torch.allclose(model.loss(Batch(other, valid)).per_unit, loss.per_unit)
     # row-major: the last three are row 1's, as if its real units stood alone
-    alone = model.loss(chunks[1:, 2:], valid[1:, 2:]).per_unit
+    alone = model.loss(Batch(chunks[1:, 2:], valid[1:, 2:])).per_unit
     assert torch.allclose(loss.per_unit[5:], alone)
 
 
@@ -134,7 +135,7 @@ def density_model(kind: str) -> CalmModel:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Given:
     """Rows filled on their left, the values they are read with, and what they score."""
 
     chunks: Tensor
@@ -147,24 +148,24 @@ class Batch:
         assert isinstance(model.head, DensityHead)
         return model.head.log_prob(context, z)
 
-    def __getitem__(self, rows: slice) -> Batch:
-        return Batch(self.chunks[rows], self.valid[rows])
+    def __getitem__(self, rows: slice) -> Given:
+        return Given(self.chunks[rows], self.valid[rows])
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> Batch:
+def batches(draw: st.DrawFn) -> Given:
     rows, units = draw(st.integers(1, 3)), draw(st.integers(2, 5))
     fill = torch.tensor(draw(st.lists(st.integers(0, units - 1), min_size=rows, max_size=rows)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     chunks = torch.randint(V, (rows, units, K), generator=generator)
-    return Batch(chunks, torch.arange(units) >= fill.unsqueeze(1))
+    return Given(chunks, torch.arange(units) >= fill.unsqueeze(1))
 
 
 @kinds
 @FEW
 @given(batch=batches(), unit=st.integers(0, 4), token=st.integers(0, K - 1))
 @torch.no_grad()
-def test_system_a_chunk_conditions_later_units_only(kind: str, batch: Batch, unit: int, token: int) -> None:
+def test_system_a_chunk_conditions_later_units_only(kind: str, batch: Given, unit: int, token: int) -> None:
     """Change one token of unit j: the conditions of units 0..j stay, bit for bit, and that of j + 1 moves.
 
     So does the density of the units before j. A filled unit is seen by nobody.
@@ -172,7 +173,7 @@ def test_system_a_chunk_conditions_later_units_only(kind: str, batch: Batch, uni
     model, unit = density_model(kind), unit % batch.chunks.shape[1]
     chunks = batch.chunks.clone()
     chunks[:, unit, token] = (chunks[:, unit, token] + 1) % V
-    other = Batch(chunks, batch.valid)
+    other = Given(chunks, batch.valid)
     before, after = (model.context(b.chunks, b.valid).h for b in (batch, other))
     assert torch.equal(after[:, : unit + 1], before[:, : unit + 1])
     real = batch.valid[:, unit]
@@ -187,7 +188,7 @@ def test_system_a_chunk_conditions_later_units_only(kind: str, batch: Batch, uni
 @FEW
 @given(batch=batches(), split=st.integers(1, 4))
 @torch.no_grad()
-def test_system_step_equals_forward_from_the_chunks(kind: str, batch: Batch, split: int) -> None:
+def test_system_step_equals_forward_from_the_chunks(kind: str, batch: Given, split: int) -> None:
     """As generation reads a prompt and then its own units: embedder, start, step."""
     model = density_model(kind)
     z = model.encode(batch.chunks).mean
@@ -206,7 +207,7 @@ def test_system_step_equals_forward_from_the_chunks(kind: str, batch: Batch, spl
 @FEW
 @given(batch=batches())
 @torch.no_grad()
-def test_system_a_batch_of_one_is_a_row_of_a_batch(kind: str, batch: Batch) -> None:
+def test_system_a_batch_of_one_is_a_row_of_a_batch(kind: str, batch: Given) -> None:
     """Its conditions and its density; and a row without its filling is as it was with it."""
     model = density_model(kind)
     h, log_prob = model.context(batch.chunks, batch.valid).h, batch.log_prob(model)
@@ -216,7 +217,7 @@ def test_system_a_batch_of_one_is_a_row_of_a_batch(kind: str, batch: Batch) -> N
         torch.testing.assert_close(model.context(one.chunks, one.valid).h[0], h[row], **close)
         torch.testing.assert_close(one.log_prob(model)[0], log_prob[row], **close)
         real = one.valid[0]
-        bare = Batch(one.chunks[:, real], one.valid[:, real])
+        bare = Given(one.chunks[:, real], one.valid[:, real])
         torch.testing.assert_close(bare.log_prob(model)[0], log_prob[row, real], **close)
 
 
@@ -266,7 +267,7 @@ def test_a_discrete_model_is_the_same_model() -> None:
     )
     chunks, valid = batch()
     h = model.context(chunks, valid, chunks).h
-    assert model.chunk_size == K
+    assert chunk_size_of(model) == K
     assert torch.allclose(
         model.loss(Batch(chunks, valid)).per_unit, -head.log_prob(Context(h[valid]), chunks[valid])
     )

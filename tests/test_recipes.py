@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from calmkit.interfaces import Batch
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, build_sampler, validate
 from calmkit.recipe.load import load_recipe, shipped_recipes, to_yaml
@@ -24,7 +25,7 @@ def manager() -> Manager:
 
 def small_model(recipe: Recipe, manager: Manager) -> CalmModel:
     vocab_size = 257
-    return assemble(recipe, manager, vocab_size, vocab_size - 1)
+    return assemble(recipe, manager, {"vocab_size": vocab_size})
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -289,7 +289,11 @@ def test_builtins_come_through_the_door() -> None:
         "corpora": {"stdlib", "text", "hub", "markov", "digits", "idx", "cifar", "folder"},
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
         "launchers": {"local", "slurm"},
-        "metrics": {"brier", "nll", "latent_nll", "tokens_per_second", "reconstruction"},
+        "metrics": {
+            *("brier", "nll", "latent_nll", "tokens_per_second", "reconstruction"),
+            *("fd", "kd", "precision", "recall", "class_accuracy", "nearest_ratio", "network_accuracy"),
+            *("nats_per_dim", "bar_gaussian", "bar_copy", "images_per_second", "reconstruction_psnr"),
+        },
         "data_kinds": {"text", "images"},
     }
     assert {kind: set(parts) for kind, parts in manager.parts.items() if parts} == wanted

@@ -70,8 +70,8 @@ def generate(
     """Let a run's model go on from a prompt, or draw what it makes under a condition.
 
     Text is printed as it comes; pictures are written to --out. OVERRIDES change the sampler and the order:
-    sampler=vote, sampler.temperature=0.5, order.steps=8. Where a sampler takes more than one draw per unit, or
-    falls back, stderr says how many draws, at what level of agreement, and how often.
+    sampler=vote, sampler.temperature=0.5, order.steps=8. Where a sampler takes more than one draw per unit,
+    or falls back, stderr says how many draws, at what level of agreement, and how often.
     """
     only(["sampler", "order"], overrides)
     from calmkit.cli.reading import read

@@ -43,11 +43,13 @@ def _show(plan: Plan) -> None:
     click.echo(f"{plan.name}: {plan.parameters:,} parameters {whose}")
     click.echo(f"training: {_flops(plan.train_flops)} FLOPs in all")
     click.echo(
-        f"inference: {_flops(plan.inference_flops_per_element)} FLOPs per {plan.element} with one draw per unit"
+        f"inference: {_flops(plan.inference_flops_per_element)} FLOPs per {plan.element} "
+        "with one draw per unit"
     )
     draws = "draws as needed" if plan.draws_per_unit is None else f"{plan.draws_per_unit} draws a unit"
     click.echo(
-        f"sampler {plan.sampler}: {draws}, {_flops(plan.sampler_flops_per_element)} FLOPs per {plan.element}\n"
+        f"sampler {plan.sampler}: {draws}, {_flops(plan.sampler_flops_per_element)} FLOPs "
+        f"per {plan.element}\n"
     )
     columns = [
         "part",
@@ -99,9 +101,7 @@ def _show(plan: Plan) -> None:
     )
     if plan.bytes_per_element is not None:
         click.echo(f"disk: tokenised corpus {plan.bytes_per_element} bytes per {plan.element}")
-    from calmkit.recipe.plan import NOT_COUNTED
-
-    click.echo(f"not counted: {NOT_COUNTED}")
+    click.echo(f"not counted: {plan.not_counted}")
 
 
 def _flops(count: float | int | None) -> str:

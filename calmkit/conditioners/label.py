@@ -45,7 +45,7 @@ class LabelConditioner(Conditioner):
     def forward(
         self, condition: Mapping[str, Shaped[Tensor, "B *value"]], drop: Bool[Tensor, " B"]
     ) -> Float[Tensor, "B P H"]:
-        """Labels `[B]` -> prefix; what the label of a dropped row is does not matter, nor whether there is one.
+        """Labels `[B]` -> prefix; what the label of a dropped row is, if any, does not matter.
 
         Raises:
             ValueError: For labels that are no whole numbers `[B]`, or out of range.

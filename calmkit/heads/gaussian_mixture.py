@@ -57,15 +57,23 @@ def moments(mixture: Mixture) -> tuple[Float[Tensor, "*units D"], Float[Tensor, 
     return mean, (weights * (mixture.scale.square() + apart)).sum(-2)
 
 
-def guided_mixture(mixtures: Sequence[Mixture], weights: Sequence[float]) -> Mixture:
+def guided_mixture(
+    mixtures: Sequence[Mixture], weights: Sequence[float], widest: float | None = None
+) -> Mixture:
     """The first mixture, tilted by the Gaussians of all: p_0 G_0^(w_0 - 1) prod_j G_j^w_j, normalised.
 
     With e = (w_0 - 1, w_1, ...), which sums to 0, and m_j, v_j the moments of mixture j, a component of p_0,
     N(m, s^2), becomes N(m + s^2 (b - a m) / c, s^2 / c) in each dimension, where a = sum_j e_j / v_j,
     b = sum_j e_j m_j / v_j and c = 1 + a s^2.
 
+    Args:
+        mixtures: Of the same units, the condition's first.
+        weights: w_j, whose sum is 1.
+        widest: Above 1: e of a unit is made smaller where a component would else become more than `widest`
+            times as wide, so c is at least 1 / widest^2 and there is always a density.
+
     Raises:
-        ValueError: Where c is not above 0: the product has no finite mass.
+        ValueError: Where c is not above 0 and nothing limits it: the product has no finite mass.
     """
     powers = [weights[0] - 1, *weights[1:]]
     means, variances = zip(*(moments(mixture) for mixture in mixtures), strict=True)
@@ -76,6 +84,9 @@ def guided_mixture(mixtures: Sequence[Mixture], weights: Sequence[float]) -> Mix
     ]
     b = torch.stack(shifts).sum(0).unsqueeze(-2)
     log_weights, loc, scale = mixtures[0]
+    if widest is not None:
+        share = _share(a * scale.square(), 1 / widest**2)
+        a, b = share * a, share * b
     c = 1 + a * scale.square()
     _require_proper(c, weights[0])
     offset = loc - means[0].unsqueeze(-2)
@@ -84,6 +95,12 @@ def guided_mixture(mixtures: Sequence[Mixture], weights: Sequence[float]) -> Mix
     # the integral of N(x; m, s^2) exp(b x - a x^2 / 2), as its value at m times that of what is left
     mass = b * offset - 0.5 * a * offset.square() + 0.5 * moved * pull - 0.5 * c.log()
     return Mixture((log_weights + mass.sum(-1)).log_softmax(-1), loc + moved, scale / c.sqrt())
+
+
+def _share(growth: Float[Tensor, "*units M D"], least: float) -> Float[Tensor, "*units 1 1"]:
+    """Of each unit's guidance, that which leaves 1 + growth at `least` or above in all its dimensions."""
+    lowest = growth.flatten(-2).min(-1).values[..., None, None]
+    return torch.where(1 + lowest < least, (least - 1) / lowest, torch.ones_like(lowest))
 
 
 def _require_proper(c: Float[Tensor, "*units M D"], weight: float) -> None:

@@ -34,6 +34,8 @@ from calmkit.nn.conditional_mlp import ConditionalMLP
 from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.settings import latent_dim_of, require_at_least
 
+WIDEST = 2.0  # how much wider guidance may make a component, where it is limited
+
 
 @final
 class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops):
@@ -50,6 +52,9 @@ class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops):
         depth: Residual blocks before the projection; GIVT has none, the default matches the energy head.
         width: W, of the blocks; None: `hidden_dim`.
         min_scale: Smallest standard deviation, in latent units.
+        limit_guidance: Where guidance would make a component more than twice as wide, or leave no density at
+            all, as where the null condition is the narrower one, lower its weight for that unit until it does
+            not. False: a weight that leaves no density is refused.
 
     Raises:
         ValueError: For a setting out of its range, or an event that is no latent vector.
@@ -73,6 +78,7 @@ class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops):
         depth: int = 4,
         width: int | None = None,
         min_scale: float = 1e-6,  # the official code
+        limit_guidance: bool = False,
     ) -> None:
         super().__init__()
         latent_dim = latent_dim_of("mixture", event)
@@ -82,6 +88,7 @@ class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops):
             "mixture", 1, num_components=num_components, repeats=repeats, depth=depth, width=width
         )
         self.num_components, self.repeats, self.min_scale = num_components, repeats, min_scale
+        self.widest = WIDEST if limit_guidance else None
         out_dim = num_components * (1 + 2 * latent_dim)
         self.network = ConditionalMLP(hidden_dim, out_dim, depth=depth, width=width)
 
@@ -108,11 +115,12 @@ class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops):
         """Draws of `guided_mixture`: the first term's mixture, tilted by the others.
 
         Raises:
-            ValueError: Where a unit's product of densities has no finite mass, naming a weight that would do.
+            ValueError: Where a unit's product of densities has no finite mass and nothing limits guidance,
+                naming a weight that would do.
         """
         options = self.info.accept(options)
         mixtures = [self._mixture(context) for context, _ in guided]
-        mixture = guided_mixture(mixtures, [weight for _, weight in guided])
+        mixture = guided_mixture(mixtures, [weight for _, weight in guided], self.widest)
         return self._draw(mixture, num, options).to(guided[0][0].h.dtype)
 
     def _draw(self, mixture: Mixture, num: int, options: SampleOptions) -> Tensor:

@@ -71,6 +71,11 @@ class ImageCorpus(Corpus):
             DataError: Names stand in a file or a folder that is missing or broken.
         """
 
+    @property
+    def num_labels(self) -> int:
+        """How many classes there are; a corpus that knows it by a setting reads no file for it."""
+        return len(self.label_names)
+
     @abstractmethod
     def images(self, split: Split) -> Images:
         """The images of a split, in a fixed order, all in memory.

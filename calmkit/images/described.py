@@ -5,6 +5,8 @@ Sources: see `calmkit.images.measures`. https://arxiv.org/abs/1706.08500
 
 from __future__ import annotations
 
+from typing import final
+
 from calmkit.hookspecs import hookimpl
 from calmkit.images.measures.words import BARS, OTHERS, OWN, WORDS
 from calmkit.interfaces import Measure, MeasureInfo, Number
@@ -24,7 +26,7 @@ PSNR = Number(
 def _measure(name: str, info: MeasureInfo, doc: str) -> type[Measure]:
     sums = {"nats_per_dim": NATS[1:]} if name == "nats_per_dim" else {}
     facts = {"info": info, "data_kind": "images", "sums": sums}
-    return type(name, (Measure,), {**facts, "__doc__": doc, "__module__": __name__})
+    return final(type(name, (Measure,), {**facts, "__doc__": doc, "__module__": __name__}))
 
 
 @hookimpl

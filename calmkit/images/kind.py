@@ -14,19 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import torch
-
-from calmkit.data.cache import default_cache
-from calmkit.generation import Precision
 from calmkit.hookspecs import hookimpl
-from calmkit.images.corpus import ImageCorpus
-from calmkit.images.front import ImageModel
-from calmkit.images.grid import write_grid
-from calmkit.images.measures.features import train_features
-from calmkit.images.measures.intervals import RESAMPLES
-from calmkit.images.measures.scores import ImageScores, Split
-from calmkit.images.prepare import LABELS, PreparedImages, prepare_images
-from calmkit.images.scores import DrawnScores, Reconstruction
 from calmkit.images.words import WORDS
 from calmkit.interfaces import (
     Autoencoder,
@@ -34,19 +22,12 @@ from calmkit.interfaces import (
     Front,
     GenerationAsked,
     Prepared,
-    RowSampler,
     Scores,
 )
 from calmkit.model import CalmModel
-from calmkit.recipe.assemble import build_sampler
-from calmkit.recipe.errors import Problem
-from calmkit.recipe.fit import condition_fits
-from calmkit.recipe.parts import build_corpus
-from calmkit.recipe.schema import Recipe
-from calmkit.registry import Manager
-from calmkit.training.checkpoints import write_moved
-from calmkit.training.progress import Progress
 
+LABELS = "images.json"
+"""What a run keeps of its images: their shape and the names of their labels."""
 TIMED = 16  # images
 COLUMNS = 8  # of a grid
 
@@ -61,12 +42,12 @@ class KeptLabels:
     @property
     def sizes(self) -> dict[str, Any]:
         """What parts are built with."""
-        return sizes_of(self.image_shape, self.label_names)
+        return sizes_of(self.image_shape, len(self.label_names))
 
 
-def sizes_of(image_shape: tuple[int, int, int], label_names: tuple[str, ...]) -> dict[str, Any]:
+def sizes_of(image_shape: tuple[int, int, int], num_labels: int) -> dict[str, Any]:
     """What parts are built with: labels only where there are some."""
-    labels = {"num_labels": len(label_names), "conditions": ("label",)} if label_names else {}
+    labels = {"num_labels": num_labels, "conditions": ("label",)} if num_labels else {}
     return {"image_shape": image_shape, **labels}
 
 
@@ -76,80 +57,65 @@ class ImagesKind(DataKind):
 
     words = WORDS
 
-    def known_sizes(self, recipe: Recipe, manager: Manager) -> dict[str, Any]:
+    def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
         """`image_shape`, and `num_labels` where there are labels."""
+        from calmkit.images.corpus import ImageCorpus
+        from calmkit.recipe.parts import build_corpus
+
         corpus: Any = build_corpus(recipe, manager)
         assert isinstance(corpus, ImageCorpus)
-        return sizes_of(corpus.image_shape, corpus.label_names)
+        return sizes_of(corpus.image_shape, corpus.num_labels)
 
-    def num_units(self, recipe: Recipe, autoencoder: Autoencoder) -> int:
+    def num_units(self, recipe: Any, autoencoder: Autoencoder) -> int:
         """The size of the grid."""
         del recipe
         return math.prod(autoencoder.layout or (0,))
 
-    def problems(self, recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Iterator[Problem]:
-        """CK141: labels that the conditioner wants and the data lack."""
-        del autoencoder
-        yield from condition_fits(recipe, manager, self.known_sizes(recipe, manager))
-
-    def prepare(
-        self, recipe: Recipe, manager: Manager, progress: Progress, kept: Any = None
-    ) -> PreparedImages:
+    def prepare(self, recipe: Any, manager: Any, progress: Any, kept: Any = None) -> Prepared:
         """Decode both splits, or take them from the cache."""
         del kept
+        from calmkit.data.cache import default_cache
+        from calmkit.images.prepare import prepare_images
+        from calmkit.recipe.parts import build_corpus
+
         corpus: Any = build_corpus(recipe, manager)
         with progress.phase("reading images"):
             return prepare_images(corpus, default_cache())
 
-    def restore(self, recipe: Recipe, manager: Manager, folder: Path) -> KeptLabels:
+    def restore(self, recipe: Any, manager: Any, folder: Path) -> KeptLabels:
         """Shape and names."""
         del recipe, manager
         said = json.loads((folder / LABELS).read_text(encoding="utf-8"))
         return KeptLabels(tuple(said["image_shape"]), tuple(said["label_names"]))
 
-    def front(self, model: CalmModel, kept: Any, sampler: RowSampler, precision: Precision) -> ImageModel:
+    def front(self, model: CalmModel, kept: Any, sampler: Any, precision: Any) -> Front:
         """Labels in, images out."""
+        from calmkit.images.front import ImageModel
+
         return ImageModel(model, sampler, kept.label_names, precision)
 
     def coding_scores(self, autoencoder: Autoencoder) -> Scores:
         """How near images come back."""
         del autoencoder
+        from calmkit.images.scores import Reconstruction
+
         return Reconstruction()
 
     def scores(
-        self, model: CalmModel, recipe: Recipe, manager: Manager, prepared: Prepared, *, final: bool = True
+        self, model: CalmModel, recipe: Any, manager: Any, prepared: Prepared, *, final: bool = True
     ) -> Scores:
         """Frechet distance and its relatives; on the way without intervals and bars."""
-        assert isinstance(prepared, PreparedImages)
-        sampler = build_sampler(recipe, manager)
-        assert isinstance(sampler, RowSampler)
-        train, valid = prepared.train, prepared.valid
-        real, seen = (
-            Split(
-                torch.from_numpy(one.pixels.copy()),
-                None if one.labels is None else torch.from_numpy(one.labels.copy()),
-            )
-            for one in (valid, train)
-        )
-        features = train_features(
-            seen.images,
-            seen.labels,
-            real.images,
-            real.labels,
-            default_cache() / "features",
-            prepared.fingerprint,
-        )
-        resamples = RESAMPLES if final else 0
-        images = ImageScores(features, real, seen, resamples=resamples, bars=final, seed=recipe.seed)
-        return DrawnScores(model, sampler, images, recipe.seed)
+        from calmkit.images.scores import drawn_scores
 
-    def about_rows(self, recipe: Recipe, model: CalmModel, data: Any) -> dict[str, float]:
+        return drawn_scores(model, recipe, manager, prepared, final=final)
+
+    def about_rows(self, recipe: Any, model: CalmModel, data: Any) -> dict[str, float]:
         """How many images were drawn: one for each row."""
         del recipe, model
         return {"images": float(sum(int(batch.valid.all(1).sum()) for batch in data.all_val_dataloader()))}
 
     def beside(
-        self, recipe: Recipe, manager: Manager, prepared: Any, data: Any, front: Any, progress: Any
+        self, recipe: Any, manager: Any, prepared: Any, data: Any, front: Any, progress: Any
     ) -> dict[str, Any]:
         """Speed; bars and the floor stand among the scores."""
         del recipe, manager, prepared, data
@@ -162,23 +128,29 @@ class ImagesKind(DataKind):
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
         """A grid, written as PNG."""
         del note
-        assert isinstance(front, ImageModel)
+        held: Any = front
+        from calmkit.images.grid import write_grid
+        from calmkit.training.checkpoints import write_moved
+
         for option, value in (("--prompt", asked.prompt), ("--max-tokens", asked.length)):
             if value is not None:
                 raise ValueError(
                     f"{option} is nothing that images have; --condition label=3 asks for a label"
                 )
         num, out = asked.num or 16, asked.out or Path("grid.png")
-        images = front.generate(num, condition=asked.condition, seed=asked.seed, sampler=asked.sampler)
+        images = held.generate(num, condition=asked.condition, seed=asked.seed, sampler=asked.sampler)
         write_moved(out, lambda temporary: write_grid(temporary, images, columns=columns_of(num)))
         yield f"{num} images: {out}"
 
-    def sample(self, front: Front, recipe: Recipe, folder: Path) -> None:
+    def sample(self, front: Front, recipe: Any, folder: Path) -> None:
         """`samples.png`: a column for each label, where there are few."""
-        assert isinstance(front, ImageModel)
+        held: Any = front
+        from calmkit.images.grid import write_grid
+        from calmkit.training.checkpoints import write_moved
+
         num = recipe.evaluation.sample_rows
-        images = front.generate(num, seed=recipe.seed)
-        labels = len(front.label_names) if front.model.conditioner is not None else 0
+        images = held.generate(num, seed=recipe.seed)
+        labels = len(held.label_names) if held.model.conditioner is not None else 0
         columns = labels if 1 < labels <= 2 * COLUMNS else columns_of(num)
         write_moved(folder / "samples.png", lambda temporary: write_grid(temporary, images, columns=columns))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,3 +70,25 @@ def listing(root: Path) -> Listing:
         )
     classes = () if loose else tuple(path.parts[0] for path in found)
     return Listing(root, tuple(root / path for path in found), classes)
+
+
+def refuse_strange_classes(found: Mapping[Split, Listing], classes: int | None) -> None:
+    """Refuse classes that only one side has, and another number than `classes`.
+
+    Raises:
+        DataError: Naming the folder and what to change.
+    """
+    root, names = found["train"].root, found["train"].names
+    if classes not in (None, len(names)):
+        raise DataError(
+            f"data.path: {root} holds {len(names)} folders of classes, and data.classes is {classes}; "
+            "data.classes=null takes as many as there are"
+        )
+    for split, one in found.items():
+        strange = sorted(set(one.names) - set(names))
+        if strange or bool(one.names) != bool(names):
+            what = f"the class {strange[0]}" if strange else "images without a class"
+            raise DataError(
+                f"data.path: {one.root} holds {what}, and {root} does not; the folders of {split}/ must be "
+                "among those of train/"
+            )

@@ -11,10 +11,9 @@ from calmkit.data.digest import digest
 from calmkit.images.corpus import ImageCorpus, Images
 from calmkit.images.datamodule import ImageDataModule
 from calmkit.images.image_file import decoded
+from calmkit.images.kind import LABELS
 from calmkit.images.overlap import Overlap, leak_notes, overlap
 from calmkit.interfaces import Autoencoder, Prepared
-
-LABELS = "images.json"
 
 
 @final
@@ -23,6 +22,7 @@ class PreparedImages(Prepared):
     """Both splits, decoded.
 
     Attributes:
+        kept: Where a run keeps their names.
         fingerprint: Of the images, their labels and their split.
         leaked: The held-out images that also stand among the training images.
         skipped_notes: What was left out, a line each.
@@ -37,6 +37,7 @@ class PreparedImages(Prepared):
     leaked: Overlap
     skipped_notes: tuple[str, ...]
     leak_notes: tuple[str, ...]
+    kept: str = "images"
 
     @property
     def sizes(self) -> dict[str, Any]:  # type: ignore[override]

@@ -68,6 +68,7 @@ WORDS = KindWords(
         "reconstruction_psnr", "PSNR of held-out images that the autoencoder gives back, in dB", 1
     ),
     relate=RelateWords(names={"fd": "Frechet distance", "nats_per_dim": "nats per dimension of the latents"}),
+    kept="images",
     log=True,
     sample="samples.png",
     sample_media="image/png",

@@ -62,12 +62,14 @@ class Prepared(ABC):
         sizes: What parts are built with, by name, such as `vocab_size`.
         notes: Warnings, a sentence each.
         told: What there is, in a line.
+        kept: See `KindWords.kept`.
     """
 
     fingerprint: str
     sizes: Mapping[str, Any]
     notes: tuple[str, ...]
     told: str
+    kept: str = "data"
 
     @abstractmethod
     def facts(self, autoencoder: Any) -> dict[str, Any]:
@@ -167,8 +169,8 @@ class DataKind(ABC):
         return 1.0
 
     def problems(self, recipe: Any, manager: Any, autoencoder: Any) -> Iterator[Any]:
-        """What of a recipe doesn't go together, as far as only this kind can tell:
-        `calmkit.recipe.errors.Problem`s.
+        """What of a recipe doesn't go together, as far as only this kind can tell: each a
+        `calmkit.recipe.errors.Problem`.
         """
         del recipe, manager, autoencoder
         return iter(())

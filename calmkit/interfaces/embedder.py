@@ -8,7 +8,7 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 3.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -32,9 +32,7 @@ class Embedder(nn.Module, ABC):
     reads: ClassVar[Literal["data", "latents", "both"]]
 
     @abstractmethod
-    def forward(
-        self, data: Shaped[Tensor, "*units_data"] | None, z: Shaped[Tensor, "*units_and_event"]
-    ) -> Float[Tensor, "*units H"]:
+    def forward(self, data: Any, z: Shaped[Tensor, "*units_and_event"]) -> Float[Tensor, "*units H"]:
         """Units -> `[*, H]`.
 
         Args:

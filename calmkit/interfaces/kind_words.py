@@ -123,6 +123,8 @@ class KindWords:
         sample: File in a run's folder that `DataKind.sample` writes; its name begins with `samples.`.
         sample_media: What it holds, `text/plain` or `image/png`.
         samples_told: A sentence above the samples of a report.
+        kept: Name of the folder in a run's `model/` that holds what `Prepared.save` writes.
+        length: What rows are measured in, in the plural, such as `tokens`; empty where all are of one size.
     """
 
     element: str
@@ -165,6 +167,8 @@ class KindWords:
     log: bool = False
     sample: str = "samples.txt"
     sample_media: str = "text/plain"
+    kept: str = "data"
+    length: str = ""
     samples_told: str = "What each model made, sampled as its recipe says; nothing was picked."
 
     @property

@@ -17,8 +17,8 @@ from torch import Tensor
 from calmkit.interfaces.head import SampleOptions
 
 Draw = Callable[[int, Tensor], Tensor]
-"""`draw(n, rows)` -> data `[n, len(rows), *data]`, such as ids: n fresh independent draws for each of the rows
-`[R]`. In generation, what follows an end inside a unit is already replaced (`calmkit.interfaces.Ending`)."""
+"""`draw(n, rows)` -> data `[n, len(rows), *data]`, such as ids: n fresh independent draws for each of the
+rows `[R]`. In generation, what follows an end inside a unit is already replaced (`Ending`)."""
 
 
 @final

@@ -1,7 +1,7 @@
 """Draws of many units at once, in blocks of bounded memory.
 
-Source: teacher forcing: Williams and Zipser, A Learning Algorithm for Continually Running Fully Recurrent Neural
-Networks, 1989, section 4. https://doi.org/10.1162/neco.1989.1.2.270
+Source: teacher forcing: Williams and Zipser, A Learning Algorithm for Continually Running Fully Recurrent
+Neural Networks, 1989, section 4. https://doi.org/10.1162/neco.1989.1.2.270
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from calmkit.model import CalmModel
 from calmkit.recipe.errors import Problem, RecipeError
 from calmkit.recipe.fit import (
     condition_fits,
-    drawing_fits,
     embedder_fits,
     head_fits,
     head_is_served,
@@ -35,6 +34,7 @@ from calmkit.recipe.fit import (
     sampler_fits,
     stages_fit,
 )
+from calmkit.recipe.fit_rows import drawing_fits
 from calmkit.recipe.parts import (
     build_corpus,
     build_metrics,
@@ -69,7 +69,7 @@ def assemble(recipe: Recipe, manager: Manager, sizes: Mapping[str, Any]) -> Calm
         *kind_of(recipe, manager).problems(recipe, manager, autoencoder),
         *head_fits(recipe, manager, event),
         *embedder_fits(recipe, manager, autoencoder),
-        *order_fits(recipe, manager, backbone, order),
+        *order_fits(recipe, manager, backbone, order, event=event, sizes=of_data),
         *condition_fits(recipe, manager, sizes),
     ]
     if problems:

@@ -172,12 +172,21 @@ class _Builder:
         data = fields.get("data", _MISSING)
         if data is _MISSING:
             return
-        kind, wanted = self.kind_of(data.part.name), self.wanted_sections(data.part.name)
+        kind = self.kind_of(data.part.name)
+        if kind not in self.manager.parts["data_kinds"]:  # told where the kind is asked for
+            return
+        wanted = self.wanted_sections(data.part.name)
         for section in OF_A_KIND:
             node = tree.nodes.get(section)
             there = node is not None and not (isinstance(node, Scalar) and node.is_null)
-            if section in wanted and not there:
+            if section in wanted and node is None:
                 self.missing(section, "", tree.mark)
+            elif section in wanted and not there:
+                mark = tree.key_marks.get(section, tree.mark)
+                message = f"data '{data.part.name}' are {kind}, which need a {section}"
+                parts = SECTIONS[section]
+                help = f"{parts}: {', '.join(sorted(self.manager.parts[parts])) or 'none'}"
+                self.problems.append(Problem("CK131", message, mark, section, help))
             if section not in wanted and there:
                 mark = tree.key_marks.get(section, tree.mark)
                 message = f"data '{data.part.name}' are {kind}, which have no {section}"
@@ -190,7 +199,8 @@ class _Builder:
     def wanted_sections(self, corpus: str) -> tuple[str, ...]:
         """The sections that its kind needs."""
         found = self.manager.parts["data_kinds"].get(self.kind_of(corpus))
-        return () if found is None else found.cls.sections
+        cls: Any = None if found is None else found.cls
+        return () if cls is None else cls.sections
 
     def named_part(self, section: str, node: Keys) -> Any:
         """A part whose name stands in its section."""

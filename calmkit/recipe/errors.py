@@ -15,9 +15,9 @@
 | CK132 | a value of another type                                                     |
 | CK133 | a value outside its range                                                   |
 | CK140 | a sequence length that the chunk size does not divide                       |
-| CK141 | a head that cannot take the autoencoder's event                             |
+| CK141 | parts that do not fit: head and event, order and backbone, part and data    |
 | CK142 | an embedder that reads latents where there are none                         |
-| CK143 | a sampler that asks the head for what it does not honour                    |
+| CK143 | a sampler that asks for what head, rows, order or condition do not give     |
 | CK144 | a stage 1 for an autoencoder without parameters, or none for one with them  |
 | CK145 | a part refuses its settings                                                 |
 | CK146 | a corpus, tokenizer or `init_from` that cannot be read                      |

@@ -56,7 +56,8 @@ def check_sizes(recipe: Recipe, manager: Manager, section: str, name: str, sizes
             f"{NOUNS.get(section, section)} '{name}' is built with {' and '.join(lacking)}, "
             f"which data '{corpus}' ({manager.find('corpora', corpus).cls.data_kind}) don't have"
         )
-        help = f"{kind} that would do: {', '.join(others) or 'none'}"
+        listed = f"{kind} that would do: {', '.join(others) or 'none'}"
+        help = f"{section}={others[0]} would do" if len(others) == 1 else listed
         mark = recipe.source.mark(f"{section}.name" if section in SECTIONS else section)
         raise refuse("CK141", message, mark, section, help)
 

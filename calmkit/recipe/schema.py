@@ -82,13 +82,19 @@ class DataSection:
     """Where data come from and how much of them one row holds.
 
     Attributes:
-        sequence_length: T, how long a row is, for kinds of data whose rows have no length of their own: tokens
-            of text, a multiple of the chunk size. No key of the others.
+        sequence_length: T, how long a row is, for kinds of data whose rows have no length of their own:
+            tokens of text, a multiple of the chunk size. No key of the others.
         part: The corpus. In a recipe its name and settings stand beside `sequence_length`.
     """
 
     sequence_length: int | None = bounded(512, least=1)
     part: PartSpec = field(default_factory=lambda: PartSpec("stdlib"))
+
+    @property
+    def length(self) -> int:
+        """T, where rows have no length of their own."""
+        assert self.sequence_length is not None, "rows of these data have a length of their own"
+        return self.sequence_length
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import torch
 from calmkit.data.digest import digest
 from calmkit.interfaces import Batch, NotTrainable
 from calmkit.metrics.made_up import made_up_batch
-from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.dump import to_yaml
 from calmkit.recipe.parts import kind_of
@@ -28,7 +27,6 @@ from calmkit.training.run import read_json
 from calmkit.training.trainer import make_trainer
 
 WARM_UP, TIMED = 1, 3  # steps
-FITTED = 256  # rows of noise that transforms are fitted to
 
 
 @dataclass
@@ -92,12 +90,15 @@ class StepClock:
         model = assemble(recipe, self.manager, sizes).to(device)
         second, first = recipe.stages.lm, recipe.stages.autoencoder
         assert second is not None
-        _fit_to_noise(model)
         units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
         accumulate = recipe.trainer.accumulate
 
         def batch(rows: int) -> Batch:
             return made_up_batch(model.autoencoder, rows, units, device, sizes.get("conditions", ()))
+
+        if model.transform is not None:  # a scale of made-up values takes as long as that of real ones
+            with torch.no_grad():
+                model.transform.fit([model.autoencoder.encode(batch(second.batch_size).data).mean])
 
         def model_step() -> torch.Tensor:
             with precision.forward_context():
@@ -116,16 +117,6 @@ class StepClock:
             return step, accumulate * _seconds_of(first_step, autoencoder)
         except NotTrainable:
             return step, 0.0
-
-
-def _fit_to_noise(model: CalmModel) -> None:
-    """Give the transforms a scale: what they do costs the same by any."""
-    if model.transform is None:
-        return
-    autoencoder = model.autoencoder
-    length = 1 if autoencoder.layout is None else math.prod(autoencoder.layout)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    model.transform.fit([torch.randn(FITTED, length, *autoencoder.event.shape, device=device)])
 
 
 def _seconds_of(loss: Callable[[], torch.Tensor], module: torch.nn.Module) -> float:

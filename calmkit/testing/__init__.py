@@ -21,6 +21,7 @@ from calmkit.testing.any_order_backbones import check_any_order_backbone
 from calmkit.testing.autoencoders import check_autoencoder
 from calmkit.testing.backbones import check_backbone
 from calmkit.testing.conditioners import check_conditioner
+from calmkit.testing.data_kinds import check_data_kind
 from calmkit.testing.embedders import check_embedder
 from calmkit.testing.heads import check_head
 from calmkit.testing.image_corpora import check_image_corpus
@@ -37,6 +38,7 @@ __all__ = [
     "check_autoencoder",
     "check_backbone",
     "check_conditioner",
+    "check_data_kind",
     "check_embedder",
     "check_head",
     "check_image_corpus",

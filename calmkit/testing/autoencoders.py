@@ -1,23 +1,36 @@
-"""The laws of autoencoders: here those of chunks of ids, beside it those of whole images."""
+"""The laws of autoencoders: here those of chunks of ids; beside it those of units of numbers, of images."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Autoencoder, EventSpec, ImageAutoencoder, NotTrainable, TokenAutoencoder
+from calmkit.interfaces import (
+    Autoencoder,
+    Batch,
+    EventSpec,
+    ImageAutoencoder,
+    NotTrainable,
+    TokenAutoencoder,
+    UnitwiseAutoencoder,
+)
 from calmkit.model import CalmModel
 from calmkit.registry import make_manager
 from calmkit.testing import laws
 from calmkit.testing.image_autoencoders import check_image_autoencoder
 from calmkit.testing.laws import LEADING, VOCAB_SIZE, Subject
 from calmkit.testing.registered import check_registered
+from calmkit.testing.unit_autoencoders import check_unit_autoencoder
 
 
-def check_autoencoder(part: str | type[Autoencoder], **settings: Any) -> None:
-    """Hold an autoencoder to its contract: one of ids, or one of images (see `check_image_autoencoder`).
+def check_autoencoder(
+    part: str | type[Autoencoder], *, sizes: Mapping[str, Any] | None = None, **settings: Any
+) -> None:
+    """Hold an autoencoder to its contract: one of ids, one of units of real numbers
+    (`check_unit_autoencoder`), or one of images (`check_image_autoencoder`).
 
     Laws of one of ids: constructor; `event` and `chunk_size`; what it keeps is registered; shapes for any
     leading dimensions, zero units never among them; no state between calls; `encode` deterministic and equal
@@ -29,6 +42,8 @@ def check_autoencoder(part: str | type[Autoencoder], **settings: Any) -> None:
 
     Args:
         part: Name in the registry, or a class.
+        sizes: Name -> what the constructor gets first, of one of units of real numbers; the kit knows those
+            of the others, and takes 12 for a whole number that is not named.
         settings: Keyword settings of the autoencoder; small ones keep the check fast.
 
     Raises:
@@ -38,13 +53,15 @@ def check_autoencoder(part: str | type[Autoencoder], **settings: Any) -> None:
         subject = laws.subject("autoencoders", part, settings)
         if issubclass(subject.cls, ImageAutoencoder):
             check_image_autoencoder(subject)
+        elif issubclass(subject.cls, UnitwiseAutoencoder) and not subject.cls.discrete:
+            check_unit_autoencoder(subject, sizes or {})
         else:
             _check_token_autoencoder(subject)
 
 
 def _check_token_autoencoder(subject: Subject) -> None:
     law = "it serves a kind of data that the kit can make"
-    seen = "it derives from neither; TokenAutoencoder or ImageAutoencoder would do"
+    seen = "it derives from none; TokenAutoencoder, UnitwiseAutoencoder or ImageAutoencoder would do"
     subject.require(issubclass(subject.cls, TokenAutoencoder), law, seen)
     autoencoder: TokenAutoencoder = subject.build(VOCAB_SIZE)
     laws.check_facts(subject, autoencoder)
@@ -206,14 +223,13 @@ def _check_frozen(part: Subject, autoencoder: TokenAutoencoder) -> None:
         manager.build("embedders", "tokens", {}, **sizes),
         manager.build("backbones", "gru", {"hidden_dim": width}),
         manager.build("heads", head, {}, **sizes),
-        
     ).double()
     model.train()
     awake = [name or "itself" for name, module in autoencoder.named_modules() if module.training]
     law = "frozen inside a model, after .train() too"
     part.require(not awake, law, f"in train mode: {awake}")
     data = _chunks(autoencoder)
-    loss = model.loss(data, torch.ones(data.shape[:2], dtype=torch.bool)).per_unit.mean()
+    loss = model.loss(Batch(data, torch.ones(data.shape[:2], dtype=torch.bool))).per_unit.mean()
     loss.backward()
     moved = [n for n, p in autoencoder.named_parameters() if p.requires_grad or p.grad is not None]
     part.require(not moved, law, f"with gradient: {moved}")

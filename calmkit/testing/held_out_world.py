@@ -155,7 +155,7 @@ class HeldOutWorld:
             context=context[place][:, :units],
             keep=keep,
             target=target[place][:, :units][keep],
-            ids=ids[place, :units][keep],
+            data=ids[place, :units][keep],
             rows=keep.nonzero()[:, 0],
             documents=number[place, :units][keep] if self.documents else None,
             draw=draw,

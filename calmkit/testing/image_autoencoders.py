@@ -195,7 +195,6 @@ def _check_frozen(part: Subject, autoencoder: ImageAutoencoder, shape: tuple[int
         manager.build("embedders", "latents", {}, **sizes),
         manager.build("backbones", "gru", {"hidden_dim": width}),
         manager.build("heads", "regression", {}, **sizes),
-        
     ).double()
     model.train()
     awake = [name or "itself" for name, module in autoencoder.named_modules() if module.training]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from calmkit.admission import broken, missing_fact
-from calmkit.registry import KINDS, make_manager, sizes_of
+from calmkit.registry import KINDS, Manager, make_manager, sizes_of
 from calmkit.testing.blame import call_behind
 
 HIDDEN_DIM = 16
@@ -106,10 +106,10 @@ def law(name: str) -> Callable[[Callable[Concatenate[Subject, P], R]], Callable[
     return marked
 
 
-def subject(kind: str, part: str | type, options: dict[str, Any]) -> Subject:
+def subject(kind: str, part: str | type, options: dict[str, Any], manager: Manager | None = None) -> Subject:
     """The part under test, found by name or given as a class, once its constructor has been checked."""
     if isinstance(part, str):
-        found = Subject(kind, part, make_manager().find(kind, part).cls, options)
+        found = Subject(kind, part, (manager or make_manager()).find(kind, part).cls, options)
     else:
         found = Subject(kind, part.__name__, part, options)
     _check_constructor(found)

@@ -73,7 +73,7 @@ def units_by_hand(draws: Tensor, target: Tensor, documents: Tensor | None = None
     ids = torch.zeros(len(target), autoencoder.chunk_size, dtype=torch.long)
     drawn = torch.zeros(*draws.shape[:2], autoencoder.chunk_size, dtype=torch.long)
     return replace(
-        whole, head=head, context=whole.context[:1, :1], keep=keep, target=Posterior(target), ids=ids,
+        whole, head=head, context=whole.context[:1, :1], keep=keep, target=Posterior(target), data=ids,
         rows=rows, documents=documents, draw=lambda num: (drawn, draws),
     )  # fmt: skip
 
@@ -196,7 +196,7 @@ def _check_untouched(part: Subject, measure: HeldOutMeasure, world: HeldOutWorld
         there = {"context": held.context.h, "keep": held.keep, "target.mean": held.target.mean}
         there |= {"target.log_std": held.target.log_std} if held.target.log_std is not None else {}
         there |= {"documents": held.documents} if held.documents is not None else {}
-        return there | {"ids": held.data, "rows": held.rows, "draws": held.draws()}
+        return there | {"data": held.data, "rows": held.rows, "draws": held.draws()}
 
     before = {name: tensor.clone() for name, tensor in tensors().items()}
     measure.update(measure.metric(), held)

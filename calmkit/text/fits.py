@@ -12,7 +12,7 @@ from calmkit.text.units import chunk_size_of
 
 def length_fits(recipe: Recipe, autoencoder: Autoencoder) -> Iterator[Problem]:
     """CK140: the sequence length is a multiple of the chunk size."""
-    length, chunk, key = recipe.data.sequence_length, chunk_size_of(autoencoder), "data.sequence_length"
+    length, chunk, key = recipe.data.length, chunk_size_of(autoencoder), "data.sequence_length"
     if length % chunk:
         below = length // chunk * chunk
         message = f"{key} {length} is no multiple of the autoencoder's chunk size {chunk}"

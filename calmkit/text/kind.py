@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from calmkit.data.cache import default_cache
-from calmkit.generation import Precision
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import (
     Autoencoder,
@@ -23,32 +21,9 @@ from calmkit.interfaces import (
     Scores,
     Tokenizer,
 )
-from calmkit.metrics.sampler_use import SamplerUse
 from calmkit.model import CalmModel
-from calmkit.recipe.errors import Problem
-from calmkit.recipe.parts import build_corpus, build_tokenizer, vocab_size_of
-from calmkit.recipe.schema import Recipe
-from calmkit.registry import Manager
-from calmkit.text.ceiling import ceiling_scores
-from calmkit.text.datamodule import TextDataModule
-from calmkit.text.fits import length_fits
-from calmkit.text.generation import TextModel
-from calmkit.text.keep_latents import latents_as_text
-from calmkit.text.leaks import leaks_of_run
-from calmkit.text.metrics.rollout import eligible_units
-from calmkit.text.metrics.sampling import measure_sampling
-from calmkit.text.metrics.throughput import measure_throughput
-from calmkit.text.ngrams import ngram_scores
-from calmkit.text.prepare import PreparedData, prepare_data
-from calmkit.text.preparing import preparing
-from calmkit.text.scores import Reconstruction, TextScores
-from calmkit.text.units import chunk_size_of
 from calmkit.text.words import WORDS
-from calmkit.training.checkpoints import write_text
-from calmkit.training.progress import Progress, Say
-from calmkit.training.run import Run
 
-UNITS_TIMED = 64
 FEWEST_CHUNKS = 8  # of a row that is scored
 
 
@@ -57,6 +32,11 @@ class KeptTokenizer:
     """The tokenizer that a run was trained with."""
 
     tokenizer: Tokenizer
+    kept: str = "tokenizer"
+
+    def save(self, folder: Path) -> None:
+        """Write it."""
+        self.tokenizer.save(folder)
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -73,93 +53,125 @@ class Text(DataKind):
     sections = ("tokenizer",)
     scores_samplers = True
 
-    def known_sizes(self, recipe: Recipe, manager: Manager) -> dict[str, Any]:
+    def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
         """`vocab_size`, as the tokenizer states it before it is ready."""
+        from calmkit.recipe.parts import build_tokenizer, vocab_size_of
+
         return {"vocab_size": vocab_size_of(recipe, build_tokenizer(recipe, manager))}
 
-    def num_units(self, recipe: Recipe, autoencoder: Autoencoder) -> int:
+    def num_units(self, recipe: Any, autoencoder: Autoencoder) -> int:
         """Chunks of a row."""
-        return recipe.data.sequence_length // chunk_size_of(autoencoder)
+        from calmkit.text.units import chunk_size_of
 
-    def elements_per_row(self, recipe: Recipe) -> float:
+        return recipe.data.length // chunk_size_of(autoencoder)
+
+    def elements_per_row(self, recipe: Any) -> float:
         """T."""
-        return float(recipe.data.sequence_length or 0)
+        return float(recipe.data.length)
 
-    def problems(self, recipe: Recipe, manager: Manager, autoencoder: Autoencoder) -> Iterator[Problem]:
+    def problems(self, recipe: Any, manager: Any, autoencoder: Autoencoder) -> Iterator[Any]:
         """CK140: lengths that don't fit the chunks."""
         del manager
+        from calmkit.text.fits import length_fits
+
         yield from length_fits(recipe, autoencoder)
 
-    def prepare(self, recipe: Recipe, manager: Manager, progress: Progress, kept: Any = None) -> PreparedData:
+    def prepare(self, recipe: Any, manager: Any, progress: Any, kept: Any = None) -> Prepared:
         """Train the tokenizer, unless one is kept, and tokenise both splits."""
+        from calmkit.data.cache import default_cache
+        from calmkit.recipe.parts import build_corpus, build_tokenizer
+        from calmkit.text.prepare import prepare_data
+        from calmkit.text.preparing import preparing
+
         corpus: Any = build_corpus(recipe, manager)
         tokenizer = build_tokenizer(recipe, manager) if kept is None else kept.tokenizer
         with preparing(progress) as reading:
             return prepare_data(corpus, tokenizer, default_cache(), reading)
 
-    def restore(self, recipe: Recipe, manager: Manager, folder: Path) -> KeptTokenizer:
+    def restore(self, recipe: Any, manager: Any, folder: Path) -> KeptTokenizer:
         """The tokenizer."""
+        from calmkit.recipe.parts import build_tokenizer
+
         return KeptTokenizer(build_tokenizer(recipe, manager).restore(folder))
 
-    def front(self, model: CalmModel, kept: Any, sampler: Sampler, precision: Precision) -> TextModel:
+    def front(self, model: CalmModel, kept: Any, sampler: Sampler, precision: Any) -> Front:
         """Text in, text out."""
+        from calmkit.text.generation import TextModel
+
         return TextModel(model, kept.tokenizer, sampler, precision)
 
     def coding_scores(self, autoencoder: Autoencoder) -> Scores:
         """Tokens that come back."""
         del autoencoder
+        from calmkit.text.scores import Reconstruction
+
         return Reconstruction()
 
     def scores(
-        self, model: CalmModel, recipe: Recipe, manager: Manager, prepared: Prepared, *, final: bool = True
+        self, model: CalmModel, recipe: Any, manager: Any, prepared: Prepared, *, final: bool = True
     ) -> Scores:
         """BrierLM and the likelihood."""
         del manager, prepared, final
+        from calmkit.text.scores import TextScores
+
         return TextScores(model, recipe.evaluation.draws)
 
-    def about_rows(self, recipe: Recipe, model: CalmModel, data: TextDataModule) -> dict[str, float]:
+    def about_rows(self, recipe: Any, model: CalmModel, data: Any) -> dict[str, float]:
         """How much text a scored position had before it: BrierLM grows with it, whatever the model."""
+        from calmkit.text.metrics.rollout import eligible_units
+        from calmkit.text.units import chunk_size_of
+
         before, positions, size = 0, 0, chunk_size_of(model)
         for batch in data.all_val_dataloader():
             unit = eligible_units(model.predict(batch.valid), size).nonzero()[:, 1]
             before, positions = before + int(unit.sum()) * size, positions + len(unit)
-        length = float(recipe.data.sequence_length)
+        length = float(recipe.data.length)
         return {"block_tokens": length, "context_tokens": before / max(1, positions)}
 
     def beside(
-        self, recipe: Recipe, manager: Manager, prepared: Any, data: Any, front: Any, progress: Any
+        self, recipe: Any, manager: Any, prepared: Any, data: Any, front: Any, progress: Any
     ) -> dict[str, Any]:
         """Models that only count, the ceiling where the source is known, and speed on the model's device."""
+        from calmkit.text.ceiling import ceiling_scores
+        from calmkit.text.ngrams import ngram_scores
+        from calmkit.text.speed import speed
+
         with progress.phase("counting n-grams"):
             scores: dict[str, Any] = dict(ngram_scores(prepared, data, front.model))
         scores |= ceiling_scores(recipe, manager, prepared, data, front.model)
         with progress.phase("timing the sampler"):
             return scores | speed(front.model, front.sampler, manager, prepared.tokenizer.eos_id)
 
-    def leaks(self, prepared: Any, run: Run, manager: Manager, say: Say) -> dict[str, Any]:
+    def leaks(self, prepared: Any, run: Any, manager: Any, say: Any) -> dict[str, Any]:
         """Held-out documents that the run was trained on."""
+        from calmkit.text.leaks import leaks_of_run
+
         return leaks_of_run(prepared, run, manager, say)
 
-    def latents(self, autoencoder: Any, data: TextDataModule, prepared: Any, seed: int) -> dict[str, Any]:
+    def latents(self, autoencoder: Any, data: Any, prepared: Any, seed: int) -> dict[str, Any]:
         """Diagnostics with every chunk of ids told as text; nothing for an autoencoder over ids."""
+        from calmkit.text.keep_latents import latents_as_text
+
         return latents_as_text(autoencoder, data, prepared.tokenizer, seed)
 
     def score_sampler(
         self,
         model: CalmModel,
         sampler: Sampler,
-        data: TextDataModule,
+        data: Any,
         *,
         max_units: int,
         seed: int,
         progress: Callable[[int], object],
     ) -> dict[str, Any]:
         """Accuracy against collision, BrierLM and cost."""
+        from calmkit.text.metrics.sampling import measure_sampling
+
         rows = data.all_val_dataloader()
         found = measure_sampling(model, sampler, rows, max_units=max_units, seed=seed, progress=progress)
         return found.as_row()
 
-    def refuses_length(self, recipe: Recipe, length: int) -> str:
+    def refuses_length(self, recipe: Any, length: int) -> str:
         """Rows are whole chunks, eight of them at least."""
         size = int(recipe.autoencoder.options.get("chunk_size", 1))
         if length % size or length < FEWEST_CHUNKS * size:
@@ -168,6 +180,9 @@ class Text(DataKind):
 
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
         """The continuation of a prompt, as it comes."""
+        from calmkit.metrics.sampler_use import SamplerUse
+        from calmkit.text.generation import TextModel
+
         assert isinstance(front, TextModel)
         for option, value in (("--condition", asked.condition), ("-n", asked.num), ("--out", asked.out)):
             if value:
@@ -183,8 +198,11 @@ class Text(DataKind):
         if use.draws != use.units or use.fallbacks:
             note(f"sampler: {use.sentence()}")
 
-    def sample(self, front: Front, recipe: Recipe, folder: Path) -> None:
+    def sample(self, front: Front, recipe: Any, folder: Path) -> None:
         """`samples.txt`."""
+        from calmkit.text.generation import TextModel
+        from calmkit.training.checkpoints import write_text
+
         assert isinstance(front, TextModel)
         prompt, length = recipe.evaluation.sample_prompt, recipe.evaluation.sample_tokens
         sample = front.generate(prompt, max_tokens=length, seed=recipe.seed)
@@ -209,27 +227,6 @@ class Text(DataKind):
         if "ceiling_brier_lm" in scores:
             lines.append(f"BrierLM of the true source, the ceiling: {scores['ceiling_brier_lm']:.3f}")
         return lines
-
-
-def speed(model: CalmModel, sampler: Sampler, manager: Manager, eos_id: int) -> dict[str, Any]:
-    """Tokens per second, draws and network calls per unit: as the recipe samples, and with one plain draw
-    per unit. Of the recipe's sampler also the level of agreement it reached and how often it fell back.
-    """
-    was_training = model.training
-    model.eval()
-    direct = manager.build("samplers", "direct", {})
-    plain = measure_throughput(model, direct, eos_id=eos_id, units=UNITS_TIMED)
-    sampled = measure_throughput(model, sampler, eos_id=eos_id, units=UNITS_TIMED)
-    model.train(was_training)
-    return {
-        "tokens_per_second": sampled.tokens_per_second,
-        "draws_per_unit": sampled.draws_per_unit,
-        "network_calls_per_unit": sampled.network_calls_per_unit,
-        "sampler_level": sampled.level,
-        "sampler_fallback_share": sampled.fallback_share,
-        "plain_tokens_per_second": plain.tokens_per_second,
-        "plain_network_calls_per_unit": plain.network_calls_per_unit,
-    }
 
 
 @hookimpl

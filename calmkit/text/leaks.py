@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from calmkit.data.cache import default_cache
 from calmkit.data.digest import digest
 from calmkit.interfaces import DataError
@@ -42,7 +44,7 @@ def leaks_of_run(prepared: PreparedData, run: Run, manager: Manager, say: Say) -
 def _learnt_text(prepared: PreparedData, run: Run, manager: Manager) -> TokenFile | None:
     """The training text of a run; None where it is no longer known, or was never seen here."""
     try:
-        corpus = build_corpus(run.recipe(manager, [NO_METRICS]), manager)
+        corpus: Any = build_corpus(run.recipe(manager, [NO_METRICS]), manager)
         if digest(corpus.identity(), prepared.tokenizer.fingerprint()) != run.lock.get("data"):
             return None
         path = TokenFile.place(corpus, "train", prepared.tokenizer, default_cache())

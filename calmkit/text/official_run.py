@@ -17,6 +17,7 @@ from calmkit.recipe.parts import build_part
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.text.interop.official import Checkpoint, build, end_of_text, read, save
+from calmkit.text.kind import KeptTokenizer
 from calmkit.text.tokenizer_json import FILE_NAME, JsonTokenizer, read_tokenizer
 from calmkit.text.tokenizers.ids import IdsTokenizer
 from calmkit.training.checkpoints import load_weights
@@ -79,9 +80,9 @@ def import_official(
     facts = _facts(checkpoint, folder, ready)
     if isinstance(model, CalmModel):
         parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-        run.save_model(model, ready, facts | {"parameters": parts, "lm_steps": 0})
+        run.save_model(model, KeptTokenizer(ready), facts | {"parameters": parts, "lm_steps": 0})
     else:
-        run.save_model(model.autoencoder, ready, facts, prefix="autoencoder")
+        run.save_model(model.autoencoder, KeptTokenizer(ready), facts, prefix="autoencoder")
     say(f"run: {run.folder}")
     return run
 
@@ -111,7 +112,8 @@ def export_official(
         recipe = run.recipe(manager, [NO_METRICS])
         model = build_part(recipe, manager, "autoencoder", vocab_size=run.facts["vocab_size"])
         load_weights(run.weights, model, "autoencoder")
-    configs = {"config": kept.get("config"), "ae_config": kept.get("autoencoder_config")}
+    configs: dict[str, Any] = {"config": kept.get("config"), "ae_config": kept.get("autoencoder_config")}
+    configs["eos_id"] = run.facts.get("eos_id")
     save(model, out, safetensors=safetensors, say=lambda line: note(f"note: {line}"), **configs)
     say(f"checkpoint: {out}")
 
@@ -123,7 +125,7 @@ def _recipe(checkpoint: Checkpoint, folder: Path, tokenizer: Tokenizer, run: Run
     if isinstance(tokenizer, JsonTokenizer):
         part = {
             "name": "file",
-            "path": str((run.tokenizer_folder / FILE_NAME).absolute()),
+            "path": str((run.kept_folder("tokenizer") / FILE_NAME).absolute()),
             "eos": tokenizer.eos,
         }
     config, kind = checkpoint.config, "autoencoder"

@@ -41,6 +41,7 @@ class PreparedData(Prepared):
     leaked: Overlap
     skipped_notes: tuple[str, ...]
     leak_notes: tuple[str, ...]
+    kept: str = "tokenizer"
 
     @property
     def sizes(self) -> dict[str, Any]:  # type: ignore[override]
@@ -81,7 +82,7 @@ class PreparedData(Prepared):
             self.train,
             self.valid,
             chunk_size=chunk_size_of(autoencoder),
-            sequence_length=recipe.data.sequence_length,
+            sequence_length=recipe.data.length,
             eos_id=self.tokenizer.eos_id,
             batch_size=batch_size,
             eval_batch_size=recipe.evaluation.batch_size,

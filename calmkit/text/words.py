@@ -93,6 +93,8 @@ WORDS = KindWords(
         2, 100.0,
     ),
     relate=RELATE,
+    kept="tokenizer",
+    length="tokens",
     first="the first 1 to 4 tokens",
     samples_told="What each model wrote, sampled as its recipe says; nothing was picked.",
 )  # fmt: skip

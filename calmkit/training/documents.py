@@ -12,8 +12,8 @@ from calmkit.training.checkpoints import write_text
 
 
 def write_documents(evaluation: Path, table: tuple[Sequence[str], torch.Tensor] | None) -> None:
-    """Beside an evaluation's file, `<its name>-documents.csv`: what each document (or whatever units come from)
-    gave, for comparisons in pairs; where that is not known there is none, an older one neither.
+    """Beside an evaluation's file, `<its name>-documents.csv`: what each document (or whatever units come
+    from) gave, for comparisons in pairs; where that is not known there is none, an older one neither.
     """
     if table is None:
         documents_file(evaluation).unlink(missing_ok=True)
@@ -53,5 +53,5 @@ def measures_with_documents(evaluation: Path) -> list[str]:
 
 
 def documents_file(evaluation: Path, measure: str = "") -> Path:
-    """The table by document of an evaluation's file: BrierLM's, or that of a measure that was asked for."""
+    """The table by document of an evaluation's file: its kind's own, or a measure's."""
     return evaluation.with_name(f"{evaluation.stem}-documents{f'-{measure}' if measure else ''}.csv")

@@ -37,8 +37,8 @@ def averaged(decay: float | None, module: StageModule) -> Iterator[Sequence[pl.C
 class WeightAverage(pl.Callback):
     """The average, in validation in the place of the weights, in training beside them.
 
-    Early on the decay is lower, (1 + n) / (10 + n) after n steps, so that an average of few steps is no memory
-    of the start. It lies in the checkpoints of the stage.
+    Early on the decay is lower, (1 + n) / (10 + n) after n steps, so that an average of few steps is no
+    memory of the start. It lies in the checkpoints of the stage.
 
     Args:
         decay: Of a long run.
@@ -67,9 +67,11 @@ class WeightAverage(pl.Callback):
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
             for name, parameter in _trained(pl_module):
+                value = parameter.detach()
+                value = value.to(torch.promote_types(value.dtype, torch.float32))
                 if name not in self.kept:
-                    self.kept[name] = parameter.detach().clone()
-                self.kept[name].lerp_(parameter.detach(), 1 - decay)
+                    self.kept[name] = value.clone()
+                self.kept[name] = self.kept[name].to(value.device).lerp(value, 1 - decay)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The average is what is measured."""
@@ -81,11 +83,14 @@ class WeightAverage(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Training goes on with its own weights."""
         del trainer
-        with torch.no_grad():
-            for name, parameter in _trained(pl_module):
-                if name in self._trained:
-                    parameter.copy_(self._trained[name])
-        self._trained = {}
+        self._give_back(pl_module)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """What is kept of a stage that fails in a validation are the weights that were trained."""
+        del trainer, exception
+        self._give_back(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -94,6 +99,13 @@ class WeightAverage(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From a checkpoint."""
         self.steps, self.kept = state_dict["steps"], state_dict["kept"]
+
+    def _give_back(self, module: pl.LightningModule) -> None:
+        with torch.no_grad():
+            for name, parameter in _trained(module):
+                if name in self._trained:
+                    parameter.copy_(self._trained[name])
+        self._trained = {}
 
 
 def _trained(module: pl.LightningModule) -> Iterator[tuple[str, torch.nn.Parameter]]:

@@ -48,7 +48,7 @@ def evaluate(
     Args:
         folder: A run folder.
         overrides: Of the recipe's `evaluation`, `sampler`, `trainer` and `data` sections, such as
-            `evaluation.draws=8` or `data=text`, `data.train=letters.jsonl`.
+            `evaluation.draws=8` or `data=NAME`, `data.train=FILE`.
         manager: Parts; default all that are installed.
         note: Takes warnings about the data, a line for each metric that is left out or not measured anew, and
             the line that names the file and the protocol.
@@ -74,8 +74,8 @@ def evaluate(
     data = prepared.rows(recipe, front.model.autoencoder, batch_size=1, max_rows=max_rows)
     leaks = kind.leaks(prepared, run, manager, said_once(note))
     device = make_trainer(recipe).strategy.root_device
-    protocol = protocol_of(recipe, prepared.fingerprint, device.type)
-    own = own_protocol(run, trained, asked=recipe)
+    protocol = protocol_of(recipe, prepared.fingerprint, device.type, kind.words.length)
+    own = own_protocol(run, trained, recipe, kind.words.length)
     path = run.folder / evaluation_file(protocol, own)
     measured = measure(recipe, kind, manager, prepared, front.model, data, "eval", progress=progress)
     asked = asked_measures(recipe, manager, front.model, data, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,21 +17,10 @@ from calmkit.recipe.schema import Recipe
 from calmkit.training.checkpoints import write_text
 from calmkit.training.run import Run
 
-LOCKED_PACKAGES = (
-    "calmkit",
-    "torch",
-    "lightning",
-    "torchmetrics",
-    "diffusers",
-    "torchdyn",
-    "tokenizers",
-    "omegaconf",
-)
-
 
 def write_lock(run: Run, recipe: Recipe, data_fingerprint: str, warnings: Sequence[str] = ()) -> None:
     """Write `lock.yaml`: versions, git state, data and what is to be said of it, seed, command."""
-    versions = {name: _version(name) for name in LOCKED_PACKAGES}
+    versions = {name: _version(name) for name in _packages()}
     lines = [
         f"seed: {recipe.seed}",
         f"data: {json.dumps(data_fingerprint)}",  # quoted: hexadecimal digits may look like a number
@@ -58,6 +48,16 @@ def hardware() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return f"{platform.machine()} CPU"
+
+
+def _packages() -> list[str]:
+    """calmkit and what it requires, extras left out."""
+    try:
+        required = importlib.metadata.requires("calmkit") or []
+    except importlib.metadata.PackageNotFoundError:
+        required = []
+    plain = [line for line in required if "extra ==" not in line]
+    return ["calmkit", *sorted({re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in plain})]
 
 
 def _version(package: str) -> str:

@@ -34,7 +34,7 @@ from calmkit.training.stages import RANK_STRIDE
 from calmkit.training.trainer import interrupts, make_trainer
 
 DRAWS_APART, OWN_APART = 15_485_863, 32_452_843
-"""Between the seeds of BrierLM's draws, of those that measures share, and of a measure's own randomness."""
+"""Between the seeds of a kind's draws, of those that measures share, and of a measure's own randomness."""
 
 SETTINGS = "settings"
 

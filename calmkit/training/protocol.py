@@ -1,14 +1,15 @@
 """protocol: how the numbers of an evaluation were measured, under a name of its own.
 
-A score means something beside another only where both were measured on the same rows of the same text, with
+A score means something beside another only where both were measured on the same rows of the same data, with
 as many draws. An evaluation says in its file how it was measured, and one that is measured in another way
 than its run measures itself stands in a file of its own, `evaluation-<name>.json`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ NO_DATA = "none"  # no fingerprint is called so
 MEASURES = 1  # raised when the same settings measure something else
 SCORED = ("data", "sequence_length", "max_rows", "draws")
 """What a score depends on, whatever the model: scores that differ in one of these are not to be ranked."""
-ASIDE = ("batch_size", "untrained", "sample_prompt", "sample_tokens", "metrics")
+ASIDE = ("batch_size", "untrained", "sample_prompt", "sample_tokens", "sample_rows", "metrics")
 """Keys of a recipe's `evaluation` that change the meaning of no number: metrics only add some."""
 
 
@@ -35,13 +36,14 @@ class Protocol:
     what a score is.
 
     Attributes:
-        data: Fingerprint of the text, its split and the tokenizer.
-        sequence_length: Tokens of a row.
-        max_rows: Rows of held-out text, at most.
+        data: Fingerprint of the data and their split.
+        sequence_length: Of a row, where rows have no length of their own.
+        max_rows: Held-out rows, at most.
         draws: Per position.
         sampler: Its name and settings, which `tokens_per_second` and what goes with it are measured with.
         precision: Lightning's name.
         device: Its kind, such as `cpu` or `cuda`.
+        length: What `sequence_length` counts, in words; it changes no meaning.
     """
 
     data: str | None = None
@@ -51,26 +53,28 @@ class Protocol:
     sampler: str | None = None
     precision: str | None = None
     device: str | None = None
+    length: str = field(default="", compare=False)
 
     @property
     def scores(self) -> str:
         """The name of what scores depend on, such as `rows256-tokens512-draws4-9f2a1c`."""
-        shown = (("rows", self.max_rows), ("tokens", self.sequence_length), ("draws", self.draws))
-        words = (f"{word}{'?' if value is None else value}" for word, value in shown)
+        shown = [("rows", self.max_rows), (self.length, self.sequence_length), ("draws", self.draws)]
+        words = (f"{word}{'?' if value is None else value}" for word, value in shown if word)
         return "-".join([*words, self._digest(SCORED)[:6]])
 
     @property
     def name(self) -> str:
         """The whole name: that of the scores, and four digits for the rest."""
-        rest = [field for field in _FIELDS if field not in SCORED]
+        rest = [name for name in _FIELDS if name not in SCORED]
         return f"{self.scores}-{self._digest(rest)[:4]}"
 
     def told(self) -> str:
         """What scores depend on, in words."""
         known = (self.max_rows, self.sequence_length, self.draws)
-        rows, tokens, draws = ("?" if value is None else value for value in known)
-        text = "unknown text" if self.data is None else f"text {self.data[:8]}"
-        return f"at most {rows} rows of {tokens} tokens, {draws} draws a position, {text}"
+        rows, length, draws = ("?" if value is None else value for value in known)
+        data = "unknown data" if self.data is None else f"data {self.data[:8]}"
+        of = f" of {length} {self.length}" if self.length else ""
+        return f"at most {rows} rows{of}, {draws} draws a position, {data}"
 
     def agrees(self, other: Protocol, names: tuple[str, ...] = ()) -> bool:
         """Whether all fields, or those named, are equal as far as both are known."""
@@ -87,26 +91,28 @@ class Protocol:
 
     def filled(self, other: Protocol) -> Protocol:
         """The same, with what is not known of it taken from another."""
-        return Protocol(**{n: v if v is not None else getattr(other, n) for n, v in vars(self).items()})
+        known = {n: v if v is not None else getattr(other, n) for n, v in vars(self).items()}
+        return Protocol(**known | {"length": self.length or other.length})
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in a file: the name, then every field."""
-        return {"name": self.name, **vars(self)}
+        return {"name": self.name, **{name: getattr(self, name) for name in _FIELDS}}
 
     def _digest(self, names: Any) -> str:
         return digest(str(MEASURES), *(f"{name}={getattr(self, name)}" for name in names))
 
 
-_FIELDS = tuple(field.name for field in fields(Protocol))
+_FIELDS = tuple(one.name for one in fields(Protocol) if one.name != "length")
 
 
-def protocol_of(recipe: Recipe, fingerprint: str | None, device: str | None) -> Protocol:
+def protocol_of(recipe: Recipe, fingerprint: str | None, device: str | None, length: str = "") -> Protocol:
     """The protocol by which a recipe's evaluation measures here.
 
     Args:
         recipe: With all overrides.
         fingerprint: Of its prepared data.
         device: Kind of the device that measures.
+        length: See `KindWords.length`.
     """
     return Protocol(
         data=fingerprint,
@@ -116,6 +122,7 @@ def protocol_of(recipe: Recipe, fingerprint: str | None, device: str | None) -> 
         sampler=_part(recipe.sampler),
         precision=choose_precision(recipe.trainer.precision, recipe.trainer.accelerator),
         device=device,
+        length=length,
     )
 
 
@@ -124,23 +131,24 @@ def recorded(evaluation: Mapping[str, Any]) -> Protocol | None:
     said = evaluation.get(KEY)
     if not isinstance(said, dict):
         return None
-    return Protocol(**{name: said.get(name) for name in _FIELDS})
+    word = re.match(r"rows[\d?]+-([a-z]+)[\d?]+-draws", str(said.get("name")))
+    return Protocol(**{name: said.get(name) for name in _FIELDS}, length=word.group(1) if word else "")
 
 
-def own_protocol(run: Run, trained: Recipe, asked: Recipe) -> Protocol:
-    """How a run measures itself: by its recipe, on the text that it was trained on. What the recipe leaves to
+def own_protocol(run: Run, trained: Recipe, asked: Recipe, length: str = "") -> Protocol:
+    """How a run measures itself: by its recipe, on the data that it was trained on. What the recipe leaves to
     the machine is as it was when the run was measured, and unknown where it was not.
 
     Args:
         run: Its lock and its evaluation are asked.
         trained: Its recipe without overrides.
-        asked: Its recipe as it is to be measured: where no lock knows the text, other data are another text.
+        asked: Its recipe as it is to be measured: where no lock knows the data, other ones are others.
     """
     before = (recorded(run.evaluation) if (run.folder / EVALUATION).exists() else None) or Protocol()
     data = locked_data(run) or before.data
     if data is None and asked.data.part != trained.data.part:
         data = NO_DATA
-    said = protocol_of(trained, data, before.device)
+    said = protocol_of(trained, data, before.device, length)
     by_machine = trained.trainer.precision == "auto"
     return replace(said, precision=before.precision if by_machine else said.precision)
 
@@ -162,7 +170,7 @@ def written(path: Path, now: Protocol, own: Protocol) -> str:
     if not apart:
         return f"written to {path}: protocol {now.name}, the run's own"
     told = [f"{name} {getattr(now, name)}, not {getattr(own, name)}" for name in apart if name != "data"]
-    told += ["another text"] * ("data" in apart)
+    told += ["other data"] * ("data" in apart)
     return f"written to {path}: protocol {now.name}, not the run's own ({'; '.join(told)})"
 
 

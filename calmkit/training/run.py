@@ -28,13 +28,16 @@ from calmkit.training.errors import RunFailed
 from calmkit.training.run_folder import RESOLVED, holds_work
 
 NO_METRICS = "evaluation.metrics=[]"  # for who reads a model: its metrics' plugin may have gone
-KEPT = "tokenizer"  # the folder of what a kind of data keeps; runs of earlier versions call it so
 RUN_FOLDER_OF_RANK_ZERO = "CALMKIT_RUN_FOLDER"  # how the processes that Lightning starts find rank 0's folder
 
 
 @runtime_checkable
 class Saves(Protocol):
     """What is kept beside weights, such as `Prepared`."""
+
+    @property
+    def kept(self) -> str:
+        """Name of its folder."""
 
     def save(self, folder: Path) -> None:
         """Write it into a folder."""
@@ -51,10 +54,9 @@ class Run:
         """The model's tensors, safetensors."""
         return self.folder / "model" / "model.safetensors"
 
-    @property
-    def kept_folder(self) -> Path:
-        """What `DataKind.restore` reads."""
-        return self.folder / "model" / KEPT
+    def kept_folder(self, kept: str) -> Path:
+        """What `DataKind.restore` reads, given the kind's name for it."""
+        return self.folder / "model" / kept
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -91,7 +93,7 @@ class Run:
         return load_recipe(str(path), overrides, manager)
 
     def load(self, *, device: str = "auto", precision: Precision = "auto") -> Any:
-        """The trained model with its sampler, in eval mode, as its kind of data hands it out; see `load_run`."""
+        """The trained model with its sampler, in eval mode, as its kind hands it out; see `load_run`."""
         return load_run(self.folder, device=device, precision=precision)
 
     def save_model(
@@ -99,11 +101,12 @@ class Run:
     ) -> None:
         """Write `model/`: tensors, what the kind of data keeps, facts."""
         save_weights(self.weights, module, prefix)
+        folder = self.kept_folder(prepared.kept)
         try:
-            self.kept_folder.mkdir(parents=True, exist_ok=True)
-            prepared.save(self.kept_folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            prepared.save(folder)
         except OSError as error:
-            raise not_written(self.kept_folder, error) from error
+            raise not_written(folder, error) from error
         write_json(self.folder / "model" / "config.json", facts)
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -232,7 +235,7 @@ def load_run(
     precision: Precision = "auto",
 ) -> Any:
     """Read a run folder: the model in eval mode, with the sampler of its recipe, as its kind of data hands it
-    out (a `Front`, such as `calmkit.text.generation.TextModel`).
+    out (a `Front`).
 
     Args:
         folder: The run's.
@@ -255,7 +258,7 @@ def load_run(
             + " stages.autoencoder.init_from takes the autoencoder into a run that trains one."
         )
     kind = kind_of(recipe, manager)
-    kept = kind.restore(recipe, manager, run.kept_folder)
+    kept = kind.restore(recipe, manager, run.kept_folder(kind.words.kept))
     model = assemble(recipe, manager, kept.sizes)
     load_weights(run.weights, model)
     sampler = build_sampler(recipe, manager, model.head)

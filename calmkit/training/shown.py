@@ -31,7 +31,7 @@ class Shown(ABC):
 
 
 def scores_in_words(standing: Standing) -> str:
-    """`loss 0.25  brier_lm 1.5`."""
+    """`loss 0.25  accuracy 0.9`."""
     return "  ".join(f"{name} {value:.4g}" for name, value in standing.scores.items())
 
 

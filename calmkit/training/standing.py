@@ -31,7 +31,7 @@ class Standing:
         done: So many of them.
         total: Of so many; None where that is not known beforehand.
         loss: Of the last training step; None outside of training.
-        scores: Of the last validation of the phase, such as `brier_lm`.
+        scores: Of the last validation of the phase, by name.
         words: `done` and `total` otherwise, where a person reads that better, such as megabytes.
         phase_seconds: Since the phase began.
         seconds: Since the process began.

@@ -168,7 +168,7 @@ def test_show_a_part() -> None:
     assert result.stdout == (
         "heads/narrow, from fakes\n\nHonours num_steps; shares num_targets with the wide head.\n\n"
         "Facts: a draw is iterative; no temperature of its own; takes continuous events; honours generator, "
-        "num_steps of a draw; is called in float32.\n\n"
+        "num_steps of a draw; can't be guided; is called in float32.\n\n"
         "setting\ttype\tdefault\tmeaning\nnum_targets\ta whole number\t8\t\n"
         "num_steps\ta whole number\t10\t\nlabel\t'flow'\tflow\t\n"
     )

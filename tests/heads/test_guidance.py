@@ -140,6 +140,24 @@ def test_g4_an_improper_product_is_refused_with_a_weight_that_would_do() -> None
         guided_mixture([two, null], [2.0, -1.0])
 
 
+def test_a_limited_guidance_is_that_of_the_weight_whose_components_are_twice_as_wide() -> None:
+    """N(1, 2^2) away from N(0, 1): c = 1 - 3 (w - 1) is 1/4 at w = 1.25, where the guided one is N(5, 4^2).
+
+    The other unit's guidance is proper, and stays: N(1, 1) away from N(0, 1) at w = 2 is N(2, 1).
+    """
+    loc, scale = torch.tensor([[[1.0]], [[1.0]]]), torch.tensor([[[2.0]], [[1.0]]])
+    one = torch.zeros(2, 1)
+    pair = [Mixture(one, loc, scale), Mixture(one, torch.zeros(2, 1, 1), torch.ones(2, 1, 1))]
+    guided = guided_mixture(pair, [2.0, -1.0], 2.0)
+    torch.testing.assert_close(guided.loc.flatten(), torch.tensor([5.0, 2.0]))
+    torch.testing.assert_close(guided.scale.flatten(), torch.tensor([4.0, 1.0]))
+    head = MixtureHead(H, EventSpec((D,)), depth=1, width=16, num_components=3, limit_guidance=True)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    h = torch.randn(2, 50, H)
+    assert guided_draws(head, ((Context(h[0]), 9.0), (Context(h[1]), -8.0)), 1).isfinite().all()
+
+
 def test_three_gaussians_combine_as_their_log_densities_do() -> None:
     """Two levels of guidance: precisions and precisions times means add up by their weights."""
     parts, weights = [gaussian(1.0, 1.0), gaussian(-0.5, 1.5), gaussian(0.3, 2.0)], [2.0, -0.7, -0.3]

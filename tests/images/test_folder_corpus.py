@@ -113,6 +113,18 @@ def test_mixed_sizes_are_refused_and_size_makes_them_one():
     assert corpus.images("train").pixels.shape[1:] == (3, 32, 32) == corpus.image_shape
 
 
+def test_stated_sizes_are_known_without_the_folder_and_must_be_those_of_the_folder():
+    corpus = FolderCorpus(path="pets", size=4, classes=2)
+    assert (corpus.image_shape, corpus.num_labels) == ((3, 4, 4), 2)
+    write_folder(Path("pets"))
+    assert corpus.label_names == ("cat", "dog")
+    with pytest.raises(
+        DataError, match=r"holds 2 folders of classes, and data\.classes is 3; data\.classes=null"
+    ):
+        FolderCorpus(path="pets", classes=3).images("train")
+    assert FolderCorpus(path="pets").num_labels == 2
+
+
 def test_a_broken_file_is_named_and_refused():
     write_folder(Path("pets/train"))
     write_folder(Path("pets/valid"))
@@ -190,6 +202,7 @@ def test_classes_that_only_validation_has_are_refused():
     ("settings", "message"),
     [
         ({"size": 0}, "folder: size must be at least 1, got 0; null takes images as they are"),
+        ({"classes": 0}, "folder: classes must be at least 1, got 0; null takes as many as there are"),
         ({"valid_fraction": 1.0}, "folder: valid_fraction must lie between 0 and 1"),
         ({"max_bad": -1.0}, "folder: max_bad is a share of all records"),
     ],

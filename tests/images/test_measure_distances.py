@@ -126,6 +126,8 @@ def test_a_share_has_wilson_s_interval() -> None:
 def test_replicates_are_moved_to_the_number() -> None:
     found = around(10.0, torch.arange(101.0) + 50)  # of mean 100: moved to -40 ... 60
     assert (found.low, found.high) == pytest.approx((-37.5, 57.5))
+    gap = around(10.0, torch.tensor([math.nan, 3.0, 5.0]))  # a resample of one image alone has no pairs
+    assert (gap.low, gap.high) == pytest.approx((9.05, 10.95))
     alone = around(10.0, torch.tensor([math.nan, 3.0]))
     assert math.isnan(alone.low)
     assert alone.named("fd") == {"fd": 10.0}

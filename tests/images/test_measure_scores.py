@@ -64,6 +64,13 @@ def test_noise_is_worse_than_the_gaussians_and_copies_are_given_away_by_the_near
     assert copies["fd"] < 2 * copies["fd_floor"] < copies["bar_gaussian_fd"]
 
 
+def test_a_model_that_draws_one_class_alone_is_precise_and_recalls_little() -> None:
+    training, real = digits()
+    metric = ImageScores(features_of(training), real, training, resamples=0, bars=False)
+    found = scored(metric, training.images[training.labels == 0], None)
+    assert found["precision"] > 0.8 > 0.6 > found["recall"]
+
+
 def test_every_number_has_words_and_an_interval_around_it() -> None:
     training, real = digits()
     asked = ImageScores(features_of(training, 0.9), real, training, **SMALL)

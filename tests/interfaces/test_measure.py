@@ -114,7 +114,7 @@ def held(head: Any, keep: Tensor) -> HeldOut:
     ids, autoencoder = torch.ones(count, 2, dtype=torch.long), TokenChunks(5, chunk_size=2)
     return HeldOut(
         head=head, autoencoder=autoencoder, context=Context(torch.zeros(*keep.shape, 4)), keep=keep,
-        target=Posterior(ids), ids=ids, rows=keep.nonzero()[:, 0], documents=None,
+        target=Posterior(ids), data=ids, rows=keep.nonzero()[:, 0], documents=None,
         draw=lambda num: (ids.expand(num or 2, -1, -1), ids.expand(num or 2, -1, -1)),
         density=partial(head_log_prob, head),
     )  # fmt: skip
@@ -123,10 +123,10 @@ def held(head: Any, keep: Tensor) -> HeldOut:
 def test_a_head_with_a_memory_gets_its_rows_whole_and_gives_the_units_that_count() -> None:
     keep = torch.tensor([[True, False, True], [False, True, True]])
     units = held(MemoryHead(), keep)
-    assert units.log_prob(units.ids).tolist() == [-100.0, -102.0, -101.0, -102.0]
+    assert units.log_prob(units.data).tolist() == [-100.0, -102.0, -101.0, -102.0]
 
 
 def test_a_density_that_nobody_knows_is_refused_with_the_cure() -> None:
     units = held(EnergyHead(4, EventSpec((3,)), depth=1), torch.ones(1, 2, dtype=torch.bool))
     with pytest.raises(TypeError, match=r"EnergyHead knows no density; state needs=\(DensityHead,\)"):
-        units.log_prob(units.ids)
+        units.log_prob(units.data)

@@ -9,6 +9,7 @@ from calmkit.autoencoders.vae import VAE
 from calmkit.backbones.gru import GRUBackbone
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.heads.mixture import MixtureHead
+from calmkit.interfaces import Batch
 from calmkit.metrics.held_out import held_out
 from calmkit.model import CalmModel
 
@@ -32,10 +33,10 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_the_units_are_those_that_are_predicted(model: CalmModel) -> None:
     chunks, valid, documents = batch()
-    held = held_out(model, chunks, valid, documents, num_draws=3, seed=0)
+    held = held_out(model, Batch(chunks, valid, group=documents), num_draws=3, seed=0)
     assert held is not None
     assert held.keep.tolist() == [[False, True, True, True], [False, False, False, True]]
-    assert torch.equal(held.ids, chunks[held.keep])
+    assert torch.equal(held.data, chunks[held.keep])
     assert held.rows.tolist() == [0, 0, 0, 1]
     assert held.documents is not None
     assert held.documents.tolist() == [1, 2, 3, 7]
@@ -46,22 +47,24 @@ def test_the_units_are_those_that_are_predicted(model: CalmModel) -> None:
 
 def test_draws_are_shared_and_depend_on_nobody(model: CalmModel) -> None:
     chunks, valid, documents = batch()
-    one, other = (held_out(model, chunks, valid, documents, num_draws=3, seed=4) for _ in range(2))
+    one, other = (
+        held_out(model, Batch(chunks, valid, group=documents), num_draws=3, seed=4) for _ in range(2)
+    )
     assert one is not None
     assert other is not None
     before = torch.get_rng_state()
     first = one.draws()
     assert first.shape == (3, 4, 3)
     assert one.draws(3) is first  # the same ones, not others of the same law
-    assert torch.equal(one.drawn_ids(), model.autoencoder.to_data(first))
+    assert torch.equal(one.drawn_data(), model.autoencoder.to_data(first))
     assert torch.equal(torch.get_rng_state(), before)
     other.draws(5)  # whoever asks for others first
     assert torch.equal(other.draws(), first)
-    away = held_out(model, chunks, valid, documents, num_draws=3, seed=5)
+    away = held_out(model, Batch(chunks, valid, group=documents), num_draws=3, seed=5)
     assert away is not None
     assert not torch.equal(away.draws(), first)
 
 
 def test_a_batch_without_a_unit_that_counts_is_shown_to_nobody(model: CalmModel) -> None:
     chunks, valid, _ = batch()
-    assert held_out(model, chunks, torch.zeros_like(valid), num_draws=2, seed=0) is None
+    assert held_out(model, Batch(chunks, torch.zeros_like(valid)), num_draws=2, seed=0) is None

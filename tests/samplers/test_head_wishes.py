@@ -11,7 +11,6 @@ from torch import Tensor
 from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.backbones.gru import GRUBackbone
 from calmkit.embedders.tokens import TokensEmbedder
-from calmkit.text.generation import generate
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.interfaces import SampleOptions, Sampler
 from calmkit.model import CalmModel
@@ -24,6 +23,7 @@ from calmkit.samplers.direct import DirectSampler
 from calmkit.samplers.greedy import GreedySampler
 from calmkit.samplers.rejection import RejectionSampler
 from calmkit.samplers.vote import VoteSampler
+from calmkit.text.generation import generate
 
 SAMPLERS = {
     "direct": DirectSampler,
@@ -161,9 +161,9 @@ def token_model() -> tuple[CalmModel, Tensor]:
 def test_the_wish_reaches_every_draw_of_a_generation(sampler: Sampler, power: float) -> None:
     model, p = token_model()
     rows = 5000
-    (unit,) = generate(model, [[0]] * rows, sampler, max_units=1, seed=1)
+    (unit,) = generate(model, [[0]] * rows, sampler, eos_id=3, max_units=1, seed=1)
     law = p**power / (p**power).sum()
     assert law.min() > 1e-3  # 5 rows and more expected of each token, as the chi-square wants
-    seen = unit.ids[:, 0].bincount(minlength=4) / rows
+    seen = unit.data[:, 0].bincount(minlength=4) / rows
     # chi-square with 3 degrees of freedom exceeds 33 with probability 3e-7
     assert ((seen - law).square() / law).sum().item() * rows < 33

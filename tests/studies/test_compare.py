@@ -174,7 +174,7 @@ def test_other_text_is_warned_of_first(tmp_path: Path) -> None:
     assert told == ["Measured on the same text, but not trained on the same (data.train)."]
 
 
-SHARED = Protocol("f00d", 256, 8, 2, "direct()", "32-true", "cpu")
+SHARED = Protocol("f00d", 256, 8, 2, "direct()", "32-true", "cpu", length="tokens")
 
 
 def test_unequal_protocols_are_refused_with_the_cure(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ class Asserts(Good):
     """Says what it needs by an assertion, as its own authors would."""
 
     def values(self, held: HeldOut) -> Tensor:
-        assert held.ids.sum() < 0, "none below zero"
+        assert held.data.sum() < 0, "none below zero"
         return super().values(held)
 
 

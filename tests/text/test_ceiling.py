@@ -21,7 +21,8 @@ from calmkit.text.packing import PackedRows
 from calmkit.text.prepare import prepare_data
 from calmkit.text.token_file import TokenFile
 from calmkit.text.tokenizers.bytes import EOS, BytesTokenizer
-from calmkit.training.evaluate import datamodule, evaluate
+from calmkit.text.units import chunk_size_of
+from calmkit.training.evaluate import evaluate
 
 END = 9
 
@@ -109,7 +110,7 @@ def test_whole_documents_in_a_row(document_length: int, chunk_size: int, tmp_pat
     file = TokenFile.build(corpus, "valid", BytesTokenizer(), tmp_path)
     rows = PackedRows(file, chunk_size, 16, EOS, keep_remainder=True)
     batch = rows.__getitems__(range(len(rows)))
-    found = ceiling(corpus, [(batch.data, batch.valid)], EOS)
+    found = ceiling(corpus, [(batch["chunks"], batch["valid"])], EOS)
     fill = 15 - document_length  # end-of-text at the left of a document that is no whole number of chunks
     terms = []
     for place in range(0, 16 if chunk_size >= 4 else 13, chunk_size):
@@ -146,15 +147,15 @@ def test_an_evaluation_names_the_ceiling_where_it_is_known(
     recipe = load_recipe("tiny/markov", given, manager)
     corpus = build_corpus(recipe, manager)
     prepared = prepare_data(corpus, build_tokenizer(recipe, manager), tmp_path)
-    model = assemble(recipe, manager, prepared.tokenizer.vocab_size, prepared.tokenizer.eos_id)
-    data = datamodule(recipe, prepared, model.chunk_size, 1, recipe.evaluation.max_rows)
+    model = assemble(recipe, manager, prepared.sizes)
+    data = small_runs.rows_of(recipe, prepared, model, 1, recipe.evaluation.max_rows)
     found = ceiling_scores(recipe, manager, prepared, data, model)
     if not known:
         assert found == {}
         return
     assert isinstance(corpus, MarkovCorpus)
     best = [corpus.best_brier(min(seen, 2), 1) for seen in range(255)] + [1.0]
-    scored = best[:253] if model.chunk_size == 1 else best[::4]
+    scored = best[:253] if chunk_size_of(model) == 1 else best[::4]
     assert found["ceiling_brier_1"] == pytest.approx(sum(scored) / len(scored))
 
 

@@ -16,7 +16,6 @@ from calmkit.backbones.gru import GRUBackbone
 from calmkit.backbones.transformer import TransformerBackbone
 from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.generation import Precision
-from calmkit.text.generation import TextModel, generate, prompt_chunks
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.interfaces import (
     Autoencoder,
@@ -39,6 +38,7 @@ from calmkit.model import CalmModel
 from calmkit.registry import make_manager
 from calmkit.samplers.direct import DirectSampler
 from calmkit.samplers.vote import VoteSampler
+from calmkit.text.generation import TextModel, generate, prompt_chunks
 from calmkit.text.tokenizers.bytes import BytesTokenizer
 
 E = 256  # end-of-text of the bytes tokenizer
@@ -169,8 +169,8 @@ def scripted_model(
 
 
 def ids_of(model: CalmModel, prompts: list[list[int]], seed: int, sampler: Sampler | None = None) -> Tensor:
-    units = generate(model, prompts, sampler or DirectSampler(), max_units=6, seed=seed)
-    return torch.stack([unit.ids for unit in units])
+    units = generate(model, prompts, sampler or DirectSampler(), eos_id=E, max_units=6, seed=seed)
+    return torch.stack([unit.data for unit in units])
 
 
 def test_prompts_are_filled_on_the_left_to_whole_chunks_and_to_one_length() -> None:
@@ -188,8 +188,8 @@ def test_system_same_seed_same_units_whatever_happens_in_between(sampler: Sample
     model = random_model()
     once = ids_of(model, [[1], []], 3, sampler)
     again = []
-    for unit in generate(model, [[1], []], sampler, max_units=6, seed=3):
-        again.append(unit.ids)
+    for unit in generate(model, [[1], []], sampler, eos_id=E, max_units=6, seed=3):
+        again.append(unit.data)
         torch.manual_seed(len(again))  # somebody else's randomness
         torch.rand(5)
     assert torch.equal(once, torch.stack(again))
@@ -233,7 +233,7 @@ def test_nobody_else_s_randomness_is_touched() -> None:
     expected = torch.stack([torch.rand(()) for _ in range(8)])
     torch.manual_seed(11)
     seen = [torch.rand(())]
-    for _ in generate(model, [[1, 2, 3], [4]], DirectSampler(), max_units=6, seed=3):
+    for _ in generate(model, [[1, 2, 3], [4]], DirectSampler(), eos_id=E, max_units=6, seed=3):
         seen.append(torch.rand(()))
     seen.append(torch.rand(()))
     assert len(seen) > 3
@@ -242,7 +242,7 @@ def test_nobody_else_s_randomness_is_touched() -> None:
 
 def test_randomness_goes_on_from_unit_to_unit() -> None:
     model, _, head = scripted_model(lambda row, unit, draw: [1], 1)
-    list(generate(model, [[1], [2]], DirectSampler(), max_units=5))
+    list(generate(model, [[1], [2]], DirectSampler(), eos_id=E, max_units=5))
     rests = torch.cat([said.flatten() for said in head.said]) - 1
     assert len(rests.unique()) == 10
 
@@ -272,7 +272,7 @@ def test_system_a_row_is_conditioned_as_if_it_stood_alone_and_as_in_training(bac
 
     def conditions(prompts: list[list[int]]) -> Tensor:
         model.head.heard.clear()
-        list(generate(model, prompts, DirectSampler(), max_units=4))
+        list(generate(model, prompts, DirectSampler(), eos_id=E, max_units=4))
         return torch.stack(model.head.heard, 1)  # [B, units, H]
 
     together = conditions(prompts)
@@ -289,8 +289,8 @@ def test_system_a_row_is_conditioned_as_if_it_stood_alone_and_as_in_training(bac
 def test_a_text_ends_at_its_end_of_text_and_nothing_after_it_survives() -> None:
     texts = [[[1, 2, 3], [4, E, 5], [6, 6, 6]], [[7, 7, 7], [8, 8, 8], [E, 1, 2]]]
     model, _, head = scripted_model(lambda row, unit, draw: texts[row][unit], 3)
-    units = list(generate(model, [[1, 1, 1], [2, 2, 2]], DirectSampler(), max_units=9))
-    assert [unit.ids.tolist() for unit in units] == [
+    units = list(generate(model, [[1, 1, 1], [2, 2, 2]], DirectSampler(), eos_id=E, max_units=9))
+    assert [unit.data.tolist() for unit in units] == [
         [[1, 2, 3], [7, 7, 7]],
         [[4, E, E], [8, 8, 8]],
         [[E, E, E], [E, E, E]],
@@ -304,10 +304,10 @@ def test_a_text_ends_at_its_end_of_text_and_nothing_after_it_survives() -> None:
 def test_the_fill_of_a_new_document_does_not_end_it() -> None:
     script = [[E, E, 3], [E, 1, 2]]
     model, _, _ = scripted_model(lambda row, unit, draw: script[unit], 3)
-    new = list(generate(model, [[]], DirectSampler(), max_units=9))
-    assert [unit.ids.tolist() for unit in new] == [[[E, E, 3]], [[E, E, E]]]
-    going_on = list(generate(model, [[5, 5]], DirectSampler(), max_units=9))
-    assert [unit.ids.tolist() for unit in going_on] == [[[E, E, E]]]
+    new = list(generate(model, [[]], DirectSampler(), eos_id=E, max_units=9))
+    assert [unit.data.tolist() for unit in new] == [[[E, E, 3]], [[E, E, E]]]
+    going_on = list(generate(model, [[5, 5]], DirectSampler(), eos_id=E, max_units=9))
+    assert [unit.data.tolist() for unit in going_on] == [[[E, E, E]]]
 
 
 class Third(Sampler):
@@ -328,13 +328,13 @@ class Third(Sampler):
 
 def test_the_value_behind_the_chosen_ids_is_fed_back() -> None:
     model, embedder, head = scripted_model(lambda row, unit, draw: [10 * row + unit, draw], 2)
-    units = list(generate(model, [[1, 1], [2, 2], [3, 3]], Third(), max_units=3))
+    units = list(generate(model, [[1, 1], [2, 2], [3, 3]], Third(), eos_id=E, max_units=3))
     prompt = torch.tensor([[[1, 1]], [[2, 2]], [[3, 3]]])
     assert torch.equal(embedder.heard[0][1], prompt + 0.5)  # of a prompt, the posterior's mean
     for unit, (data, z), first, second in zip(
         units, embedder.heard[1:], head.said[0::2], head.said[1::2], strict=False
     ):
-        assert torch.equal(data[:, 0], unit.ids)
+        assert torch.equal(data[:, 0], unit.data)
         assert torch.equal(z[0, 0], second[0, 0])  # draw 2 of row 0 is the first of its second call
         assert torch.equal(z[1:, 0], first[0, 1:])
         assert torch.equal(z.floor().long(), data)
@@ -363,8 +363,8 @@ def test_a_stream_joined_is_the_text(seed: int) -> None:
     model = TextModel(random_model(chunk_size=3), BytesTokenizer(), DirectSampler())
     whole = model.generate("ab", max_tokens=20, seed=seed)
     assert "".join(model.stream("ab", max_tokens=20, seed=seed)) == whole
-    units = generate(model.model, [list(b"ab")], DirectSampler(), max_units=7, seed=seed)
-    assert whole == BytesTokenizer().decode([token for unit in units for token in unit.ids[0].tolist()])
+    units = generate(model.model, [list(b"ab")], DirectSampler(), eos_id=E, max_units=7, seed=seed)
+    assert whole == BytesTokenizer().decode([token for unit in units for token in unit.data[0].tolist()])
 
 
 def test_max_tokens_is_rounded_up_to_whole_units_and_must_be_positive() -> None:
@@ -381,8 +381,8 @@ def test_every_head_writes_in_bf16_the_same_for_the_same_seed(head: str, backbon
     sampler = VoteSampler(candidates=8)
 
     def written(precision: Precision) -> list[list[list[int]]]:
-        units = generate(model, [[1, 2, 3], []], sampler, max_units=4, seed=3, precision=precision)
-        return [unit.ids.tolist() for unit in units]
+        units = generate(model, [[1, 2, 3], []], sampler, eos_id=E, max_units=4, seed=3, precision=precision)
+        return [unit.data.tolist() for unit in units]
 
     torch.set_default_dtype(torch.float32)
     assert written("bf16") == written("bf16")

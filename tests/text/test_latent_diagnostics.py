@@ -86,7 +86,11 @@ def batches(rows: int = 12, size: int = CHUNK) -> list[dict[str, Tensor]]:
     return [Batch(c, v) for c, v in zip(chunks, valid, strict=True)]
 
 
-CONTINUOUS = [name for name in make_manager().parts["autoencoders"] if name != "token_chunks"]
+CONTINUOUS = [
+    name
+    for name, part in make_manager().parts["autoencoders"].items()
+    if issubclass(part.cls, TokenAutoencoder) and name != "token_chunks"
+]
 
 
 def built(name: str) -> Autoencoder:

@@ -17,7 +17,7 @@ from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.heads.mixture import MixtureHead
-from calmkit.interfaces import Autoencoder, Context, GenerativeHead, Posterior
+from calmkit.interfaces import Autoencoder, Batch, Context, GenerativeHead, Posterior
 from calmkit.model import CalmModel
 from calmkit.text.metrics import likelihood
 from calmkit.text.metrics.likelihood import (
@@ -30,6 +30,7 @@ from calmkit.text.metrics.likelihood import (
     unit_nats,
     widened,
 )
+from calmkit.text.units import chunk_size_of
 
 VOCAB = 5
 
@@ -56,7 +57,7 @@ def rows(chunk_size: int) -> tuple[Tensor, Tensor]:
 def scores(model: CalmModel, chunks: Tensor, valid: Tensor, num_draws: int = 1) -> dict[str, Tensor]:
     kind = likelihood_kind(model)
     assert kind is not None
-    metric = Likelihood(kind, model.chunk_size)
+    metric = Likelihood(kind, chunk_size_of(model))
     metric.update(*unit_nats(model, chunks, valid, kind, num_draws))
     return metric.compute()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import SHORT, small_run, workshop
+from small_runs import SHORT, autoencoder_of, rows_of, small_run, workshop
 
 from calmkit.data.cache import default_cache
 from calmkit.registry import make_manager
@@ -17,7 +17,6 @@ from calmkit.text.metrics.brier import BrierLM
 from calmkit.text.metrics.ngram import NGramModel, NotCounted
 from calmkit.text.ngrams import ngram_scores
 from calmkit.text.prepare import PreparedData, prepare_data
-from calmkit.training.evaluate import datamodule
 from calmkit.training.run import Run
 
 
@@ -139,4 +138,4 @@ def _prepared(run: Run) -> PreparedData:
 
 
 def _data(run: Run, rows: int = 6) -> TextDataModule:
-    return datamodule(run.recipe(), _prepared(run), 4, 1, rows)
+    return rows_of(run.recipe(), _prepared(run), autoencoder_of(run.recipe()), 1, rows)

@@ -72,7 +72,9 @@ def test_texts_that_end_are_followed_by_others_until_the_units_are_made(
 ) -> None:
     two_seconds(monkeypatch)
     head = Ending()
-    result = measure_throughput(model_with(head), VoteSampler(temperature=0.5, candidates=5), units=7)
+    result = measure_throughput(
+        model_with(head), VoteSampler(temperature=0.5, candidates=5), eos_id=E, units=7
+    )
     # 2 units before the clock starts, then 7 units of 2 tokens in 2 seconds, 5 draws each, a call per token
     assert head.calls == 2 + 7
     # all draws are equal, so every unit has the agreement 2 that temperature 1/2 asks for
@@ -91,7 +93,7 @@ def test_rows_that_ended_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return ids
 
     monkeypatch.setattr(model.head, "sample", ends)
-    result = measure_throughput(model, DirectSampler(), units=4, rows=3)
+    result = measure_throughput(model, DirectSampler(), eos_id=E, units=4, rows=3)
     assert result.tokens == 2 * (3 + 2 + 2 + 2)
     assert (result.tokens_per_second, result.draws_per_unit) == (9, 1)
 
@@ -107,4 +109,4 @@ def test_network_calls_come_from_the_head() -> None:
 
 def test_nothing_to_time_is_refused() -> None:
     with pytest.raises(ValueError, match="units=0"):
-        measure_throughput(model_with(Ending()), DirectSampler(), units=0)
+        measure_throughput(model_with(Ending()), DirectSampler(), eos_id=E, units=0)

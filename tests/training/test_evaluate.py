@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import SHORT, corpus, small_run, workshop
+from small_runs import SHORT, autoencoder_of, corpus, rows_of, small_run, workshop
 
 from calmkit.data.cache import default_cache
 from calmkit.recipe.errors import RecipeError
+from calmkit.recipe.parts import kind_of
 from calmkit.registry import make_manager
 from calmkit.text.prepare import prepare_data
 from calmkit.training.documents import documents_file
 from calmkit.training.errors import RunFailed
-from calmkit.training.evaluate import datamodule, evaluate, measure
+from calmkit.training.evaluate import evaluate, measure
 from calmkit.training.progress import quiet_libraries
 from calmkit.training.run import Run
 from calmkit.training.trainer import interrupts, make_trainer
@@ -105,7 +106,7 @@ def test_a_text_that_has_changed_since_is_another_protocol(folder: Path) -> None
     notes: list[str] = []
     evaluate(run.folder, note=notes.append)
     assert (run.folder / "evaluation.json").read_bytes() == kept
-    assert notes[0].endswith("not the run's own (another text)")
+    assert notes[0].endswith("not the run's own (other data)")
 
 
 def test_what_an_autoencoder_gives_back_is_measured_on_the_rows_of_the_evaluation(
@@ -133,7 +134,7 @@ def test_other_data_gets_a_file_of_its_own(run: Run, folder: Path) -> None:
     assert (run.folder / "evaluation.json").read_bytes() == kept
     (path,) = set(run.folder.glob("evaluation-*.json")) - before
     name = scores["protocol"]["name"]
-    assert notes == [f"written to {path}: protocol {name}, not the run's own (another text)"]
+    assert notes == [f"written to {path}: protocol {name}, not the run's own (other data)"]
     assert json.loads(path.read_text()) == scores
     assert not any(name.startswith("untrained_") for name in scores)
     assert scores["loss"] != run.evaluation["loss"]
@@ -177,9 +178,11 @@ def test_measuring_touches_neither_randomness_nor_weights(run: Run) -> None:
     data = _data(run)
     weights = [p.clone() for p in text_model.model.parameters()]
     before = torch.get_rng_state()
-    first = measure(recipe, text_model.model, data, "x").scores
+    manager, prepared = make_manager(), _prepared(run)
+    asked = (recipe, kind_of(recipe, manager), manager, prepared, text_model.model, data)
+    first = measure(*asked, "x").scores
     assert torch.equal(torch.get_rng_state(), before)
-    assert measure(recipe, text_model.model, data, "y").scores == first
+    assert measure(*asked, "y").scores == first
     assert all(torch.equal(a, b) for a, b in zip(weights, text_model.model.parameters(), strict=True))
 
 
@@ -196,7 +199,7 @@ def test_devices_are_looked_for_before_a_document_is_read(run: Run, monkeypatch:
     def read(*given: object) -> None:
         raise AssertionError("a document was read")
 
-    monkeypatch.setattr("calmkit.training.evaluate.prepare_data", read)
+    monkeypatch.setattr("calmkit.text.kind.prepare_data", read)
     with pytest.raises(RecipeError, match=r"CK150.*trainer\.devices=99999 would start"):
         evaluate(run.folder, ["trainer.devices=99999"])
 
@@ -221,4 +224,4 @@ def _prepared(run: Run):
 
 
 def _data(run: Run):
-    return datamodule(run.recipe(), _prepared(run), 4, 1, 6)
+    return rows_of(run.recipe(), _prepared(run), autoencoder_of(run.recipe()), 1, 6)

@@ -11,17 +11,17 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import small_recipe, workshop
+from small_runs import autoencoder_of, rows_of, small_recipe, workshop
 from torch import Tensor
 
 from calmkit.data.cache import default_cache
+from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Optimizer
 from calmkit.registry import make_manager
 from calmkit.text.datamodule import TextDataModule
 from calmkit.text.prepare import prepare_data
 from calmkit.training import fit
 from calmkit.training.errors import RunFailed, TrainingDiverged
-from calmkit.training.evaluate import datamodule
 from calmkit.training.fit import Session, TrainingClock, fit_stage
 from calmkit.training.run import Run
 from calmkit.training.run_folder import holds_work
@@ -71,7 +71,8 @@ def session_of(folder: Path, out: Path, *overrides: str) -> tuple[Session, TextD
     corpus = manager.build("corpora", recipe.data.part.name, recipe.data.part.options)
     data = prepare_data(corpus, manager.build("tokenizers", "bytes", {}), default_cache())
     said: list[str] = []
-    return Session(recipe, manager, Run(out), data, [], said.append), datamodule(recipe, data, 4, 8, 6), said
+    session = Session(recipe, manager, Run(out), kind_of(recipe, manager), data, [], said.append)
+    return session, rows_of(recipe, data, autoencoder_of(recipe, manager), 8, 6), said
 
 
 def unfinished(out: Path) -> float:

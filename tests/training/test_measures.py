@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torchmetrics
-from small_runs import SHORT, small_recipe, small_run, workshop
+from small_runs import SHORT, rows_of, small_recipe, small_run, workshop
 from torch import Tensor
 
 from calmkit.data.cache import default_cache
@@ -23,7 +23,7 @@ from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.parts import build_corpus
 from calmkit.registry import Manager, Part, make_manager
 from calmkit.text.prepare import prepare_data
-from calmkit.training.evaluate import datamodule, evaluate
+from calmkit.training.evaluate import evaluate
 from calmkit.training.measures import Asked, asked_measures
 from calmkit.training.progress import Progress
 from calmkit.training.run import Run, load_run
@@ -51,7 +51,7 @@ class Width(HeldOutMeasure):
         return UnitMeans("", "noise")
 
     def update(self, metric: torchmetrics.Metric, held: HeldOut) -> None:
-        metric.update(held, self.factor * self.width(held), torch.rand(len(held.ids)))
+        metric.update(held, self.factor * self.width(held), torch.rand(len(held.data)))
 
     def width(self, held: HeldOut) -> Tensor:
         return held.draws().double().var(0).flatten(1).sum(-1)
@@ -67,7 +67,7 @@ class Fails(Width):
     """Raises."""
 
     def width(self, held: HeldOut) -> Tensor:
-        raise RuntimeError(f"no such thing in {len(held.ids)} units\nand more")
+        raise RuntimeError(f"no such thing in {len(held.data)} units\nand more")
 
 
 class Silent(Width):
@@ -81,7 +81,7 @@ class NotFinite(Width):
     """Its noise is NaN."""
 
     def update(self, metric: torchmetrics.Metric, held: HeldOut) -> None:
-        metric.update(held, self.width(held), torch.full((len(held.ids),), float("nan")))
+        metric.update(held, self.width(held), torch.full((len(held.data),), float("nan")))
 
 
 class Loss(Width):
@@ -269,11 +269,10 @@ def test_a_run_is_read_without_the_plugin_of_its_metric(run: Run, tmp_path: Path
 
 def test_measuring_leaves_randomness_and_weights(folder: Path) -> None:
     recipe = small_recipe(folder, "evaluation.metrics=[width]", manager=MANAGER)
-    model = assemble(recipe, MANAGER, 257, 256).eval()
+    model = assemble(recipe, MANAGER, {"vocab_size": 257}).eval()
     tokenizer = MANAGER.build("tokenizers", "bytes", {})
-    data = datamodule(
-        recipe, prepare_data(build_corpus(recipe, MANAGER), tokenizer, default_cache()), 4, 1, 6
-    )
+    prepared = prepare_data(build_corpus(recipe, MANAGER), tokenizer, default_cache())
+    data = rows_of(recipe, prepared, model, 1, 6)
     before, weights = torch.get_rng_state(), [p.clone() for p in model.parameters()]
     told = StandingFile(Path("told.json"))
     first = asked_measures(recipe, MANAGER, model, data, Progress(file=told, terminal=False)).scores

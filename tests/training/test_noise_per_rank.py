@@ -17,18 +17,21 @@ import torch
 from small_runs import small_recipe, workshop
 
 from calmkit.autoencoders.vae import VAE
+from calmkit.interfaces import Batch
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.schema import Optimizer
 from calmkit.registry import make_manager
 from calmkit.training import stages
-from calmkit.training.stages import AutoencoderModule, LanguageModule, StageModule
+from calmkit.training.stages import AutoencoderModule, ModelModule, StageModule
 
 SEED = 5
 
 
 @pytest.fixture
 def module() -> AutoencoderModule:
-    return AutoencoderModule(VAE(11, chunk_size=2, latent_dim=3, hidden_dim=8), Optimizer(), 10, SEED)
+    return AutoencoderModule(
+        VAE(11, chunk_size=2, latent_dim=3, hidden_dim=8), Reconstruction(), Optimizer(), 10, SEED
+    )
 
 
 def at_rank(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,10 +78,10 @@ def test_each_batch_of_each_process_is_measured_on_a_seed_of_its_own(
     tested: Any = module
     if stage == "lm":
         with workshop(tmp_path):
-            model = assemble(small_recipe(tmp_path), make_manager(), 257, 256).eval()
-        tested = LanguageModule(model, Optimizer(), 10, draws=2, seed=SEED)
-    batch = {"chunks": torch.randint(10, (1, 2, 2 if stage == "autoencoder" else 4))}
-    batch.valid = torch.ones(1, 2, dtype=torch.bool)
+            model = assemble(small_recipe(tmp_path), make_manager(), {"vocab_size": 257}).eval()
+        tested = ModelModule(model, TextScores(model, 2), Optimizer(), 10, seed=SEED)
+    ids = torch.randint(10, (1, 2, 2 if stage == "autoencoder" else 4))
+    batch = Batch(ids, torch.ones(1, 2, dtype=torch.bool))
     for rank in range(3):
         at_rank(rank, monkeypatch)
         for number in range(3):
@@ -92,15 +95,15 @@ SCRIPT = """\
 import json, sys
 from pathlib import Path
 import torch
-from small_runs import small_recipe
+from small_runs import rows_of, small_recipe
 from calmkit.text.prepare import prepare_data
 from calmkit.data.cache import default_cache
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble
 from calmkit.registry import make_manager
-from calmkit.training.evaluate import datamodule
 from calmkit.training.trainer import make_trainer
-from calmkit.training.stages import LanguageModule
+from calmkit.training.stages import ModelModule
+from calmkit.text.scores import Reconstruction, TextScores
 
 folder, manager, loss = Path(sys.argv[1]), make_manager(), CalmModel.loss
 
@@ -111,23 +114,23 @@ def run(name, batch_size, *overrides):
     tokenizer = manager.build("tokenizers", "bytes", {})
     prepared = prepare_data(corpus, tokenizer, default_cache())
     torch.manual_seed(0)
-    model = assemble(recipe, manager, 257, 256)
-    stage = LanguageModule(model, recipe.stages.lm.optimizer, 3, draws=2, seed=recipe.seed)
+    model = assemble(recipe, manager, {"vocab_size": 257})
+    stage = ModelModule(model, TextScores(model, 2), recipe.stages.lm.optimizer, 3, seed=recipe.seed)
     seen = {"train": [], "eval": []}
 
-    def recorded(self, chunks, valid, *rest):
+    def recorded(self, batch):
         with torch.random.fork_rng(devices=[]):
             noise = float(torch.rand(()))
-        rows = [row.flatten().tolist() for row, real in zip(chunks, valid) if real.any()]
+        rows = [row.flatten().tolist() for row, real in zip(batch.data, batch.valid) if real.any()]
         seen["train" if stage.trainer.training else "eval"].append([noise, rows])
-        return loss(self, chunks, valid, *rest)
+        return loss(self, batch)
 
     CalmModel.loss = recorded
     def write():
         seen["weights"] = [float(p.detach().double().sum()) for p in model.parameters()]
         (folder / f"{name}-{stage.global_rank}.json").write_text(json.dumps(seen))
     stage.on_fit_end = write
-    data = datamodule(recipe, prepared, model.chunk_size, batch_size, 6)
+    data = rows_of(recipe, prepared, model, batch_size, 6)
     make_trainer(recipe, max_steps=3, max_epochs=-1, val_check_interval=3, check_val_every_n_epoch=None).fit(
         stage, datamodule=data
     )

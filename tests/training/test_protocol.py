@@ -21,7 +21,7 @@ from calmkit.training.protocol import (
 )
 from calmkit.training.run import Run
 
-OWN = Protocol("f00d", 256, 64, 4, "direct()", "32-true", "cpu")
+OWN = Protocol("f00d", 256, 64, 4, "direct()", "32-true", "cpu", length="tokens")
 OTHER = {
     "data": "beef", "sequence_length": 128, "max_rows": 8, "draws": 2, "sampler": "vote()",
     "precision": "bf16-mixed", "device": "cuda",
@@ -50,7 +50,7 @@ def test_every_field_changes_the_name_and_the_file(field: str) -> None:
 
 def test_a_name_can_be_read() -> None:
     assert OWN.name.startswith("rows64-tokens256-draws4-")
-    assert OWN.told() == "at most 64 rows of 256 tokens, 4 draws a position, text f00d"
+    assert OWN.told() == "at most 64 rows of 256 tokens, 4 draws a position, data f00d"
 
 
 def test_what_is_not_known_contradicts_nothing() -> None:

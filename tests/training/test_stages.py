@@ -17,8 +17,9 @@ from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.schema import Optimizer
 from calmkit.registry import make_manager
+from calmkit.text.scores import Reconstruction, TextScores
 from calmkit.training.errors import TrainingDiverged
-from calmkit.training.stages import AutoencoderModule, LanguageModule, learning_rate_factor
+from calmkit.training.stages import AutoencoderModule, ModelModule, learning_rate_factor
 
 
 def trainer() -> pl.Trainer:
@@ -27,7 +28,7 @@ def trainer() -> pl.Trainer:
 
 def stage_one(**optimizer: object) -> AutoencoderModule:
     autoencoder = VAE(11, chunk_size=2, latent_dim=3, hidden_dim=8)
-    module = AutoencoderModule(autoencoder, Optimizer(**optimizer), max_steps=10, seed=0)
+    module = AutoencoderModule(autoencoder, Reconstruction(), Optimizer(**optimizer), max_steps=10, seed=0)
     module.trainer = trainer()
     return module
 
@@ -35,7 +36,7 @@ def stage_one(**optimizer: object) -> AutoencoderModule:
 @pytest.fixture
 def model(tmp_path: Path) -> CalmModel:
     with workshop(tmp_path):
-        return assemble(small_recipe(tmp_path), make_manager(), 257, 256)
+        return assemble(small_recipe(tmp_path), make_manager(), {"vocab_size": 257})
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_the_optimiser_follows_the_schedule_and_decays_matrices_only() -> None:
 
 
 def test_the_frozen_autoencoder_is_not_in_the_optimiser(model: CalmModel) -> None:
-    module = LanguageModule(model, Optimizer(), 10, draws=2, seed=0)
+    module = ModelModule(model, TextScores(model, 2), Optimizer(), 10, seed=0)
     optimizer = module.configure_optimizers()["optimizer"]
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert trained == {
@@ -116,14 +117,14 @@ def test_a_loss_that_is_not_finite_is_refused_with_the_last_that_was() -> None:
         module.checked(torch.tensor(math.nan))
 
 
-def batch(rows: int, valid: bool = True) -> dict[str, torch.Tensor]:
+def batch(rows: int, valid: bool = True) -> Batch:
     return Batch(torch.randint(256, (rows, 6, 4)), torch.full((rows, 6), valid))
 
 
 def test_validation_leaves_the_default_generator_alone(model: CalmModel) -> None:
     for module in (
-        LanguageModule(model, Optimizer(), 10, draws=2, seed=0),
-        AutoencoderModule(model.autoencoder, Optimizer(), 10, seed=0),
+        ModelModule(model, TextScores(model, 2), Optimizer(), 10, seed=0),
+        AutoencoderModule(model.autoencoder, Reconstruction(), Optimizer(), 10, seed=0),
     ):
         module.trainer = trainer()
         data, before = batch(2), torch.get_rng_state()
@@ -133,15 +134,15 @@ def test_validation_leaves_the_default_generator_alone(model: CalmModel) -> None
 
 def test_a_batch_without_a_real_unit_changes_no_score(model: CalmModel) -> None:
     """What fills up a process that has fewer rows than the others must not count."""
-    module = LanguageModule(model.eval(), Optimizer(), 10, draws=2, seed=0)
+    module = ModelModule(model.eval(), TextScores(model, 2), Optimizer(), 10, seed=0)
     module.trainer = trainer()
     real = batch(2)
     module.validation_step(real, 0)
-    alone = (module.val_loss.compute(), module.brier.compute())
+    alone = (module.val_loss.compute(), module.scores.brier.compute())
     module.validation_step(batch(1, valid=False), 1)
-    module.brier._computed = module.val_loss._computed = None
+    module.scores.brier._computed = module.val_loss._computed = None
     assert module.val_loss.compute() == alone[0]
-    both = module.brier.compute()
+    both = module.scores.brier.compute()
     assert all(torch.equal(both[name], value) for name, value in alone[1].items())
     assert both["units"] == 12
 

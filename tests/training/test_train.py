@@ -92,8 +92,8 @@ def test_the_last_weights_are_the_ones_that_are_judged(autoencoder: Run) -> None
 def test_facts_of_stage_one_by_hand(folder: Path, autoencoder: Run) -> None:
     """7 steps of 2 batches of 8 rows; a row has 8 units of 4 tokens."""
     facts = autoencoder.facts
-    built = assemble(small_recipe(folder), make_manager(), 257, 256).autoencoder
-    assert facts["autoencoder_train_flops"] == 7 * 2 * 8 * autoencoder_train_flops(built, 8, 257)
+    built = assemble(small_recipe(folder), make_manager(), {"vocab_size": 257}).autoencoder
+    assert facts["autoencoder_train_flops"] == 7 * 2 * 8 * autoencoder_train_flops(built, 8)
     assert (facts["vocab_size"], facts["eos_id"], facts["chunk_size"], facts["event"]) == (257, 256, 4, [8])
     assert not (autoencoder.folder / "evaluation.json").exists()
 
@@ -102,7 +102,10 @@ def test_facts_of_stage_two_by_hand(folder: Path, autoencoder: Run) -> None:
     """3 steps of 8 rows of 32 tokens."""
     taken = f"stages.autoencoder.init_from={autoencoder.folder}"
     run = small_run(folder, "facts", taken, "stages.lm.max_steps=3", SHORT[2])
-    facts, cost = run.facts, count_flops(assemble(small_recipe(folder), make_manager(), 257, 256), 8)
+    facts, cost = (
+        run.facts,
+        count_flops(assemble(small_recipe(folder), make_manager(), {"vocab_size": 257}), 8),
+    )
     assert facts["lm_train_tokens"] == 3 * 8 * 32
     assert facts["lm_train_flops"] == 3 * 8 * cost.total == sum(facts["train_flops_by_part"].values())
     assert facts["autoencoder_train_flops"] == autoencoder.facts["autoencoder_train_flops"]

@@ -19,7 +19,7 @@ from calmkit.hookspecs import hookimpl
 from calmkit.images.corpus import ImageCorpus, Images
 from calmkit.images.paths import reading
 from calmkit.images.picture import Colour, picture
-from calmkit.images.picture_folder import Listing, listing, roots
+from calmkit.images.picture_folder import Listing, listing, refuse_strange_classes, roots
 from calmkit.images.split import content_hash, held_out
 from calmkit.interfaces import Corpus, DataError, Split
 
@@ -34,6 +34,8 @@ class FolderCorpus(ImageCorpus):
     Args:
         path: The folder.
         size: Height and width: of each image the middle square, scaled. None: as they are, all of one size.
+        classes: How many there must be; with `size` a recipe is checked and planned where the folder is not.
+            None: as many as there are.
         colour: `rgb`, or `grey`, one channel.
         valid_fraction: Share of each class that is held out; without effect where there is `valid/`.
         on_bad: A file that is no whole image is refused, or skipped, counted and told.
@@ -48,6 +50,7 @@ class FolderCorpus(ImageCorpus):
         *,
         path: str,
         size: int | None = None,
+        classes: int | None = None,
         colour: Colour = "rgb",
         valid_fraction: float = 0.1,
         on_bad: OnBad = "refuse",
@@ -57,7 +60,11 @@ class FolderCorpus(ImageCorpus):
         check_max_bad("folder", max_bad)
         if size is not None and size < 1:
             raise ValueError(f"folder: size must be at least 1, got {size}; null takes images as they are")
-        self.path, self.size, self.colour = path, size, colour
+        if classes is not None and classes < 1:
+            raise ValueError(
+                f"folder: classes must be at least 1, got {classes}; null takes as many as there are"
+            )
+        self.path, self.size, self.classes, self.colour = path, size, classes, colour
         self.valid_fraction, self.on_bad, self.max_bad = valid_fraction, on_bad, max_bad
 
     @property
@@ -71,6 +78,11 @@ class FolderCorpus(ImageCorpus):
     def label_names(self) -> tuple[str, ...]:
         """The names of the folders, sorted."""
         return self._listing("train").names
+
+    @property
+    def num_labels(self) -> int:
+        """As many as stated, else as there are folders."""
+        return len(self.label_names) if self.classes is None else self.classes
 
     def images(self, split: Split) -> Images:
         """By class, then by name."""
@@ -117,15 +129,7 @@ class FolderCorpus(ImageCorpus):
     @functools.cached_property
     def _listings(self) -> dict[Split, Listing]:
         found = {split: listing(root) for split, root in self._roots.items()}
-        names = found["train"].names
-        for split, one in found.items():
-            strange = sorted(set(one.names) - set(names))
-            if strange or bool(one.names) != bool(names):
-                what = f"the class {strange[0]}" if strange else "images without a class"
-                raise DataError(
-                    f"data.path: {one.root} holds {what}, and {found['train'].root} does not; the folders of "
-                    f"{split}/ must be among those of train/"
-                )
+        refuse_strange_classes(found, self.classes)
         return found
 
     @functools.cached_property

@@ -1,7 +1,8 @@
 """How the feature network is trained: so many steps, whatever the data; nothing to set.
 
 AdamW with a one-cycle rate, small shifts, label smoothing. On scikit-learn's digits, 1437 images for training
-and 360 held out, two seeds gave 99.4 % each; without shifts and smoothing it was 97.5 %.
+and 360 held out, two seeds gave 99.4 % each, after 18 s of one core; one seed without shifts and smoothing,
+at half the rate, gave 97.5 %.
 
 Source: one-cycle rate, Smith and Topin, 2017, https://arxiv.org/abs/1708.07120; label smoothing, Szegedy et
 al., 2015, section 7, https://arxiv.org/abs/1512.00567.
@@ -55,7 +56,7 @@ def fit_network(
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
         network = FeatureNetwork(shape, classes)
-        _train(network, images.clone(), labels.clone(), say)
+        _train(network, images, labels, say)
     return network.eval().requires_grad_(False)
 
 

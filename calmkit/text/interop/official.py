@@ -149,8 +149,8 @@ def _modules(checkpoint: Checkpoint) -> CalmModel | AutoencoderOnly:
             head: Any = HEADS[names["head"]](*sizes, **sections["head"])
         except ValueError as error:
             raise DataError(f"{place}: {error}") from error
-    eos_id = end_of_text(checkpoint.config)
-    return CalmModel(vae, embedder, backbone, head, eos_id=eos_id, predict_first=False)
+    end_of_text(checkpoint.config)  # or it is refused: nothing else would end a text
+    return CalmModel(vae, embedder, backbone, head, predict_first=False)
 
 
 def end_of_text(config: Config) -> int:

@@ -53,6 +53,7 @@ def save(
     safetensors: bool = False,
     config: Mapping[str, Any] | None = None,
     ae_config: Mapping[str, Any] | None = None,
+    eos_id: int | None = None,
     say: Say = warnings.warn,
 ) -> None:
     """Write `config.json` and `pytorch_model.bin`; of a whole model also its autoencoder, in `autoencoder`.
@@ -64,6 +65,7 @@ def save(
         config: The language model's keys that no part has a word for, such as `pad_token_id`; others in it
             are not read.
         ae_config: The same of the autoencoder.
+        eos_id: End-of-text; None: as `config` says, else the last id.
         say: Takes each thing that the format leaves out.
 
     Raises:
@@ -74,7 +76,7 @@ def save(
         written = {folder: _autoencoder(model, ae_config or {}, say)}
     else:
         alone = _autoencoder(model.autoencoder, ae_config or {}, say)
-        whole = _language(model, alone, config or {}, say)
+        whole = _language(model, alone, config or {}, eos_id, say)
         whole[0]["ae_path"] = str(folder / "autoencoder")
         written = {folder: whole, folder / "autoencoder": alone}
     for home, (values, tensors) in written.items():
@@ -93,8 +95,10 @@ def _autoencoder(part: Autoencoder, config: Mapping[str, Any], say: Say) -> Save
     return values, _renamed(state, names)
 
 
-def _language(model: CalmModel, alone: Saved, config: Mapping[str, Any], say: Say) -> Saved:
-    backbone = _backbone(model.backbone)
+def _language(
+    model: CalmModel, alone: Saved, config: Mapping[str, Any], eos_id: int | None, say: Say
+) -> Saved:
+    backbone = _backbone(model.causal)
     _check_embedder(model.embedder, backbone["hidden_dim"])
     head = _head(model.head, backbone["hidden_dim"], say)
     head_names = energy_names if head["name"] == "energy" else denoiser_names
@@ -112,8 +116,10 @@ def _language(model: CalmModel, alone: Saved, config: Mapping[str, Any], say: Sa
     sizes = {key: alone[0][key] for key in ("patch_size", "latent_size")}
     values = {**UNSAID_OF_LANGUAGE, **config, **language_config(backbone, head, vocab_size, dtype), **sizes}
     known = config.get("eos_token_id")
-    if not (isinstance(known, list) and known[:1] == [model.eos_id]):
-        values["eos_token_id"] = model.eos_id
+    if eos_id is not None and not (isinstance(known, list) and known[:1] == [eos_id]):
+        values["eos_token_id"] = eos_id
+    elif known is None:
+        values["eos_token_id"] = vocab_size - 1
     inside = {f"ae_model.{name}": value for name, value in alone[1].items()}
     return values, inside | _renamed(state, names)
 

@@ -89,7 +89,7 @@ def brier_draws(
         return accuracy, pair_collisions(ids[..., :NUM_TOKENS]), rows
     begins = eligible[drawn]
     chances = _chances(model, context[eligible], ids) if exact else None
-    state = model.backbone.states(x, valid)
+    state = model.causal.states(x, valid)
     branches = eligible.flatten().nonzero()[:, 0]
     collision = _collision(model, state, branches, ids[:, begins], z[:, begins], chances, options)
     return accuracy, collision, rows
@@ -167,7 +167,7 @@ def _collision(
     terms = torch.cat([first, first.new_zeros(len(first), ahead * chunk_size)], 1)
     for start in range(0, len(live), BRANCHES_PER_BLOCK):
         block = live[start : start + BRANCHES_PER_BLOCK]
-        branch_state = model.backbone.select(state, branches[block])
+        branch_state = model.causal.select(state, branches[block])
         terms[block, chunk_size:] = _roll_out(
             model, branch_state, pair[0, block], value[block], ahead, options, chances is not None
         )
@@ -189,14 +189,12 @@ def _roll_out(
     at = torch.arange(len(ids), device=ids.device)
     for step in range(ahead):
         real = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
-        context, state = model.backbone.step(
-            model.embedder(ids.unsqueeze(1), value.unsqueeze(1)), real, state
-        )
+        context, state = model.causal.step(model.embedder(ids.unsqueeze(1), value.unsqueeze(1)), real, state)
         pair, z = model.draw(context, 2, options)  # [2, A, 1, K]
         pair, z = pair[:, :, 0], z[:, :, 0]
         chances = _chances(model, context[:, 0], pair) if exact else None
         terms[at, step * chunk_size : (step + 1) * chunk_size], alike = _agreement(pair, chances)
         if step == ahead - 1 or len(alike) == 0:
             break
-        at, ids, value, state = at[alike], pair[0, alike], z[0, alike], model.backbone.select(state, alike)
+        at, ids, value, state = at[alike], pair[0, alike], z[0, alike], model.causal.select(state, alike)
     return terms

@@ -7,8 +7,8 @@ sampled: with two independent choices x, x' per unit,
     collision_n  1{x_1..x_n = x'_1..x'_n}                          how little it varies
 
 A lower temperature buys accuracy with collision; BrierLM says whether that was worth it. For K < 4 the pair
-is rolled out along its first choice for as long as it agrees, as `calmkit.text.metrics.rollout` does with plain
-draws.
+is rolled out along its first choice for as long as it agrees, as `calmkit.text.metrics.rollout` does with
+plain draws.
 
 Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 7.5, Figures 10 and 11.
 https://arxiv.org/abs/2510.27688
@@ -134,7 +134,7 @@ def _terms(
     live = collision[:, chunk_size_of(model) - 1].nonzero()[:, 0]
     if ahead and len(live):
         branches = begins.flatten().nonzero()[:, 0]
-        state = model.backbone.select(model.backbone.states(x, valid), branches[live])
+        state = model.causal.select(model.causal.states(x, valid), branches[live])
         collision[live, chunk_size_of(model) :] = _roll_out(model, sampler, state, ids[live], z[live], ahead)
     return chained_accuracy(hits, begins), collision[:, :NUM_TOKENS]
 
@@ -170,7 +170,7 @@ def _roll_out(
     for step in range(ahead):
         real = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
         x = model.embedder(ids.unsqueeze(1), z.unsqueeze(1))
-        context, state = model.backbone.step(x, real, state)
+        context, state = model.causal.step(x, real, state)
         ids, z = _choices(model, sampler, context[:, 0])
         other, _ = _choices(model, sampler, context[:, 0])
         agree = (ids == other).cumprod(-1)
@@ -178,5 +178,5 @@ def _roll_out(
         alike = agree[:, -1].nonzero()[:, 0]
         if step == ahead - 1 or len(alike) == 0:
             break
-        at, ids, z, state = at[alike], ids[alike], z[alike], model.backbone.select(state, alike)
+        at, ids, z, state = at[alike], ids[alike], z[alike], model.causal.select(state, alike)
     return terms

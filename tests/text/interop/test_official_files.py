@@ -217,7 +217,11 @@ def test_what_says_nothing_new_is_passed_over(tmp_path: Path) -> None:
     torch.save(whole | extra, folder / "pytorch_model.bin")
     edit(folder, eos_token_id=[2, 5], num_key_value_heads=2)
     model = official.load(folder)
-    assert (model.backbone.rope_theta, model.eos_id, model.predict_first) == (500000.0, 2, False)
+    assert (
+        model.backbone.rope_theta,
+        official.end_of_text(official.read(folder).config),
+        model.predict_first,
+    ) == (500000.0, 2, False)
 
 
 OBJECTS = "model.bin holds Python objects, which are never run; save it again as tensors only.$"

@@ -16,11 +16,11 @@ from official_reference import Sizes, autoencoder_state, language_state
 
 import calmkit
 from calmkit.heads.flow import FlowHead
-from calmkit.interfaces import Context
+from calmkit.interfaces import Batch, Context
 from calmkit.model import CalmModel
 from calmkit.text.interop import official
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "official.md"
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE.read_text(encoding="utf-8"))))
 KINDS = ("EnergyTransformer", "FlowTransformer", "DiffusionTransformer")

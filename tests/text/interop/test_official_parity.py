@@ -18,7 +18,7 @@ from calmkit.heads.energy_score import energy_loss
 from calmkit.interfaces import Context
 from calmkit.text.interop import official
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "official-k4"
+GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "official-k4"
 pytestmark = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason="shared/golden/official-k4 does not lie beside the checkout"
 )

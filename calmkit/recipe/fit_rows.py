@@ -1,0 +1,106 @@
+"""Can a recipe's sampler draw what its parts make? Each check yields what is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from calmkit.interfaces import Backbone, DensityHead, RowSampler, Sampler, UnitwiseAutoencoder
+from calmkit.model import CalmModel
+from calmkit.recipe.errors import Problem
+from calmkit.recipe.named_parts import dense_heads, head_class, named_parts
+from calmkit.recipe.schema import Recipe
+from calmkit.registry import Manager
+
+
+def drawing_fits(recipe: Recipe, manager: Manager, model: CalmModel) -> Iterator[Problem]:
+    """CK143: the sampler can draw what these parts make."""
+    name, cls = recipe.sampler.name, manager.find("samplers", recipe.sampler.name).cls
+    mark = recipe.source.mark("sampler.name")
+    if issubclass(cls, Sampler) and not isinstance(model.autoencoder, UnitwiseAutoencoder):
+        message = (
+            f"sampler '{name}' chooses among draws of single units, and autoencoder "
+            f"'{recipe.autoencoder.name}' decodes whole rows only"
+        )
+        help = f"samplers of rows: {named_parts(manager, 'samplers', RowSampler)}"
+        yield Problem("CK143", message, mark, "sampler", help)
+        return
+    if not issubclass(cls, RowSampler):
+        return
+    if model.layout is None:
+        message = (
+            f"sampler '{name}' draws rows of a fixed number of units, and those of data "
+            f"'{recipe.data.part.name}' have none"
+        )
+        help = f"samplers of units: {named_parts(manager, 'samplers', Sampler)}"
+        yield Problem("CK143", message, mark, "sampler", help)
+        return
+    try:
+        sampler: RowSampler = manager.build("samplers", name, recipe.sampler.options)
+    except ValueError:  # told where the sampler is built
+        return
+    yield from _guidance_fits(recipe, manager, sampler, model)
+    yield from _beams_fit(recipe, manager, sampler, model)
+    yield from _rows_are_whole(recipe, model)
+
+
+def _beams_fit(recipe: Recipe, manager: Manager, sampler: RowSampler, model: CalmModel) -> Iterator[Problem]:
+    """CK143: the likeliest rows are found by a density, from left to right."""
+    if sampler.beams == sampler.fan == 1:
+        return
+    name, mark = recipe.sampler.name, recipe.source.mark("sampler.name")
+    if not isinstance(model.head, DensityHead):
+        message = f"sampler '{name}' keeps the likeliest rows, and head '{recipe.head.name}' knows no density"
+        heads = f"heads that do: {dense_heads(manager, model.event.kind)}; sampler=rows draws without beams"
+        yield Problem("CK143", message, mark, "sampler", heads)
+    if not isinstance(model.backbone, Backbone):
+        message = (
+            f"sampler '{name}' keeps rows side by side from left to right, and backbone "
+            f"'{recipe.backbone.name}' reads units in any order"
+        )
+        others = f"causal backbones: {named_parts(manager, 'backbones', Backbone)}"
+        yield Problem("CK143", message, mark, "sampler", f"{others}; sampler=rows draws without beams")
+
+
+def _rows_are_whole(recipe: Recipe, model: CalmModel) -> Iterator[Problem]:
+    """CK143: every unit of a row is trained and drawn, in no more steps than there are units."""
+    assert model.layout is not None
+    if model.order is not None and recipe.order is not None:
+        name = recipe.order.name
+        try:
+            model.order.num_steps(math.prod(model.layout))
+        except ValueError as error:
+            message = f"order '{name}': {str(error).removeprefix(f'{name}: ')}"
+            yield Problem("CK143", message, recipe.source.mark("order.steps"), "order.steps")
+    if not recipe.predict_first:
+        key, sampler = "predict_first", recipe.sampler.name
+        message = f"{key}=false leaves the first unit untrained, and sampler '{sampler}' draws it"
+        yield Problem("CK143", message, recipe.source.mark(key), key, f"{key}=true trains all units of a row")
+
+
+def _guidance_fits(
+    recipe: Recipe, manager: Manager, sampler: RowSampler, model: CalmModel
+) -> Iterator[Problem]:
+    """CK143: guidance has a condition to drop, and a head that takes it."""
+    if sampler.guidance.weight == 1:
+        return
+    key = "sampler.guidance"
+    mark, weight = recipe.source.mark(key), f"guidance {sampler.guidance.weight:g}"
+    help = f"{key}=1 is no guidance"
+    if model.conditioner is None:
+        message = f"sampler '{recipe.sampler.name}' asks for {weight}, and the recipe has no conditioner"
+        yield Problem("CK143", message, mark, key, f"conditioner=label, where data have labels; {help}")
+    elif not model.conditioner.drop:
+        message = (
+            f"{weight} pushes away from the null condition, which training never shows (conditioner.drop=0)"
+        )
+        yield Problem("CK143", message, mark, key, f"conditioner.drop=0.1; {help}")
+    if model.head.info.guidance == "none":
+        message = f"{weight}, and head '{recipe.head.name}' can't be guided (its HeadInfo.guidance is none)"
+        event = model.event.kind
+        heads = [
+            n
+            for n in sorted(manager.parts["heads"])
+            if head_class(manager, n).info.guidance != "none" and event in head_class(manager, n).info.events
+        ]
+        yield Problem("CK143", message, mark, key, f"{help}; heads that can be: {', '.join(heads) or 'none'}")
