@@ -53,8 +53,8 @@ WORDS = KindWords(
     facts=("lm_train_images",),
     rivals=(
         RivalWords("untrained", "untrained_fd"),
-        RivalWords("Gaussian per class", "bar_gaussian_fd", ":"),
         RivalWords("training images", "bar_copy_fd", ":"),
+        RivalWords("Gaussian per class", "bar_gaussian_fd", ":"),
         RivalWords("floor", "fd_floor", "--"),
     ),
     rivals_told="Frechet distance against simple models",
