@@ -110,7 +110,7 @@ class ImagesKind(DataKind):
         return drawn_scores(model, recipe, manager, prepared, final=final)
 
     def about_rows(self, recipe: Any, model: CalmModel, data: Any) -> dict[str, float]:
-        """How many held-out images were compared with as many drawn ones."""
+        """How many images were drawn: one for each row."""
         del recipe, model
         return {"images": float(sum(int(batch.valid.all(1).sum()) for batch in data.all_val_dataloader()))}
 

@@ -21,8 +21,8 @@ WORDS = KindWords(
     group="image",
     unit="unit",
     reads=("image_shape",),
-    scale="drawn images beside held-out ones, {images} of each",
-    scale_ungrouped="drawn images beside held-out ones",
+    scale="{images} drawn images beside all that are held out",
+    scale_ungrouped="drawn images beside all that are held out",
     own_interval=True,
     explained=True,
     scores=(
@@ -30,10 +30,11 @@ WORDS = KindWords(
         ColumnWords("precision", "precision %", 1, 100.0),
         ColumnWords("recall", "recall %", 1, 100.0),
         ColumnWords("class_accuracy", "class accuracy %", 1, 100.0),
+        ColumnWords("network_accuracy", "network right %", 1, 100.0),
         ColumnWords("nearest_ratio", "nearest training image", 2),
         ColumnWords("nats_per_dim", "nats/dim", 3, called="nats"),
     ),
-    over=(ColumnWords("images", "images"),),
+    over=(ColumnWords("images", "images drawn"),),
     scores_note="Kernel distance: around 0 for images of one law. Precision: drawn images that lie among the "
     "held-out ones; recall: the other way round. Class accuracy: in the class they were asked of, by the "
     "feature "
@@ -52,8 +53,8 @@ WORDS = KindWords(
     facts=("lm_train_images",),
     rivals=(
         RivalWords("untrained", "untrained_fd"),
-        RivalWords("Gaussian per class", "bar_gaussian_fd", ":"),
         RivalWords("training images", "bar_copy_fd", ":"),
+        RivalWords("Gaussian per class", "bar_gaussian_fd", ":"),
         RivalWords("floor", "fd_floor", "--"),
     ),
     rivals_told="Frechet distance against simple models",

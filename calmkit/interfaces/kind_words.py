@@ -44,7 +44,8 @@ class RivalWords:
     Attributes:
         label: Above its column, and beside its line in figures.
         name: Stored name of its score, in the evaluation of each model.
-        line: In figures: `:` dotted for what is simpler, `--` for what is best possible; empty: none.
+        line: In figures: `:` dotted for what is simpler (curves show the last of them), `--` for what is
+        best possible; empty: none.
     """
 
     label: str

@@ -18,7 +18,7 @@ from calmkit.report.kind import words_of
 from calmkit.report.log_ticks import log_axis
 from calmkit.report.marks import marked_label
 from calmkit.report.measures import measure
-from calmkit.report.reading import Cell, Pick, Summary, evaluated, fact, mean, ranked, scale, score
+from calmkit.report.reading import Cell, Pick, Summary, evaluated, fact, mean, ranked, scale, shown_score
 from calmkit.results.statistics import Interval
 
 ROOM = 0.2  # of the axis, above what is shown: for names
@@ -61,7 +61,7 @@ def _figure(
     words = words_of(summary)
     found: list[tuple[Cell, float, Interval]] = []
     for cell in ranked(summary):
-        cost, own = mean(cell, pick), score(cell, summary["primary"])
+        cost, own = mean(cell, pick), shown_score(summary, cell)
         if cost and own is not None:
             found.append((cell, cost, own))
     if len(found) < 2 or summary["primary"] in {one.name for one in words.costs}:

@@ -18,8 +18,10 @@ from calmkit.report.reading import (
     ranked,
     references,
     score,
+    shown_score,
     span,
 )
+from calmkit.results.statistics import Interval
 
 BEFORE = {"flops": "autoencoder_train_flops", "seconds": "autoencoder_seconds"}
 AXES = {"flops": "training TFLOPs, autoencoder included", "seconds": "training seconds, autoencoder included"}
@@ -72,7 +74,8 @@ def draw_curves(axes: Any, summary: Summary, by: str = "flops") -> tuple[list[An
         labels.append(marked_label(summary, cell))
         if len(done(cell)) > 1:
             axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-        _draw_end(axes, cell, name, x[-1], len(labels), colour)
+        own = shown_score(summary, cell) if name == summary["primary"] else None
+        _draw_end(axes, end_interval(cell, name, own), x[-1], len(labels), colour)
     words = words_of(summary)
     if name == words.primary and words.log and axes.dataLim.y0 > 0:
         _draw_lines(axes, summary, log=True)
@@ -87,9 +90,15 @@ def draw_curves(axes: Any, summary: Summary, by: str = "flops") -> tuple[list[An
     return handles, labels
 
 
-def end_interval(cell: Cell, name: str) -> tuple[float, float] | None:
-    """The interval over the data of the table's number, at which a curve ends; of a lone run its own."""
-    found = score(cell, name)
+def end_interval(cell: Cell, name: str, found: Interval | None = None) -> tuple[float, float] | None:
+    """The interval over the data of the table's number, at which a curve ends; of a lone run its own.
+
+    Args:
+        cell: Of the curve.
+        name: Of the number.
+        found: With its intervals; None: those of `score`.
+    """
+    found = found or score(cell, name)
     if found is not None and found.text_low is not None and found.text_high is not None:
         return found.text_low, found.text_high
     if len(done(cell)) != 1:  # an average of the ends of single intervals is the end of nothing
@@ -98,11 +107,10 @@ def end_interval(cell: Cell, name: str) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def _draw_end(axes: Any, cell: Cell, name: str, x: float, place: int, colour: str) -> None:
+def _draw_end(axes: Any, found: tuple[float, float] | None, x: float, place: int, colour: str) -> None:
     """The interval at the end of a curve, beside those of the other curves."""
     from matplotlib.transforms import offset_copy
 
-    found = end_interval(cell, name)
     if found is not None:
         beside = offset_copy(axes.transData, axes.figure, x=ASIDE * place, units="points")
         axes.plot([x, x], found, color=colour, marker="_", markersize=4, linewidth=1, transform=beside)
@@ -114,14 +122,20 @@ def _rows_told(summary: Summary) -> str:
     """On how many rows the points of the curves were measured, and their ends."""
     trials = [trial for cell in summary["cells"] for trial in done(cell) if trial["curve"]]
     way = [trial.get("eval_rows") for trial in trials]
-    table = [trial["evaluation"].get("rows") for trial in trials]
-    data = words_of(summary).data
+    words = words_of(summary)
+    table = [_rows_of(trial["evaluation"], words.element) for trial in trials]
+    data = words.data
     end = f"each ends with the table's number and its 95 % interval over the {data}"
     if all(w is not None and t is not None and w >= t for w, t in zip(way, table, strict=True)):
         return f"on the table's rows; {end}"
     known = [float(rows) for rows in way if rows is not None]
     rows = "fewer rows" if len(known) < len(way) else f"{span(known)} rows"
     return f"on {rows} spread evenly over the held-out {data}; {end}, on {span(table)} rows"
+
+
+def _rows_of(evaluation: dict[str, Any], element: str) -> float | None:
+    """How many rows were scored; where a row is an element, as many."""
+    return evaluation.get("rows", evaluation.get(f"{element}s"))
 
 
 def curve_measure(summary: Summary) -> str:

@@ -9,7 +9,7 @@ from calmkit.report.figures import Drawn, colour_and_marker, make_figure, shown
 from calmkit.report.kind import words_of
 from calmkit.report.marks import mark
 from calmkit.report.measures import measure
-from calmkit.report.reading import Rival, Summary, done, ranked, references, scale, score
+from calmkit.report.reading import Rival, Summary, done, ranked, references, scale, score, shown_score
 from calmkit.results.statistics import Interval
 
 ROOM = 0.06  # of the axis, on both sides of what is shown
@@ -40,7 +40,7 @@ def draw_scores(axes: Any, summary: Summary) -> None:
     name = summary["primary"]
     shown_as = measure(name, summary)
     cells = [cell for cell in reversed(ranked(summary)) if score(cell, name) is not None]
-    scores = [score(cell, name) for cell in cells]
+    scores = [shown_score(summary, cell) for cell in cells]
     seeds = [[shown_as.factor * trial["evaluation"][name] for trial in done(cell)] for cell in cells]
     lines = _reference_values(summary)
     low, high = _limits([one for one in scores if one], seeds, shown_as.factor, [one.value for one in lines])

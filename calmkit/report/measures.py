@@ -30,7 +30,7 @@ class Shown:
     unit: str = ""
 
     def told(self, value: float | None) -> str:
-        """A value in a sentence: `BrierLM 5.25`, `energy score 2.113 latent units`."""
+        """A value in a sentence: `accuracy 5.25`, `energy score 2.113 latent units`."""
         if not self.unit or self.unit == "%":
             return f"{self.name} {self.text(value)}"
         return f"{self.label} {self.text(value)} {self.unit}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from string import Formatter
 from typing import Any
@@ -69,6 +69,29 @@ def score(cell: Cell, name: str) -> Interval | None:
         return Interval(**found)
     value = mean(cell, evaluated(name))
     return None if value is None else Interval(value, len(done(cell)))
+
+
+def has_own_intervals(summary: Summary) -> bool:
+    """Whether the primary measure has an interval over the data of each evaluation alone, and none by
+    group.
+    """
+    words = words_of(summary)
+    return words.own_interval and summary["primary"] == words.primary
+
+
+def shown_score(summary: Summary, cell: Cell) -> Interval | None:
+    """The primary measure; where only single runs know an interval over the data, with the widest of
+    these.
+    """
+    name = summary["primary"]
+    found = score(cell, name)
+    if found is None or found.text_low is not None or not has_own_intervals(summary):
+        return found
+    lows, highs = (
+        [value for trial in done(cell) if (value := trial["evaluation"].get(f"{name}_{end}")) is not None]
+        for end in ("low", "high")
+    )
+    return replace(found, text_low=min(lows), text_high=max(highs)) if lows and highs else found
 
 
 def difference(cell: Cell) -> Interval | None:

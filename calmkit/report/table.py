@@ -21,6 +21,7 @@ from calmkit.report.reading import (
     done,
     evaluated,
     fact,
+    has_own_intervals,
     knows_text,
     mean,
     parameters,
@@ -28,12 +29,12 @@ from calmkit.report.reading import (
     ranked,
     scale,
     score,
+    shown_score,
     size,
     train_flops,
     unfinished,
 )
 from calmkit.report.render import Grid
-from calmkit.results.statistics import Interval
 
 STATES = {"short": "off its budget", "failed": "failed", "open": "not done"}
 
@@ -102,13 +103,13 @@ def main_grid(summary: Summary) -> Grid:
     heads = ["model", *([words.size.head] if words.size else []), "seeds", shown.name, "seeds 95 %", held]
     rows = []
     for cell in ranked(summary):
-        own, apart = score(cell, summary["primary"]), difference(cell)
+        own, apart = shown_score(summary, cell), difference(cell)
         row = [marked_label(summary, cell), *([size_text(summary, cell)] if words.size else [])]
         row.append(f"{len(done(cell))}/{len(cell['trials'])}")
         row += ["-"] * 3 if own is None else [
             shown.text(own.mean),
             shown.interval(own.seed_low, own.seed_high),
-            shown.interval(*data_ends(summary, cell, own)),
+            shown.interval(own.text_low, own.text_high),
         ]  # fmt: skip
         row += ["-"] * 3 if apart is None else [
             shown.text(apart.mean, "+"),
@@ -210,27 +211,6 @@ def size_text(summary: Summary, cell: Cell) -> str:
     """The fact that stands beside a model's name."""
     value = mean(cell, size(summary))
     return "-" if value is None else f"{value:g}"
-
-
-def has_own_intervals(summary: Summary) -> bool:
-    """Whether the primary measure has an interval of each evaluation alone, and none by group."""
-    words = words_of(summary)
-    return words.own_interval and summary["primary"] == words.primary
-
-
-def data_ends(summary: Summary, cell: Cell, own: Interval) -> tuple[float | None, float | None]:
-    """What other held-out data leave open: by group, else the widest of the intervals of single runs."""
-    if own.text_low is not None or not has_own_intervals(summary):
-        return own.text_low, own.text_high
-    lows, highs = (
-        [
-            v
-            for trial in done(cell)
-            if (v := trial["evaluation"].get(f"{summary['primary']}_{end}")) is not None
-        ]
-        for end in ("low", "high")
-    )
-    return (min(lows), max(highs)) if lows and highs else (None, None)
 
 
 def _usual(summary: Summary, cell: Cell) -> str:

@@ -13,6 +13,7 @@ from calmkit.report.reading import (
     difference,
     done,
     done_cells,
+    has_own_intervals,
     knows_text,
     mean,
     ranked,
@@ -22,7 +23,6 @@ from calmkit.report.reading import (
     train_flops,
     unfinished,
 )
-from calmkit.report.table import has_own_intervals
 
 UNEQUAL = 0.02  # of the largest training cost: apart by more is said
 LEFT_OUT = {"short": "it missed its budget", "failed": "failed", "open": "not done"}

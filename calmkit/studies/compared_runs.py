@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from calmkit.interfaces import KindWords
 from calmkit.recipe.completed import completed
 from calmkit.recipe.resolved import flat
 from calmkit.recipe.schema import DataSection
@@ -81,8 +82,7 @@ def read_runs(folders: Sequence[Path], manager: Manager | None = None) -> tuple[
     corpora = [recipe.get("data.name", DataSection().part.name) for recipe in recipes]
     said = {str(f): (name, Run(f).evaluation) for f, name in zip(folders, corpora, strict=True)}
     kind = kind_of_runs(said, manager)
-    reads = kind.words.reads
-    return [_read(folder, recipe, reads) for folder, recipe in zip(folders, recipes, strict=True)], kind
+    return [_read(folder, recipe, kind.words) for folder, recipe in zip(folders, recipes, strict=True)], kind
 
 
 def _recipe(folder: Path) -> dict[str, str]:
@@ -99,11 +99,11 @@ def _recipe(folder: Path) -> dict[str, str]:
     return flat((folder / RESOLVED).read_text(encoding="utf-8"))
 
 
-def _read(folder: Path, recipe: dict[str, str], reads: Sequence[str]) -> ComparedRun:
+def _read(folder: Path, recipe: dict[str, str], words: KindWords) -> ComparedRun:
     run = Run(folder)
     facts = run.facts
-    known = {name: str(facts.get(name, "")) for name in reads}
-    candidate = Candidate(folder, known, dict(recipe), evaluations_of(run, recipe))
+    known = {name: str(facts.get(name, "")) for name in words.reads}
+    candidate = Candidate(folder, known, dict(recipe), evaluations_of(run, recipe, words.length))
     if recipe.get(BUILT_ON, "null") != "null":  # each seed has one of its own, under another name
         recipe[BUILT_ON] = f"an autoencoder of {quantity(facts.get('autoencoder_train_flops', 0))}FLOPs"
     lock = run.lock

@@ -1,7 +1,7 @@
 """match: what a study makes equal, as its file says it; `equal_cost` makes it so.
 
 train_flops     steps that cost what the baseline's cost, autoencoders included
-elements        steps that read as many elements, which each kind of data names: `tokens`
+elements        steps that read as many elements, by the name that a kind of data gives them
 steps           as many steps; without a value as each recipe says
 wall_clock      steps that take as long on this machine: a few steps of each are timed
 parameters      steps as the recipe says; one size is chosen so that parameters are equal
@@ -61,7 +61,7 @@ def unit_of(by: str, element: str) -> str:
 
 
 def name_of(by: str, element: str) -> str:
-    """What a study calls it: elements by their own name, `tokens`."""
+    """What a study calls it: elements by their own name, a plural."""
     return unit_of(by, element) if by == ELEMENTS else by
 
 
