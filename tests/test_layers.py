@@ -204,7 +204,7 @@ def words_in(text: str) -> list[str]:
 
 
 def told_in(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every name and every string of a tree, docstrings too, with lines; a source may name whose idea it was."""
+    """Every name and string of a tree, docstrings too, with lines; a source may name whose idea it was."""
     fields = ("id", "arg", "attr", "name", "asname", "module")
     for node in ast.walk(tree):
         texts = [getattr(node, field, None) for field in fields]
