@@ -40,7 +40,13 @@ class Device(click.ParamType):
 @click.option("-n", "--num", type=click.IntRange(1), help="How many, such as images.")
 @click.option("--out", type=click.Path(path_type=Path), help="A file to write, such as grid.png.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same result.")
-@click.option("--max-tokens", type=click.IntRange(1), help="Longest text; default 256.")
+@click.option(
+    "--length",
+    "--max-tokens",
+    "max_tokens",
+    type=click.IntRange(1),
+    help="How long, in tokens of text (default 256) or whatever the data are counted in.",
+)
 @click.option(
     "--device",
     type=Device(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -46,10 +46,13 @@ class Sampler(ABC):
     """A rule for choosing among draws. The constructor is `(*, ...)`, all of it settable in a recipe.
 
     Attributes:
+        compares: On the class: True where it asks which draws are equal; a recipe whose units are real
+            numbers, which never are, is refused.
         options: What it asks of the head for every single draw; a head that does not honour it is refused
             when the recipe is composed.
     """
 
+    compares: ClassVar[bool] = False
     options: SampleOptions
 
     @abstractmethod

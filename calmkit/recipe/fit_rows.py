@@ -25,7 +25,8 @@ def drawing_fits(recipe: Recipe, manager: Manager, model: CalmModel) -> Iterator
         help = f"samplers of rows: {named_parts(manager, 'samplers', RowSampler)}"
         yield Problem("CK143", message, mark, "sampler", help)
         return
-    if not issubclass(cls, RowSampler):
+    if issubclass(cls, Sampler):
+        yield from _comparing_fits(recipe, manager, model)
         return
     if model.layout is None:
         message = (
@@ -76,6 +77,23 @@ def _rows_are_whole(recipe: Recipe, model: CalmModel) -> Iterator[Problem]:
         key, sampler = "predict_first", recipe.sampler.name
         message = f"{key}=false leaves the first unit untrained, and sampler '{sampler}' draws it"
         yield Problem("CK143", message, recipe.source.mark(key), key, f"{key}=true trains all units of a row")
+
+
+def _comparing_fits(recipe: Recipe, manager: Manager, model: CalmModel) -> Iterator[Problem]:
+    """CK143: a sampler that asks which draws are equal has units that can be."""
+    name, cls = recipe.sampler.name, manager.find("samplers", recipe.sampler.name).cls
+    autoencoder = model.autoencoder
+    if cls.compares and isinstance(autoencoder, UnitwiseAutoencoder) and not autoencoder.discrete:
+        message = (
+            f"sampler '{name}' asks which draws of a unit are equal, and the units of autoencoder "
+            f"'{recipe.autoencoder.name}' are real numbers, which never are"
+        )
+        units = {
+            n: part.cls for n, part in manager.parts["samplers"].items() if issubclass(part.cls, Sampler)
+        }
+        others = sorted(n for n, one in units.items() if not one.compares)
+        help = f"samplers of units that don't ask: {', '.join(others) or 'none'}"
+        yield Problem("CK143", message, recipe.source.mark("sampler.name"), "sampler", help)
 
 
 def _guidance_fits(

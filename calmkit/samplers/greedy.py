@@ -41,6 +41,8 @@ class GreedySampler(Sampler, StatesDraws):
         Shao et al., 2025, Algorithm 2 with n = N, but for ties, which that algorithm breaks at random.
     """
 
+    compares = True
+
     def __init__(
         self,
         *,

@@ -61,6 +61,8 @@ class RejectionSampler(Sampler):
         Shao et al., 2025, Algorithm 1 and its fallback Algorithm 2; the official code has only the latter.
     """
 
+    compares = True
+
     def __init__(
         self,
         *,

@@ -46,6 +46,8 @@ class VoteSampler(Sampler, StatesDraws):
         Shao et al., 2025, Algorithm 2; the official code counts in Python, row by row.
     """
 
+    compares = True
+
     def __init__(
         self,
         *,

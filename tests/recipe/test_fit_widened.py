@@ -269,3 +269,18 @@ def test_a_kind_of_data_that_nobody_brings_is_named_with_those_there_are() -> No
         "text\n  --> mine.yaml:3:8  (data.name)\n"
         "  help: install the plugin that has it (hook calmkit_data_kinds)"
     )
+
+
+@pytest.mark.parametrize("sampler", ["vote", "rejection", "greedy"])
+def test_samplers_that_ask_which_draws_are_equal_want_units_that_can_be(
+    sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = make_manager()
+    recipe = load_recipe("tiny/energy", [f"sampler={{name: {sampler}}}"], manager)
+    validate(recipe, manager)
+    monkeypatch.setattr(manager.find("autoencoders", "vae").cls, "discrete", False)
+    with pytest.raises(
+        RecipeError, match=f"'{sampler}' asks which draws .* 'vae' are real numbers"
+    ) as caught:
+        validate(recipe, manager)
+    assert "samplers of units that don't ask: direct" in str(caught.value)

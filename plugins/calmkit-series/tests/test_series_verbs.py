@@ -179,21 +179,21 @@ def test_eval_measures_anew_and_tells_another_protocol(mixture: Run) -> None:
 
 def test_generate_goes_on_from_numbers(mixture: Run) -> None:
     folder = str(mixture.folder)
-    first = command("generate", folder, "-p", "0.5,0.4,0.3", "--max-tokens", "5")
+    first = command("generate", folder, "-p", "0.5,0.4,0.3", "--length", "5")
     assert "the first 1 values of the prompt fill no unit" in first
-    numbers = command("generate", folder, "-p", "0.4,0.3", "--max-tokens", "5").strip().split(",")
+    numbers = command("generate", folder, "-p", "0.4,0.3", "--length", "5").strip().split(",")
     assert len([float(number) for number in numbers]) == 5
     assert numbers == first.strip().splitlines()[-1].split(",")
 
 
 def test_generate_writes_a_file_and_reads_one(mixture: Run, tmp_path: Path) -> None:
     out, folder = tmp_path / "made.csv", str(mixture.folder)
-    answer = command("generate", folder, "-n", "3", "--max-tokens", "4", "--out", str(out))
+    answer = command("generate", folder, "-n", "3", "--length", "4", "--out", str(out))
     assert "3 rows of 4 values" in answer
     header, *lines = out.read_text().splitlines()
     assert header == "row_1,row_2,row_3"
     assert [len(line.split(",")) for line in lines] == [3, 3, 3, 3]
-    rows = command("generate", folder, "-p", str(out), "-n", "2", "--max-tokens", "4")
+    rows = command("generate", folder, "-p", str(out), "-n", "2", "--length", "4")
     assert [len(row.split(",")) for row in rows.strip().splitlines()] == [4, 4]
 
 
@@ -228,6 +228,10 @@ def test_rows_begin_as_those_of_the_data_do(mixture: Run) -> None:
     [
         (("autoencoder.width=3",), "width must divide a row of 16 values"),
         (("autoencoder=token_chunks",), "is built with vocab_size, which data 'series_waves'"),
+        (
+            ("sampler={name: vote}",),
+            "asks which draws of a unit are equal, and the units of autoencoder 'series_",
+        ),
         (("sampler={name: rows}",), "draws rows of a fixed number of units"),
         (("tokenizer={name: bytes}",), "which have no tokenizer"),
     ],

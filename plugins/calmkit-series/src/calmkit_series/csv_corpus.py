@@ -76,7 +76,7 @@ class CsvCorpus(SeriesCorpus):
     def identity(self) -> str:
         """By the numbers, not by the names of the files, and by the cut between the splits."""
         said = [repr(self.valid_fraction)] if self.valid is None else []
-        for split in ("train",) if self.valid is None else ("train", "valid"):
+        for split in self._settings:
             said += [f"{one.series} {digest(one.values.tobytes())}" for one in self._read(split)[0]]
             said.append(split)
         return f"series_csv-{digest(*said)}"
@@ -84,7 +84,7 @@ class CsvCorpus(SeriesCorpus):
     def notes(self) -> list[str]:
         """What was skipped, a line for each setting that names files."""
         told = []
-        for split in ("train",) if self.valid is None else ("train", "valid"):
+        for split in self._settings:
             skipped = self._read(split)[1]
             if skipped.bad:
                 place = functools.partial(self._place, split)
@@ -116,6 +116,11 @@ class CsvCorpus(SeriesCorpus):
         suspects = "data.columns and data.delimiter are those"
         skipped.check(self.max_bad, "lines", functools.partial(self._place, split), suspects)
         return found, skipped
+
+    @property
+    def _settings(self) -> tuple[Split, ...]:
+        """The settings that name files."""
+        return ("train",) if self.valid is None else ("train", "valid")
 
     def _files(self, split: Split) -> list[Path]:
         return find_files(self.train if split == "train" else self.valid or [], f"data.{split}")
