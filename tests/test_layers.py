@@ -191,7 +191,7 @@ def words_in(text: str) -> list[str]:
 
 
 def told_in(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every name and every string of a tree, docstrings too, with lines; a source may name whose idea it was."""
+    """Every name and every string of a tree, docstrings too, with lines."""
     fields = ("id", "arg", "attr", "name", "asname", "module")
     for node in ast.walk(tree):
         texts = [getattr(node, field, None) for field in fields]
@@ -200,7 +200,9 @@ def told_in(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def speaks_of_a_kind(path: str, tree: ast.Module) -> list[str]:
-    """What serves every kind of data asks the kind for its words (`calmkit.interfaces.KindWords`)."""
+    """What serves every kind of data asks the kind for its words (`calmkit.interfaces.KindWords`). Where a
+    docstring names its sources, it may say whose idea it was.
+    """
     if not path.startswith(SERVES_EVERY_KIND):
         return []
     found = (
