@@ -112,7 +112,7 @@ def _read(folder: Path, recipe: dict[str, str], words: KindWords) -> ComparedRun
         name=recipe["name"],
         seed=int(recipe["seed"]),
         recipe={k: v for k, v in recipe.items() if k not in ASIDE and not k.startswith(MEASURING)},
-        train_flops=facts["lm_train_flops"] + facts.get("autoencoder_train_flops", 0),
+        train_flops=float(facts["lm_train_flops"] + facts.get("autoencoder_train_flops", 0)),
         data=str(lock.get("data", "")),
         versions={name: str(version) for name, version in (lock.get("versions") or {}).items()},
         candidate=candidate,
