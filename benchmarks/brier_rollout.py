@@ -55,8 +55,11 @@ def one_by_one(model: CalmModel, chunks: Tensor, valid: Tensor, num_draws: int) 
     """
     x = model.embedder(chunks, model.encode(chunks).mean)
     context, prefixes = model.backbone(x, valid), model.backbone.states(x, valid)
-    several, positions = units_per_continuation(model.chunk_size), eligible_units(valid, model.chunk_size)
-    terms = torch.zeros(int(positions.sum()), several * model.chunk_size)
+    several, positions = (
+        units_per_continuation(model.autoencoder.chunk_size),
+        eligible_units(valid, model.autoencoder.chunk_size),
+    )
+    terms = torch.zeros(int(positions.sum()), several * model.autoencoder.chunk_size)
     real = torch.ones(1, 1, dtype=torch.bool)
     for slot, (row, unit) in zip(terms, positions.nonzero().tolist(), strict=True):
         for _ in range(num_draws // 2):
@@ -65,8 +68,8 @@ def one_by_one(model: CalmModel, chunks: Tensor, valid: Tensor, num_draws: int) 
             for ahead in range(several):
                 ids, z = model.draw(here, 2)
                 equal = (ids[0] == ids[1]).flatten().cumprod(0)
-                part = slice(ahead * model.chunk_size, (ahead + 1) * model.chunk_size)
-                if model.chunk_size == 1:
+                part = slice(ahead * model.autoencoder.chunk_size, (ahead + 1) * model.autoencoder.chunk_size)
+                if model.autoencoder.chunk_size == 1:
                     slot[part] += torch.stack([model.log_prob(here, draw) for draw in ids]).exp().mean()
                 else:
                     slot[part] += equal

@@ -82,14 +82,14 @@ def measure(label: str, name: str, overrides: list[str], args: argparse.Namespac
     recipe = calmkit.load_recipe(name, overrides, manager)
     vocab_size, device = VOCAB[name.split("/")[0]], torch.device(args.device)
     torch.manual_seed(0)
-    model = assemble(recipe, manager, vocab_size, vocab_size - 1).to(device)
-    units = min(args.units, recipe.data.sequence_length // model.chunk_size)
-    chunks = torch.randint(vocab_size - 1, (args.rows, units, model.chunk_size), device=device)
+    model = assemble(recipe, manager, {"vocab_size": vocab_size}).to(device)
+    units = min(args.units, recipe.data.sequence_length // model.autoencoder.chunk_size)
+    chunks = torch.randint(vocab_size - 1, (args.rows, units, model.autoencoder.chunk_size), device=device)
     result: dict[str, Any] = {
         "model": label,
         "rows": args.rows,
         "units": units,
-        "chunk_size": model.chunk_size,
+        "chunk_size": model.autoencoder.chunk_size,
     }
     flops = count_flops(model, units).total * args.rows
     for precision, half in (("bf16", True), ("float32", False)):
@@ -102,10 +102,12 @@ def measure(label: str, name: str, overrides: list[str], args: argparse.Namespac
             result[f"peak_gib_{precision}"] = torch.cuda.max_memory_allocated() / 2**30
     model.eval()
     samplers: dict[str, Sampler] = {"plain": manager.build("samplers", "direct", {})}
-    if model.chunk_size > 1:
+    if model.autoencoder.chunk_size > 1:
         samplers["vote_200"] = manager.build("samplers", "vote", {"candidates": 200})
     for kind, sampler in samplers.items():
-        speed = measure_throughput(model, sampler, eos_id=EOS, units=args.write, rows=args.write_rows)
+        speed = measure_throughput(
+            model, sampler, eos_id=vocab_size - 1, units=args.write, rows=args.write_rows
+        )
         result[f"write_tokens_per_second_{kind}"] = speed.tokens_per_second
     return result
 

@@ -164,7 +164,6 @@ def build(one: Contestant, autoencoder: Autoencoder, vocab_size: int, seed: int)
         TokensEmbedder(hidden, event, K, vocab_size),
         TransformerBackbone(hidden_dim=hidden, depth=2, heads=4 if hidden % 8 == 0 and hidden > 24 else 2),
         one.head(hidden, event, **one.settings),  # type: ignore[arg-type]
-        eos_id=vocab_size - 1,
     )
 
 

@@ -100,7 +100,7 @@ def main() -> int:
             run = Run(args.run)
         name, (model, context) = run.recipe().name, held_out_contexts(run, args.units)
     torch.manual_seed(0)
-    print(f"{name}: {args.units} units of held-out text, K={model.chunk_size}, temperature 1/2")
+    print(f"{name}: {args.units} units of held-out text, K={model.autoencoder.chunk_size}, temperature 1/2")
     twice = collision(model, context, 1000)
     low, middle, high = twice.quantile(twice.new_tensor([0.05, 0.5, 0.95])).tolist()
     print(f"sum P^2: mean {twice.mean():.4f}   5 % {low:.4f}   median {middle:.4f}   95 % {high:.4f}")

@@ -229,7 +229,7 @@ class CalmModel(nn.Module):
 
     def loss(self, batch: Batch) -> UnitLoss:
         """Loss of each unit that counts; the mean is taken by whoever trains."""
-        target, z, log_det = self._target(batch.data)
+        target, z, log_det = self.target(batch.data)
         keep, known = self.counted(batch), None
         if self.order is not None and self.order.reads == "any":
             plan = self.order.plan(batch.valid)
@@ -243,6 +243,21 @@ class CalmModel(nn.Module):
         if log_det is not None and isinstance(self.head, DensityHead):  # else volume could be shrunk for free
             per_unit = per_unit - log_det[keep]
         return UnitLoss(per_unit, keep)
+
+    def target(self, data: Tensor) -> tuple[Posterior, Tensor, Tensor | None]:
+        """What the head shall predict, the values that the backbone reads (one draw), and the log volume by
+        unit of a transform that learns, nats.
+
+        Unlike `encode`, which has nothing random, a draw goes through a transform that keeps no Gaussian.
+        """
+        if self.transform is None or self.transform.keeps_gaussians:
+            target = self.encode(data)
+            return target, target.sample(1)[0], None
+        with torch.no_grad(), torch.autocast(data.device.type, enabled=False):
+            drawn = self.autoencoder.encode(data).sample(1)[0]
+        with torch.autocast(data.device.type, enabled=False):
+            z, log_det = self.transform(drawn)
+        return Posterior(z), z, log_det if self.transform.learned else None
 
     def draw(
         self, context: Context, num: int, options: SampleOptions | None = None
@@ -267,19 +282,6 @@ class CalmModel(nn.Module):
         """Exact log density of values, nats per unit, of a model whose head is a `DensityHead`."""
         assert isinstance(self.head, DensityHead)
         return head_log_prob(self.head, context, z)
-
-    def _target(self, data: Tensor) -> tuple[Posterior, Tensor, Tensor | None]:
-        """What the head shall predict, the values that the backbone reads (one draw), and the log volume by
-        unit of a transform that learns.
-        """
-        if self.transform is None or self.transform.keeps_gaussians:
-            target = self.encode(data)
-            return target, target.sample(1)[0], None
-        with torch.no_grad(), torch.autocast(data.device.type, enabled=False):
-            drawn = self.autoencoder.encode(data).sample(1)[0]
-        with torch.autocast(data.device.type, enabled=False):
-            z, log_det = self.transform(drawn)
-        return Posterior(z), z, log_det if self.transform.learned else None
 
     def _dropped(self, rows: int) -> Bool[Tensor, " B"] | None:
         """Rows that train without their condition, by torch's default generator."""

@@ -30,6 +30,7 @@ from calmkit.interfaces import (
     Tokenizer,
 )
 from calmkit.registry import Manager, Part
+from calmkit.text.kind import Text
 
 
 class PlainAutoencoder(TokenAutoencoder):
@@ -255,6 +256,7 @@ FAKES: dict[str, dict[str, type]] = {
     "samplers": {"direct": DirectSampler, "vote": VoteSampler},
     "corpora": {"constant": ConstantCorpus, "files": FilesCorpus},
     "tokenizers": {"plain": PlainTokenizer},
+    "data_kinds": {"text": Text},
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from made_results import made_trial
 
+from calmkit.text.metrics.described import COLUMNS
 from calmkit.training.documents import documents_file
 from calmkit.training.protocol import Protocol
 
@@ -23,7 +24,6 @@ stages: {{autoencoder: {{init_from: {built_on}}}, lm: {{max_steps: {steps}, opti
 evaluation: {{draws: {draws}, max_rows: {rows}}}
 loggers: [{loggers}]
 """
-COLUMNS = "document,a1,a2,a3,a4,c1,c2,c3,c4,positions"
 
 
 def made_run(folder: Path, score: float = 5.0, seed: int = 1, **recipe: Any) -> Path:
@@ -53,4 +53,4 @@ def made_evaluation(folder: Path, name: str, score: float, protocol: Protocol) -
     share = score / 100
     line = [2 * share] * 4 + [3 * share] * 4 + [1.0]  # 2 accuracy - collision = share, of every length
     rows = [",".join(map(str, [number, *line])) for number in range(12)]
-    documents_file(folder / name).write_text("\n".join([COLUMNS, *rows]) + "\n")
+    documents_file(folder / name).write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")

@@ -34,7 +34,8 @@ data
 results
 training
 report
-studies | testing | text | images
+text | images
+studies | testing
 cli
 """
 FLOORS = [(re.split(r"[,|]", line.replace(" ", "")), "," in line) for line in ORDER.split("\n") if line]
@@ -160,6 +161,18 @@ def calls_a_head(path: str, tree: ast.Module) -> list[str]:
     ]
 
 
+KINDS_OF_DATA = ("text", "images")
+ASK_THE_KIND = ("model", "generation", "beams", "rows", "recipe", "training", "results", "report", "studies")
+
+
+def knows_a_kind(path: str, tree: ast.Module) -> list[str]:
+    """What serves every kind of data imports none; only the registry hands them out."""
+    if room_of(path) not in ASK_THE_KIND:
+        return []
+    kinds = tuple(f"calmkit.{kind}" for kind in KINDS_OF_DATA)
+    return [f"line {line}: {name}" for name, line in imports(tree) if ".".join(name.split(".")[:2]) in kinds]
+
+
 def knows_a_guest(path: str, tree: ast.Module) -> list[str]:
     del path
     guests = ("plugins", "calmkit_")
@@ -174,6 +187,41 @@ def without_source(path: str, tree: ast.Module) -> list[str]:
     return [] if linked else ["no link to its source in the module's docstring"]
 
 
+SERVES_EVERY_KIND = (
+    "model.py", "generation.py", "rows.py", "beams.py", "training/", "studies/", "report/", "results/",
+)  # fmt: skip
+OF_A_KIND = re.compile(
+    "tokens?|tokeni[sz]e\\w*|chunks?|brier|bos|eos|pixels?|images?|((uni|bi|tri|n)-?)?grams?|bytelm"
+    "|givt|mar|ear|latentlm|megabyte|lcm|coconut",
+    re.IGNORECASE,
+)
+"""Words of text, of images, and names of systems; `text` alone is also what a YAML file holds."""
+
+
+def words_in(text: str) -> list[str]:
+    """`BrierLM_of the_tokens` -> Brier, LM, of, the, tokens."""
+    return re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", text)
+
+
+def told_in(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every name and string of a tree, docstrings too, with lines; a source may name whose idea it was."""
+    fields = ("id", "arg", "attr", "name", "asname", "module")
+    for node in ast.walk(tree):
+        texts = [getattr(node, field, None) for field in fields]
+        texts += [node.value] if isinstance(node, ast.Constant) else []
+        yield from ((text, getattr(node, "lineno", 0)) for text in texts if isinstance(text, str))
+
+
+def speaks_of_a_kind(path: str, tree: ast.Module) -> list[str]:
+    """What serves every kind of data asks the kind for its words (`calmkit.interfaces.KindWords`)."""
+    if not path.startswith(SERVES_EVERY_KIND):
+        return []
+    found = (
+        (word, line) for text, line in told_in(tree) for word in words_in(re.split(r"\nSources?\b", text)[0])
+    )
+    return [f"line {line}: {word}" for word, line in found if OF_A_KIND.fullmatch(word)]
+
+
 RULES: list[Callable[[str, ast.Module], list[str]]] = [
     points_up,
     heavy_on_load,
@@ -182,8 +230,10 @@ RULES: list[Callable[[str, ast.Module], list[str]]] = [
     unpickles,
     asks_whether_it_has,
     calls_a_head,
+    knows_a_kind,
     knows_a_guest,
     without_source,
+    speaks_of_a_kind,
 ]
 
 
@@ -232,8 +282,19 @@ BROKEN = [
     (calls_a_head, "metrics/a.py", "x = model.head.log_prob(context, z)"),
     (calls_a_head, "training/a.py", "head.loss(context, target)"),
     (calls_a_head, "generation.py", "model.head.sample_guided(guided)"),
+    (knows_a_kind, "studies/a.py", "from calmkit.text.kind import Text"),
+    (knows_a_kind, "training/a.py", "def f():\n    from calmkit.images import kind"),
     (knows_a_guest, "heads/a.py", "import calmkit_laplace_head"),
     (without_source, "heads/energy.py", '"""A head."""'),
+    (speaks_of_a_kind, "model.py", "num_tokens = 3"),
+    (speaks_of_a_kind, "rows.py", "def draw(*, chunk_size): pass"),
+    (speaks_of_a_kind, "training/a.py", "from calmkit.interfaces import Tokenizer"),
+    (speaks_of_a_kind, "training/a.py", "score = found['brier_lm']"),
+    (speaks_of_a_kind, "generation.py", "batch.eos_id"),
+    (speaks_of_a_kind, "studies/a.py", '"""One cell per pixel."""'),
+    (speaks_of_a_kind, "report/a.py", "class ImageGrid: pass"),
+    (speaks_of_a_kind, "report/a.py", "f'{n}-gram'"),
+    (speaks_of_a_kind, "results/a.py", "x = 'as GIVT does'"),
 ]
 
 
@@ -244,11 +305,12 @@ def test_a_broken_rule_is_seen(rule: Callable[[str, ast.Module], list[str]], pat
 
 ALLOWED = [
     (points_up, "cli/a.py", "from calmkit.model import CalmModel"),
-    (points_up, "data/corpora/text.py", "from calmkit.interfaces import Corpus"),
+    (points_up, "text/corpora/text.py", "from calmkit.interfaces import Corpus"),
+    (knows_a_kind, "cli/a.py", "from calmkit.text.official_run import import_official"),
     (points_up, "metrics/a.py", "from calmkit.generation import generate"),
     (points_up, "__init__.py", "from calmkit.cli import main"),
     (heavy_on_load, "metrics/a.py", "from torchmetrics import Metric"),
-    (heavy_on_load, "data/datamodule.py", "import lightning.pytorch as pl"),
+    (heavy_on_load, "text/datamodule.py", "import lightning.pytorch as pl"),
     (heavy_on_load, "heads/a.py", "def f():\n    import diffusers"),
     (heavy_on_load, "heads/a.py", "if TYPE_CHECKING:\n    import diffusers"),
     (calls_a_head, "model.py", "head.loss(context, target)"),
@@ -256,6 +318,10 @@ ALLOWED = [
     (unpickles, "data/a.py", "torch.load(path, weights_only=True)"),
     (without_source, "heads/energy.py", '"""A head. https://arxiv.org/abs/2510.27688"""'),
     (without_source, "nn/a.py", ""),
+    (speaks_of_a_kind, "text/a.py", "num_tokens = 3"),
+    (speaks_of_a_kind, "recipe/a.py", "recipe.tokenizer"),
+    (speaks_of_a_kind, "studies/a.py", "text = path.read_text()"),
+    (speaks_of_a_kind, "report/a.py", "histogram, program = early, market"),
 ]
 
 

@@ -101,9 +101,7 @@ def _show(plan: Plan) -> None:
     )
     if plan.bytes_per_element is not None:
         click.echo(f"disk: tokenised corpus {plan.bytes_per_element} bytes per {plan.element}")
-    from calmkit.recipe.plan import NOT_COUNTED
-
-    click.echo(f"not counted: {NOT_COUNTED}")
+    click.echo(f"not counted: {plan.not_counted}")
 
 
 def _flops(count: float | int | None) -> str:

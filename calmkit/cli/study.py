@@ -49,7 +49,7 @@ def plan(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
     check = partial(check_cells, manager=manager)
     planned = plan_study(loaded, manager, places(loaded, out), progress=progress, check=check)
     check_study(planned, manager)
-    show_plan(planned, progress)
+    show_plan(planned, manager, progress)
 
 
 @click.argument("study")

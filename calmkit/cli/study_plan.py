@@ -10,33 +10,29 @@ from calmkit.cli.plan import bytes_in_words
 from calmkit.cli.table import show_table
 
 if TYPE_CHECKING:
+    from calmkit.registry import Manager
     from calmkit.studies.plan import StudyPlan
     from calmkit.training.progress import Progress
 
-COLUMNS = (
-    "cell",
-    "seeds",
-    "done",
-    "K",
-    "steps",
-    "parameters",
-    "stage 1 FLOPs",
-    "stage 2 FLOPs",
-    "FLOPs/token",
-)
+BEFORE = ("cell", "seeds", "done")
+BEHIND = ("steps", "parameters", "stage 1 FLOPs", "stage 2 FLOPs")
 
 
-def show_plan(planned: StudyPlan, progress: Progress) -> None:
+def show_plan(planned: StudyPlan, manager: Manager, progress: Progress) -> None:
     """Cells with their budgets, what they share, and what it takes in all."""
     from calmkit.cores import usable_cores
-    from calmkit.studies.match import UNITS
+    from calmkit.recipe.parts import kind_of
+    from calmkit.studies.match import name_of, unit_of
     from calmkit.studies.store import is_encoded, is_trained
 
     study, where = planned.study, planned.places
+    words = kind_of(planned.trials[0].recipe, manager).words
+    sized = words.size
     seeds = f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''} each"
     click.echo(
         f"study {study.name}: {len(study.cells)} cells, {seeds}, {len(planned.trials)} trials, "
-        f"equal {study.match.by}: {planned.value:.6g} {UNITS[study.match.by]}\n"
+        f"equal {name_of(study.match.by, words.element)}: {planned.value:.6g} "
+        f"{unit_of(study.match.by, words.element)}\n"
     )
     rows = []
     for cell in study.cells:
@@ -44,21 +40,22 @@ def show_plan(planned: StudyPlan, progress: Progress) -> None:
         cost, stage = trials[0].cost, trials[0].recipe.stages.lm
         assert stage is not None
         flops = {name: sum(one.train_flops.values()) for name, one in cost.stages.items()}
-        token = cost.inference_flops_per_element
+        element = cost.inference_flops_per_element
         rows.append(
             [
                 cell.label + (" (baseline)" if cell.label == study.baseline else ""),
                 str(len(trials)),
                 str(sum(is_trained(where.trial(trial.key)) for trial in trials)),
-                str(trials[0].recipe.autoencoder.options.get("chunk_size", "")),
+                *([str(trials[0].recipe.autoencoder.options.get(sized.name, ""))] if sized else []),
                 f"{stage.max_steps:,}",
                 f"{cost.parameters:,}",
                 f"{flops['autoencoder']:.3g}" if "autoencoder" in flops else "-",
                 f"{flops['lm']:.3g}",
-                "not fixed" if token is None else f"{token:.3g}",
+                "not fixed" if element is None else f"{element:.3g}",
             ]
         )
-    show_table(COLUMNS, rows)
+    size = (sized.head,) if sized else ()
+    show_table((*BEFORE, *size, *BEHIND, f"FLOPs/{words.element}"), rows)
     done = sum(is_encoded(where.autoencoder(key)) for key in planned.autoencoders)
     click.echo(
         f"\nshared autoencoders: {len(planned.autoencoders)}, {done} of them done; each cell pays for its own"

@@ -11,6 +11,8 @@ from calmkit.hookspecs import hookimpl
 from calmkit.images.measures.words import BARS, OTHERS, OWN, WORDS
 from calmkit.interfaces import Measure, MeasureInfo, Number
 
+NATS = ("document", "nats", "dimensions")
+"""Columns of the table by image that nats per dimension follow from."""
 SPEED = Number("images/s", better="higher", meaning="Images drawn per second, sixteen at a time.", digits=1)
 PSNR = Number(
     "PSNR of what comes back",
@@ -22,7 +24,9 @@ PSNR = Number(
 
 
 def _measure(name: str, info: MeasureInfo, doc: str) -> type[Measure]:
-    return final(type(name, (Measure,), {"info": info, "__doc__": doc, "__module__": __name__}))
+    sums = {"nats_per_dim": NATS[1:]} if name == "nats_per_dim" else {}
+    facts = {"info": info, "data_kind": "images", "sums": sums}
+    return final(type(name, (Measure,), {**facts, "__doc__": doc, "__module__": __name__}))
 
 
 @hookimpl

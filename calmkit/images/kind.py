@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, final
 
 from calmkit.hookspecs import hookimpl
+from calmkit.images.words import WORDS
 from calmkit.interfaces import (
     Autoencoder,
     DataKind,
     Front,
     GenerationAsked,
-    KindWords,
     Prepared,
     Scores,
 )
@@ -55,16 +55,7 @@ def sizes_of(image_shape: tuple[int, int, int], num_labels: int) -> dict[str, An
 class ImagesKind(DataKind):
     """Pictures of one size, with or without labels; judged by the Frechet distance of what is drawn."""
 
-    words = KindWords(
-        element="image",
-        primary="fd",
-        shown=("loss", "psnr", "fd"),
-        curve=("fd", "nats_per_dim"),
-        untrained=("fd", "nats_per_dim"),
-        lineage=("image_shape", "event", "layout"),
-        row="image",
-        kept="images",
-    )
+    words = WORDS
 
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
         """`image_shape`, and `num_labels` where there are labels."""
@@ -117,6 +108,11 @@ class ImagesKind(DataKind):
         from calmkit.images.scores import drawn_scores
 
         return drawn_scores(model, recipe, manager, prepared, final=final)
+
+    def about_rows(self, recipe: Any, model: CalmModel, data: Any) -> dict[str, float]:
+        """How many images were drawn: one for each row."""
+        del recipe, model
+        return {"images": float(sum(int(batch.valid.all(1).sum()) for batch in data.all_val_dataloader()))}
 
     def beside(
         self, recipe: Any, manager: Any, prepared: Any, data: Any, front: Any, progress: Any

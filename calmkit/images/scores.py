@@ -6,7 +6,8 @@ Generative Models, 2016, section 3.1. https://arxiv.org/abs/1511.01844
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import final
 
 import torch
@@ -16,6 +17,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from calmkit.data.cache import default_cache
 from calmkit.images.corpus import Images
+from calmkit.images.described import NATS
 from calmkit.images.measures.features import train_features
 from calmkit.images.measures.intervals import RESAMPLES
 from calmkit.images.measures.scores import ImageScores, Split
@@ -27,7 +29,7 @@ from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
-from calmkit.rows import draw_rows
+from calmkit.rows import ROWS_AT_ONCE, draw_rows
 
 SEEDS_APART = 1_000_003
 """Between the seed of a run and those of the images that it is judged by."""
@@ -78,9 +80,10 @@ class LatentNats(torchmetrics.Metric):
     @torch.no_grad()
     def update(self, model: CalmModel, batch: Batch) -> None:
         """Add the real images of a batch, each by one draw of its latents."""
-        z = model.encode(batch.data).sample(1)[0]
+        _, z, log_det = model.target(batch.data)
         context = model.context(batch.data, batch.valid, z, condition=batch.condition)
-        nats = -model.log_prob(context, z).double().sum(1)
+        density = model.log_prob(context, z)
+        nats = -(density if log_det is None else density + log_det).double().sum(1)
         dims = torch.full_like(nats, float(z[0].numel()))
         group = torch.arange(len(nats)) if batch.group is None else batch.group[:, 0]
         real = batch.valid.all(1)
@@ -105,6 +108,9 @@ class LatentNats(torchmetrics.Metric):
 class DrawnScores(Scores):
     """Scores of as many drawn images as held-out ones are seen, asked for the same labels.
 
+    They are drawn in float32, as `calmkit generate` does, and as many at once whatever a batch holds:
+    which images these are depends on the seed and on the held-out images, and not on how they come.
+
     Args:
         model: That will be measured; only what it is made of matters here.
         sampler: Draws.
@@ -114,34 +120,52 @@ class DrawnScores(Scores):
 
     def __init__(self, model: CalmModel, sampler: RowSampler, images: ImageScores, seed: int) -> None:
         super().__init__()
-        self.sampler, self.seed, self.seen = sampler, seed, 0
+        self.sampler, self.seed = sampler, seed
         self.images = images
+        self.labelled = model.conditioner is not None
+        self.waiting: list[Tensor] = []  # `[n, 2]`, number and label of images that none was drawn for yet
         dense = isinstance(model.head, DensityHead) and isinstance(model.backbone, Backbone)
         self.nats = LatentNats() if dense else None
+        self._draw: Callable[[Tensor], Tensor] | None = None
 
     def update(self, measured: CalmModel, batch: Batch) -> None:
-        """Draw as many images as the batch has real ones."""
+        """Draw as many images as the batch has real ones, or leave them to the next batch."""
         real = batch.valid.all(1)
         if not bool(real.any()):
             return
-        labels = batch.condition["label"][real] if measured.conditioner is not None else None
-        asked = None if labels is None else {"label": labels}
-        seed = SEEDS_APART * (self.seed + 1) + self.seen
-        drawn = draw_rows(measured, self.sampler, int(real.sum()), condition=asked, seed=seed)
-        self.images.update(drawn.data, labels)
-        self.seen += 1
+        assert batch.group is not None
+        number = batch.group[:, 0]
+        label = batch.condition["label"] if self.labelled else torch.zeros_like(number)
+        self.waiting.append(torch.stack([number, label.to(number)], 1)[real])
+        self._draw = partial(self._drawn, measured)
+        while sum(map(len, self.waiting)) >= ROWS_AT_ONCE:
+            self._draw_some(ROWS_AT_ONCE)
         if self.nats is not None:
             self.nats.update(measured, batch)
 
+    def _draw_some(self, most: int) -> None:
+        asked = torch.cat(self.waiting)
+        assert self._draw is not None
+        self.images.update(self._draw(asked[:most]), asked[:most, 1] if self.labelled else None)
+        self.waiting = [asked[most:]] if len(asked) > most else []
+
+    def _drawn(self, measured: CalmModel, asked: Tensor) -> Tensor:
+        condition = {"label": asked[:, 1]} if self.labelled else None
+        seed = SEEDS_APART * (self.seed + 1) + int(asked[0, 0])  # no two processes have an image in common
+        drawn = draw_rows(measured, self.sampler, len(asked), condition=condition, seed=seed, precision="32")
+        return drawn.data
+
     def compute(self) -> Mapping[str, Tensor]:
         """What `ImageScores.compute` gives, and nats per dimension where they are known."""
+        if self.waiting:
+            self._draw_some(ROWS_AT_ONCE)
         found = {} if self.nats is None else self.nats.compute()
         return {**self.images.compute(), **found}
 
     def reset(self) -> None:
         """Forget all."""
         self.images.reset()
-        self.seen = 0
+        self.waiting, self._draw = [], None
         if self.nats is not None:
             self.nats.reset()
 
@@ -149,7 +173,7 @@ class DrawnScores(Scores):
         """Nats by image."""
         if self.nats is None or self.nats.table is None:
             return None
-        return ("document", "nats", "dimensions"), self.nats.table
+        return NATS, self.nats.table
 
 
 def drawn_scores(

@@ -12,7 +12,7 @@ from calmkit.interfaces.backbone import AnyOrderBackbone, Backbone, Context, Sta
 from calmkit.interfaces.batch import Batch
 from calmkit.interfaces.conditioner import Conditioner
 from calmkit.interfaces.corpus import Corpus, DataError, KnownSource, Split, TextCorpus
-from calmkit.interfaces.data_kind import DataKind, Front, GenerationAsked, KindWords, Prepared, Scores
+from calmkit.interfaces.data_kind import DataKind, Front, GenerationAsked, Prepared, Scores
 from calmkit.interfaces.embedder import Embedder
 from calmkit.interfaces.ending import Ending, NeverEnds
 from calmkit.interfaces.flops import (
@@ -33,6 +33,7 @@ from calmkit.interfaces.head import (
     IterativeHead,
     SampleOptions,
 )
+from calmkit.interfaces.kind_words import ColumnWords, KindWords, RelateWords, RivalWords, words_from
 from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
@@ -49,6 +50,7 @@ __all__ = [
     "Backbone",
     "Batch",
     "Choice",
+    "ColumnWords",
     "Conditioner",
     "Context",
     "Corpus",
@@ -89,6 +91,8 @@ __all__ = [
     "Plan",
     "Posterior",
     "Prepared",
+    "RelateWords",
+    "RivalWords",
     "RowSampler",
     "SampleOptions",
     "Sampler",
@@ -107,4 +111,5 @@ __all__ = [
     "Tokenizer",
     "UnitwiseAutoencoder",
     "stored_name",
+    "words_from",
 ]

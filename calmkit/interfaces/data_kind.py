@@ -23,35 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from calmkit.interfaces.batch import Batch
-
-
-@final
-@dataclass(frozen=True)
-class KindWords:
-    """How a kind is told.
-
-    Attributes:
-        element: What rates and costs are told by, in the singular, such as `token` or `image`: a run's facts
-            hold `inference_flops_per_<element>`.
-        primary: The number that models of this kind are ranked by, a stored name such as `brier_lm`.
-        shown: Scores of a validation that are worth a line while a stage is trained.
-        curve: Scores on the way that a run keeps for curves, as stored in `metrics.csv`.
-        untrained: How the names begin of what is kept of a model before its first step.
-        lineage: Facts of a run that must be equal for another to build upon its autoencoder.
-        row: What one row is called, such as `row of text`.
-        kept: Name of the folder in a run's `model/` that holds what `Prepared.save` writes.
-        length: What rows are measured in, in the plural, such as `tokens`; empty where all are of one size.
-    """
-
-    element: str
-    primary: str
-    shown: tuple[str, ...] = ("loss",)
-    curve: tuple[str, ...] = ()
-    untrained: tuple[str, ...] = ()
-    lineage: tuple[str, ...] = ("event",)
-    row: str = "row"
-    kept: str = "data"
-    length: str = ""
+from calmkit.interfaces.kind_words import KindWords
 
 
 class Scores(nn.Module, ABC):
@@ -175,11 +147,13 @@ class DataKind(ABC):
         words: How it is told.
         row_length: True where `data.sequence_length` of a recipe says how long a row is.
         sections: Sections of a recipe that only some kinds have, and this one must, such as `tokenizer`.
+        scores_samplers: True where `score_sampler` has something to say.
     """
 
     words: ClassVar[KindWords]
     row_length: ClassVar[bool] = False
     sections: ClassVar[tuple[str, ...]] = ()
+    scores_samplers: ClassVar[bool] = False
 
     @abstractmethod
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
@@ -273,14 +247,27 @@ class DataKind(ABC):
         max_units: int,
         seed: int,
         progress: Callable[[int], object],
-    ) -> Any:
-        """What a sampler makes of a model under teacher forcing, for studies that ask for it.
+    ) -> dict[str, Any]:
+        """What a sampler makes of a model under teacher forcing, for studies that ask for it, as plain
+        values:
+
+        `units`; `accuracy` and `collision` in percent with `accuracy_se`, `collision_se` (None: unknown) and
+        the lists `accuracy_n`, `collision_n`; the primary number with `_low` and `_high`; `draws_per_unit`,
+        `max_draws`, `network_calls_per_unit`, `mean_level`, `levels` (level -> share), `fallback_share`; and
+        `documents`: of each group its number and the sums that the primary number follows from.
 
         Raises:
             ValueError: There is nothing to score.
         """
         del model, sampler, data, max_units, seed, progress
         raise ValueError(f"{type(self).__name__} scores no samplers")
+
+    def refuses_length(self, recipe: Any, length: int) -> str:
+        """Why the model of a recipe can't be measured on rows of so many `words.element`s; empty where
+        it can.
+        """
+        del recipe, length
+        return f"rows of {self.words.data} have a length of their own"
 
     @abstractmethod
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:

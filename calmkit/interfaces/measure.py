@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
@@ -197,9 +198,27 @@ class Measure(ABC):
 
     Attributes:
         info: Facts about the class.
+        data_kind: Which kind of data it is about, a name such as `text`; empty: any.
+        sums: Stored name -> the columns of `Scores.table` that the number follows from, of those that do: its
+            intervals are then made of sums by group, and differences taken in pairs. The numbers of a
+            `HeldOutMeasure` follow from tables of their own.
     """
 
     info: ClassVar[MeasureInfo]
+    data_kind: ClassVar[str] = ""
+    sums: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    @classmethod
+    def of_sums(cls, name: str, sums: np.ndarray) -> np.ndarray:
+        """A number of this measure from sums over groups, `[..., C]` -> `[...]`.
+
+        Args:
+            name: As it is stored.
+            sums: Of the columns that `sums` names for it, or of the number over units and the units. This
+                body is for a mean: the first column over the last.
+        """
+        del name
+        return np.asarray(sums[..., 0] / sums[..., -1])
 
 
 class HeldOutMeasure(Measure):

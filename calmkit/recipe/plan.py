@@ -29,10 +29,8 @@ BYTES = {"64-true": 8, "bf16-true": 2, "16-true": 2}  # of a weight; every other
 MEASURED = ("autoencoder", "embedder", "backbone", "head")
 """Parts whose cost is counted; transforms and conditioners are small."""
 MOMENTS = 2  # of AdamW, for each trained weight
-NOT_COUNTED = (
-    "activations, which depend on kernels and on what is recomputed; buffers of collectives; the tokenised "
-    "corpus beyond its bytes per token, since only reading it tells its length"
-)
+NOT_COUNTED = "activations, which depend on kernels and on what is recomputed; buffers of collectives"
+CORPUS_NOT_COUNTED = "the tokenised corpus beyond its bytes per token, since only reading it tells its length"
 
 
 @final
@@ -123,6 +121,11 @@ class Plan:
         """With one draw per unit."""
         return _total(self.inference)
 
+    @property
+    def not_counted(self) -> str:
+        """What is left out of all that, in words."""
+        return NOT_COUNTED if self.bytes_per_element is None else f"{NOT_COUNTED}; {CORPUS_NOT_COUNTED}"
+
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values."""
         return {
@@ -143,7 +146,7 @@ class Plan:
                 "run_bytes": self.run_bytes,
                 f"corpus_bytes_per_{self.element}": self.bytes_per_element,
             },
-            "not_counted": NOT_COUNTED,
+            "not_counted": self.not_counted,
         }
 
 

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+from calmkit.report.kind import words_of
 from calmkit.report.measures import measure
 from calmkit.report.reading import Summary
 from calmkit.report.render import Grid
-
-HEADS = ("model", "block", "context", "units", "seeds", "BrierLM", "seeds 95 %", "text 95 %")
 
 
 def block_grid(summary: Summary) -> Grid | None:
     """One row per cell and length; None where the study asks for none."""
     if not summary.get("blocks"):
         return None
-    brier = measure("brier_lm")
+    words = words_of(summary)
+    usual, what = measure(words.primary, summary), f"{words.element}s"
+    heads = ["model", "block", "context", "units", "seeds", usual.name, "seeds 95 %", f"{words.data} 95 %"]
     rows = [
         [
             row["cell"],
-            f"{row['block_tokens']:,.0f}",
-            f"{row['context_tokens']:,.0f}",
+            f"{row[f'block_{what}']:,.0f}",
+            f"{row[f'context_{what}']:,.0f}",
             f"{row['units']:,.0f}",
             str(row["seeds"]),
-            brier.text(row["brier_lm"]),
-            brier.interval(row["seed_low"], row["seed_high"]),
-            brier.interval(row["text_low"], row["text_high"]),
+            usual.text(row[words.primary]),
+            usual.interval(row["seed_low"], row["seed_high"]),
+            usual.interval(row["text_low"], row["text_high"]),
         ]
         for row in summary["blocks"]
     ]
     notes = [
-        "Block: tokens of an evaluated row; context: tokens before a scored position, on average. Seeds "
-        "95 %: had other seeds been drawn. Text 95 %: had other documents been held out."
+        f"Block: {what} of an evaluated row; context: {what} before a scored position, on average. Seeds "
+        f"95 %: had other seeds been drawn. {words.data.capitalize()} 95 %: had other {words.group}s "
+        "been held out."
     ]
-    return Grid("Block length alone moves BrierLM", HEADS, rows, 1, notes)
+    return Grid(f"Block length alone moves {usual.name}", heads, rows, 1, notes)

@@ -1,24 +1,28 @@
 """columns: the columns of a table that a reader chooses by name, each a number with what leaves it open.
 
-chunk_size, seeds, PRIMARY, text, difference, difference_text, rank     the main table
-parameters, train_flops, inference_flops_per_token, ...                 what training and use cost
-nats, and every number of an evaluation.json                            means over seeds
+SIZE, seeds, PRIMARY, text, difference, difference_text, rank     the main table
+parameters, train_flops, train_seconds, ...                       what training and use cost
+every number of an evaluation.json                                means over seeds
+
+SIZE is the fact that stands beside a model's name, where the kind of data has one; `text` is the interval
+over held-out data of any kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from calmkit.interfaces import ColumnWords
 from calmkit.report.entries import Entry, entry_of, notes_of, over_text
+from calmkit.report.kind import words_of
 from calmkit.report.marks import marked_label
 from calmkit.report.measures import measure
 from calmkit.report.reading import (
     Cell,
     Summary,
-    chunk_size,
     difference,
     done,
     done_cells,
@@ -27,22 +31,18 @@ from calmkit.report.reading import (
     rank_text,
     ranked,
     score,
+    size,
 )
 from calmkit.report.render import Grid
-from calmkit.report.table import BOUND, COSTS, EXACT, SCORES, calls, nats, title
+from calmkit.report.table import Column, costs_of, over_of, scores_of, title
 from calmkit.report.table_rows import ENDS, cell_rows
 from calmkit.training.errors import RunFailed
 from calmkit.training.protocol import KEY
 
 COMPACT = ("difference", "rank")
 """Behind the primary measure: the table that fits a column."""
-NAMES = (
-    *(f"brier_{n}" for n in (1, 2, 3, 4)), "block_tokens", "context_tokens", "units", "documents",
-    "parameters", "train_flops", "train_seconds", "inference_flops_per_token", "plain_tokens_per_second",
-    "tokens_per_second", "draws_per_unit", "network_calls_per_unit",
-)  # fmt: skip
-FORMS = dict(zip(NAMES, (one for one in (*SCORES, *COSTS) if one.head != "nats/token"), strict=True))
-"""What the tables of scores and costs show, by the names of `table.csv`."""
+COSTS = ("parameters", "train_flops", "train_seconds")
+"""What every kind of data knows of what training cost, by the names of `table.csv`."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,23 @@ def chosen(summary: Summary, names: Sequence[str] | None) -> list[TableColumn]:
 
 
 def _listed(summary: Summary) -> str:
-    names = [
-        "chunk_size",
-        "seeds",
-        summary["primary"],
-        "text",
-        "difference",
-        "difference_text",
-        "rank",
-        "nats",
-    ]
-    return f"{', '.join(dict.fromkeys([*names, *FORMS]))}, and every other number of an evaluation.json"
+    shown = words_of(summary)
+    names = [shown.size.name] if shown.size else []
+    names += ["seeds", summary["primary"], "text", "difference", "difference_text", "rank"]
+    names += [one.called for one in shown.scores if one.called]
+    names += _forms(summary)
+    return f"{', '.join(dict.fromkeys(names))}, and every other number of an evaluation.json"
+
+
+def _forms(summary: Summary) -> dict[str, Column]:
+    """What the tables of scores and costs show, by the names of `table.csv`; those that are called otherwise
+    left out.
+    """
+    scored = [one for one in (*scores_of(summary), *over_of(summary)) if one.words and not one.words.called]
+    first, *costs = costs_of(summary)
+    names = [*(one.words.name for one in scored if one.words), *COSTS, words_of(summary).flops]
+    names += [one.words.name for one in costs if one.words]
+    return dict(zip(names, [*scored, first, *costs], strict=True))
 
 
 def columns_grid(summary: Summary, names: Sequence[str]) -> Grid:
@@ -112,29 +118,31 @@ def columns_grid(summary: Summary, names: Sequence[str]) -> Grid:
 
 def known_columns(summary: Summary) -> dict[str, TableColumn]:
     """All columns of these results, by name."""
-    name = summary["primary"]
+    name, words = summary["primary"], words_of(summary)
     shown = measure(name, summary)
     own = [
-        TableColumn("chunk_size", "K", lambda cell: _plain(mean(cell, chunk_size), "g"), ("chunk_size",)),
         TableColumn("seeds", "seeds", _seeds, ("seeds_done", "seeds_asked")),
         TableColumn(name, shown.name, lambda cell: entry_of(score(cell, name), shown), _ends(name)),
         TableColumn(
-            "text", f"{shown.name}, text", lambda cell: over_text(score(cell, name), shown), _text_ends(name)
+            "text", f"{shown.name}, {words.data}", lambda cell: over_text(score(cell, name), shown),
+            _text_ends(name),
         ),
         TableColumn(
             "difference", "difference", lambda cell: entry_of(difference(cell), shown, "+"),
             _ends("difference"),
         ),
         TableColumn(
-            "difference_text", "difference, text", lambda cell: over_text(difference(cell), shown, "+"),
-            _text_ends("difference"),
+            "difference_text", f"difference, {words.data}",
+            lambda cell: over_text(difference(cell), shown, "+"), _text_ends("difference"),
         ),
         TableColumn("rank", "rank", lambda cell: Entry(rank_text(cell)), ("rank_best", "rank_worst")),
-        TableColumn("nats", "nats/token", lambda cell: Entry(nats(cell)), (EXACT, BOUND)),
     ]  # fmt: skip
-    found = {column.name: column for column in own}
-    for other in [*FORMS, *_evaluated(summary)]:
-        found.setdefault(other, _number(other, summary))
+    if words.size is not None:
+        own.insert(0, _size(summary, words.size))
+    own += [_called(one) for one in scores_of(summary) if one.words and one.words.called]
+    found, forms = {column.name: column for column in own}, _forms(summary)
+    for other in [*forms, *_evaluated(summary)]:
+        found.setdefault(other, _number(other, summary, forms))
     return found
 
 
@@ -146,13 +154,22 @@ def _evaluated(summary: Summary) -> list[str]:
     ))  # fmt: skip
 
 
-def _number(name: str, summary: Summary) -> TableColumn:
-    if name == "network_calls_per_unit":
-        return TableColumn(name, FORMS[name].head, lambda cell: Entry(calls(cell)))
-    if name in FORMS:
-        return TableColumn(name, FORMS[name].head, lambda cell: Entry(FORMS[name].text(cell)))
+def _number(name: str, summary: Summary, forms: Mapping[str, Column]) -> TableColumn:
+    if name in forms:
+        return TableColumn(name, forms[name].head, lambda cell: Entry(forms[name].text(cell)))
     shown = measure(name, summary)
     return TableColumn(name, shown.name, lambda cell: entry_of(score(cell, name), shown))
+
+
+def _size(summary: Summary, shown: ColumnWords) -> TableColumn:
+    pick = size(summary)
+    return TableColumn(shown.name, shown.head, lambda cell: _plain(mean(cell, pick), "g"), (shown.name,))
+
+
+def _called(column: Column) -> TableColumn:
+    assert column.words is not None
+    numbers = tuple(filter(None, (column.words.name, column.words.bound)))
+    return TableColumn(column.words.called, column.head, lambda cell: Entry(column.text(cell)), numbers)
 
 
 def _seeds(cell: Cell) -> Entry:

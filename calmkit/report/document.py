@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from calmkit.report.block_table import block_grid
 from calmkit.report.columns import columns_grid
+from calmkit.report.kind import words_of
 from calmkit.report.latent_table import latent_grid
 from calmkit.report.latex import as_latex, label_of, latex_escaped, latex_table
 from calmkit.report.reading import Summary
@@ -43,8 +44,10 @@ def sections(summary: Summary) -> list[Grid | Lines]:
         Lines("Autoencoder", reconstruction_lines(summary)),
         latent_grid(summary),
         block_grid(summary),
-        Lines("Relation", relation_text(summary["relation"])) if summary.get("relation") else None,
-        sampling_grid(summary["sampling"]) if summary.get("sampling") else None,
+        Lines("Relation", relation_text(summary["relation"], words_of(summary).relate))
+        if summary.get("relation")
+        else None,
+        sampling_grid(summary),
         Lines("Provenance", [provenance(summary)]),
     ]
     return [one for one in found if one is not None and (isinstance(one, Grid) or one.lines)]

@@ -1,10 +1,11 @@
-"""entries: a number with what seeds or text leave open, in a form that fits a narrow column."""
+"""entries: a number with what seeds or held-out data leave open, in a form that fits a narrow column."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from calmkit.report.kind import words_of
 from calmkit.report.marks import protocol_notes
 from calmkit.report.measures import Shown, measure
 from calmkit.report.reading import Summary, ranked, scale, score
@@ -18,7 +19,7 @@ class Entry:
 
     Attributes:
         value: A number, or any text.
-        of: What its interval is over: `seeds`, `text`, or empty without one.
+        of: What its interval is over: `seeds`, `text` for held-out data of any kind, or empty without one.
         below: How far the lower end lies under it.
         above: How far the upper end lies over it; equally far, where the interval is over seeds.
     """
@@ -30,7 +31,7 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """`6.20 +- 0.85` over seeds, `6.20 (+0.30 -0.40)` over text."""
+        """`6.20 +- 0.85` over seeds, `6.20 (+0.30 -0.40)` over held-out data."""
         return (
             self.value
             + {
@@ -42,7 +43,7 @@ class Entry:
 
 
 def entry_of(found: Interval | None, shown: Shown, sign: str = "") -> Entry:
-    """With the seed interval, or the text interval where there is one seed."""
+    """With the seed interval, or that over the data where there is one seed."""
     if found is None or found.seed_low is None or found.seed_high is None:
         return over_text(found, shown, sign)
     half = shown.text((found.seed_high - found.seed_low) / 2)
@@ -50,7 +51,7 @@ def entry_of(found: Interval | None, shown: Shown, sign: str = "") -> Entry:
 
 
 def over_text(found: Interval | None, shown: Shown, sign: str = "") -> Entry:
-    """With the text interval, whose ends need not be equally far."""
+    """With the interval over held-out data, whose ends need not be equally far."""
     if found is None:
         return Entry("-")
     if found.text_low is None or found.text_high is None:
@@ -79,5 +80,8 @@ def notes_of(summary: Summary, entries: Sequence[Sequence[Entry]]) -> list[str]:
     if "seeds" in used:
         notes.append("+-: 95 % over seeds, by Student's t.")
     if "text" in used:
-        notes.append("Two ends behind a number: 95 % over held-out text, by a bootstrap over documents.")
+        words = words_of(summary)
+        notes.append(
+            f"Two ends behind a number: 95 % over held-out {words.data}, by a bootstrap over {words.group}s."
+        )
     return notes + unfinished_notes(summary)

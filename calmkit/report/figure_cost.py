@@ -14,25 +14,28 @@ from calmkit.report.figures import (
     make_figure,
     shown,
 )
+from calmkit.report.kind import words_of
 from calmkit.report.log_ticks import log_axis
 from calmkit.report.marks import marked_label
 from calmkit.report.measures import measure
-from calmkit.report.reading import Cell, Pick, Summary, evaluated, fact, mean, ranked, scale, score
+from calmkit.report.reading import Cell, Pick, Summary, evaluated, fact, mean, ranked, scale, shown_score
 from calmkit.results.statistics import Interval
 
 ROOM = 0.2  # of the axis, above what is shown: for names
 
 
 def flops_cost_figure(summary: Summary) -> Drawn | None:
-    """Against FLOPs per token; None below two models."""
-    words = "FLOPs per token, one plain draw per unit"
-    return _figure(summary, fact("inference_flops_per_token"), words, "fewer FLOPs", less_is_cheaper=True)
+    """Against FLOPs in use; None below two models."""
+    words = words_of(summary)
+    title = f"FLOPs per {words.element}"
+    return _figure(summary, fact(words.flops), title, words.flops_told or title, "fewer FLOPs", True)
 
 
 def speed_figure(summary: Summary) -> Drawn | None:
-    """Against tokens per second; None below two models."""
-    words = "tokens per second, one text, one plain draw per unit"
-    return _figure(summary, evaluated("plain_tokens_per_second"), words, "more tokens a second", False)
+    """Against speed; None below two models, or where the kind of data knows none."""
+    words = words_of(summary)
+    cheaper = f"more {words.element}s a second"
+    return _figure(summary, evaluated(words.speed), "speed", words.speed_told, cheaper, False)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -52,13 +55,16 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return sorted(kept, key=lambda number: points[number])
 
 
-def _figure(summary: Summary, pick: Pick, words: str, cheaper: str, less_is_cheaper: bool) -> Drawn | None:
+def _figure(
+    summary: Summary, pick: Pick, title: str, axis: str, cheaper: str, less_is_cheaper: bool
+) -> Drawn | None:
+    words = words_of(summary)
     found: list[tuple[Cell, float, Interval]] = []
     for cell in ranked(summary):
-        cost, own = mean(cell, pick), score(cell, summary["primary"])
+        cost, own = mean(cell, pick), shown_score(summary, cell)
         if cost and own is not None:
             found.append((cell, cost, own))
-    if len(found) < 2 or summary["primary"] == "tokens_per_second":
+    if len(found) < 2 or summary["primary"] in {one.name for one in words.costs}:
         return None
     shown_as, sign = measure(summary["primary"], summary), 1 if summary["higher_is_better"] else -1
     costs = [(cost if less_is_cheaper else -cost, sign * own.mean) for _, cost, own in found]
@@ -76,17 +82,17 @@ def _figure(summary: Summary, pick: Pick, words: str, cheaper: str, less_is_chea
             axes.plot([cost, cost], ends, color=colour, linewidth=1.2, zorder=2)
     corners = _draw_front(axes, [(found[i][1], shown_as.factor * found[i][2].mean) for i in front])
     axes.margins(y=ROOM)
-    if summary["primary"] == "brier_lm":
+    if summary["primary"] == words.primary and all(own.mean >= 0 for _, _, own in found):
         axes.set_ylim(0, (1 + ROOM) * axes.dataLim.y1 or 1.0)
     axes.grid(**FAINT)
-    axes.set_xlabel(words)
+    axes.set_xlabel(axis)
     axes.set_ylabel(shown_as.name)
     points = [(cost, shown_as.factor * own.mean) for _, cost, own in found]
     labels = [shown(marked_label(summary, cell)) for cell, _, _ in found]
     label_points(axes, points, labels, [i in front for i in range(len(found))], around=corners)
     told = _front_told([found[i][0]["label"] for i in front], cheaper)
-    caption = f"{told} Strokes: 95 % over text. {shown_as.name} on {scale(summary)}."
-    return Drawn(f"Quality against {'FLOPs per token' if less_is_cheaper else 'speed'}", caption, figure)
+    caption = f"{told} Strokes: 95 % over {words.data}. {shown_as.name} on {scale(summary)}."
+    return Drawn(f"Quality against {title}", caption, figure)
 
 
 def _draw_front(axes: Any, line: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from calmkit.report.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure, shown
+from calmkit.report.kind import words_of
+from calmkit.report.log_ticks import log_axis
 from calmkit.report.marks import marked_label
 from calmkit.report.measures import measure
 from calmkit.report.reading import (
     Cell,
     Summary,
-    ceiling,
     done,
     evaluated,
     mean,
     ranked,
     references,
     score,
+    shown_score,
     span,
 )
+from calmkit.results.statistics import Interval
 
 BEFORE = {"flops": "autoencoder_train_flops", "seconds": "autoencoder_seconds"}
 AXES = {"flops": "training TFLOPs, autoencoder included", "seconds": "training seconds, autoencoder included"}
@@ -71,8 +74,12 @@ def draw_curves(axes: Any, summary: Summary, by: str = "flops") -> tuple[list[An
         labels.append(marked_label(summary, cell))
         if len(done(cell)) > 1:
             axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-        _draw_end(axes, cell, name, x[-1], len(labels), colour)
-    if name == "brier_lm":
+        own = shown_score(summary, cell) if name == summary["primary"] else None
+        _draw_end(axes, end_interval(cell, name, own), x[-1], len(labels), colour)
+    words = words_of(summary)
+    if name == words.primary and words.log and axes.dataLim.y0 > 0:
+        _draw_lines(axes, summary, log=True)
+    elif name == words.primary:
         axes.set_ylim(bottom=0)
         _draw_lines(axes, summary)
     axes.grid(axis="y", **FAINT)
@@ -83,9 +90,15 @@ def draw_curves(axes: Any, summary: Summary, by: str = "flops") -> tuple[list[An
     return handles, labels
 
 
-def end_interval(cell: Cell, name: str) -> tuple[float, float] | None:
-    """The interval over the text of the table's number, at which a curve ends; of a lone run its own."""
-    found = score(cell, name)
+def end_interval(cell: Cell, name: str, found: Interval | None = None) -> tuple[float, float] | None:
+    """The interval over the data of the table's number, at which a curve ends; of a lone run its own.
+
+    Args:
+        cell: Of the curve.
+        name: Of the number.
+        found: With its intervals; None: those of `score`.
+    """
+    found = found or score(cell, name)
     if found is not None and found.text_low is not None and found.text_high is not None:
         return found.text_low, found.text_high
     if len(done(cell)) != 1:  # an average of the ends of single intervals is the end of nothing
@@ -94,11 +107,10 @@ def end_interval(cell: Cell, name: str) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def _draw_end(axes: Any, cell: Cell, name: str, x: float, place: int, colour: str) -> None:
+def _draw_end(axes: Any, found: tuple[float, float] | None, x: float, place: int, colour: str) -> None:
     """The interval at the end of a curve, beside those of the other curves."""
     from matplotlib.transforms import offset_copy
 
-    found = end_interval(cell, name)
     if found is not None:
         beside = offset_copy(axes.transData, axes.figure, x=ASIDE * place, units="points")
         axes.plot([x, x], found, color=colour, marker="_", markersize=4, linewidth=1, transform=beside)
@@ -110,20 +122,31 @@ def _rows_told(summary: Summary) -> str:
     """On how many rows the points of the curves were measured, and their ends."""
     trials = [trial for cell in summary["cells"] for trial in done(cell) if trial["curve"]]
     way = [trial.get("eval_rows") for trial in trials]
-    table = [trial["evaluation"].get("rows") for trial in trials]
-    end = "each ends with the table's number and its 95 % interval over the text"
+    words = words_of(summary)
+    table = [_rows_of(trial["evaluation"], words.element) for trial in trials]
+    data = words.data
+    end = f"each ends with the table's number and its 95 % interval over the {data}"
     if all(w is not None and t is not None and w >= t for w, t in zip(way, table, strict=True)):
         return f"on the table's rows; {end}"
     known = [float(rows) for rows in way if rows is not None]
     rows = "fewer rows" if len(known) < len(way) else f"{span(known)} rows"
-    return f"on {rows} spread evenly over the held-out text; {end}, on {span(table)} rows"
+    return f"on {rows} spread evenly over the held-out {data}; {end}, on {span(table)} rows"
+
+
+def _rows_of(evaluation: dict[str, Any], element: str) -> float | None:
+    """How many rows were scored; where a row is an element, as many."""
+    return evaluation.get("rows", evaluation.get(f"{element}s"))
 
 
 def curve_measure(summary: Summary) -> str:
-    """The primary measure where the points on the way know it, else BrierLM."""
+    """The primary measure where the points on the way know it, else the usual one of the kind of data."""
     name = summary["primary"]
     trials = [trial for cell in summary["cells"] for trial in done(cell)]
-    return name if any(name in point for trial in trials for point in trial["curve"]) else "brier_lm"
+    return (
+        name
+        if any(name in point for trial in trials for point in trial["curve"])
+        else words_of(summary).primary
+    )
 
 
 def curve_points(cell: Cell, by: str, name: str) -> list[tuple[float, float, float, float]]:
@@ -144,18 +167,24 @@ def curve_points(cell: Cell, by: str, name: str) -> list[tuple[float, float, flo
     return found
 
 
-def _draw_lines(axes: Any, summary: Summary) -> None:
-    """The best counting model that is in sight, and the ceiling."""
+def _draw_lines(axes: Any, summary: Summary, log: bool = False) -> None:
+    """The best of what is simpler and the best possible, as far as they are in sight."""
+    known = references(summary)
+    lines = [*[one for one in known if one.line == ":"][-1:], *[one for one in known if one.line != ":"]]
+    if log:
+        values = [axes.dataLim.y0, axes.dataLim.y1, *(one.value for one in lines if one.value > 0)]
+        log_axis(axes.yaxis, values)
     top = axes.get_ylim()[1]
-    lines = references(summary)[-1:]
-    if best := ceiling(summary):
-        lines = [*lines, ("ceiling", best["brier_lm"])]
-    lines = sorted((line for line in lines if line[1] <= REACH * top), key=lambda line: line[1])
-    axes.set_ylim(top=max([axes.get_ylim()[1], *(1.05 * value for _, value in lines)]))
-    near = len(lines) == 2 and lines[1][1] - lines[0][1] < NAMES_APART * axes.get_ylim()[1]
-    for (name, value), side in zip(lines, ("top", "bottom") if near else ("center", "center"), strict=False):
-        axes.axhline(value, color="black", linewidth=0.9, linestyle="--" if name == "ceiling" else ":")
+    lines = sorted((one for one in lines if one.value <= REACH * top), key=lambda one: one.value)
+    if not log:
+        axes.set_ylim(top=max([axes.get_ylim()[1], *(1.05 * one.value for one in lines)]))
+    places = axes.transAxes.inverted().transform(
+        axes.transData.transform([(0, one.value) for one in lines] or [(0, 1)])
+    )
+    near = len(lines) == 2 and places[1][1] - places[0][1] < NAMES_APART
+    for one, side in zip(lines, ("top", "bottom") if near else ("center", "center"), strict=False):
+        axes.axhline(one.value, color="black", linewidth=0.9, linestyle=one.line)
         axes.annotate(
-            name, (1, value), (3, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-            va=side, fontsize=8,
+            shown(one.label, 12), (1, one.value), (3, 0), xycoords=("axes fraction", "data"),
+            textcoords="offset points", va=side, fontsize=8,
         )  # fmt: skip

@@ -20,8 +20,8 @@ FAR = (
 )  # where there is no room beside it: the label is tied to its point by a line
 FEW = (0, 180, 90, 270, 45, 315, 135, 225)  # directions in degrees, the best first
 MANY = (*FEW, 22, 338, 158, 202, 67, 293, 113, 247)
-MARGIN = 6  # pixels that a label may stand out of its axes, to the right
-OUTSIDE = 10  # a pixel out of the axes is as bad as so many overlaps
+MARGIN = 6  # dots that a label may stand out of its axes, to the right
+OUTSIDE = 10  # a dot out of the axes is as bad as so many overlaps
 LABEL, CROSSED, MISTAKEN = 50, 5, 3  # a label on another, a line through one, one beside another's point
 DISTANCE = 0.004  # of an overlap, for a point of distance: the nearest free spot is taken
 
@@ -122,7 +122,7 @@ def _is_nearer_to_another(label: Any, places: Any, number: int) -> bool:
 
 
 def _tie_ends(place: Any, box: Any) -> list[Point]:
-    """A point and the nearest place of its label, in pixels."""
+    """A point and the nearest place of its label, in dots."""
     x, y = place
     return [(x, y), (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))]
 
@@ -148,7 +148,7 @@ def _box(centre: Any, half: float) -> Any:
 
 
 def _along(corners: Any) -> Iterator[Point]:
-    """Points of a line through corners, in pixels, near to each other."""
+    """Points of a line through corners, in dots, near to each other."""
     for (x, y), (right, top) in pairwise(corners):
         steps = max(1, int(max(abs(right - x), abs(top - y)) / 4))
         yield from ((x + (right - x) * i / steps, y + (top - y) * i / steps) for i in range(steps + 1))

@@ -14,11 +14,12 @@ from calmkit.report.figures import (
     panel_title,
     shown,
 )
+from calmkit.report.kind import words_of
 from calmkit.report.latent_table import Latents, distinct_latents
 from calmkit.report.reading import Summary
 
 COLUMNS = 2
-NAMED = 12  # chunks of a projection whose text is written, if there is room
+NAMED = 12  # units of a projection whose text is written, if there is room
 
 
 def scales_figure(summary: Summary) -> Drawn | None:
@@ -46,8 +47,8 @@ def scales_figure(summary: Summary) -> Drawn | None:
     lines = [Line2D([], [], color="black"), Line2D([], [], color="black", linestyle=":")]
     legend_below(figure, lines, ["spread of the means", "width of a posterior"])
     caption = (
-        "Latent units. Where the spread of the means is far above the width, a dimension tells chunks apart; "
-        "where it lies under it, the dimension says next to nothing."
+        "Latent units. Where the spread of the means is far above the width, a dimension tells "
+        f"{words_of(summary).unit}s apart; where it lies under it, the dimension says next to nothing."
     )
     return Drawn("Posterior scales", caption, figure)
 
@@ -75,37 +76,40 @@ def kl_figure(summary: Summary) -> Drawn | None:
     axes.set_ylabel("KL to N(0, 1), nats")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     legend_below(figure, handles, labels)
-    caption = "What each dimension may say of its chunk. Active: its mean has a variance above 0.01."
+    unit = words_of(summary).unit
+    caption = f"What each dimension may say of its {unit}. Active: its mean has a variance above 0.01."
     return Drawn("Active dimensions", caption, figure)
 
 
 def robustness_figure(summary: Summary) -> Drawn | None:
-    """Tokens that come back when latents are disturbed."""
+    """What comes back when latents are disturbed."""
     found = distinct_latents(summary)
     if not found:
         return None
+    words = words_of(summary)
     figure = make_figure(2.7)
     (axes,) = figure.axes
     handles = []
     for one in found:
         colour, marker = colour_and_marker(summary, one.cells[0])
         x = [point["scale"] for point in one.found["robustness"]]
-        y = [100 * point["token_accuracy"] for point in one.found["robustness"]]
+        y = [100 * point[f"{words.element}_accuracy"] for point in one.found["robustness"]]
         handles += axes.plot(x, y, color=colour, marker=marker, markersize=4)
     axes.set_ylim(0, 102)
     axes.set_xlim(left=0)
     axes.grid(axis="y", **FAINT)
     axes.set_xlabel("noise, in units of each dimension's spread")
-    axes.set_ylabel("tokens that come back, %")
+    axes.set_ylabel(f"{words.element}s that come back, %")
     legend_below(figure, handles, [one.label for one in found])
     caption = (
-        "How far a head may miss a latent before its text is lost. At 1 there is as much noise as signal."
+        f"How far a head may miss a latent before its {words.data} is lost. At 1 there is as much noise as "
+        "signal."
     )
     return Drawn("Robustness to noise", caption, figure)
 
 
 def projection_figure(summary: Summary) -> Drawn | None:
-    """The means of some chunks on their first two principal components, a few with their text."""
+    """The means of some units on their first two principal components, a few with their text."""
     found = distinct_latents(summary)
     if not found:
         return None
@@ -131,7 +135,8 @@ def projection_figure(summary: Summary) -> Drawn | None:
             axes, [points[i] for i in picks], texts, must=False, size=8.5, around=[[p, p] for p in points]
         )
     caption = (
-        "Posterior means of some held-out chunks on their first two principal components, a few with their "
+        f"Posterior means of some held-out {words_of(summary).unit}s on their first two principal "
+        "components, a few with their "
         "text (␣ a space, ⏎ a line's end). The shares say how little of the latent two axes can show."
     )
     return Drawn("Projection", caption, figure)
@@ -155,7 +160,7 @@ def far_apart(points: list[tuple[float, float]], num: int) -> list[int]:
 
 
 def visible(text: str) -> str:
-    """A chunk's text with signs for what cannot be seen."""
+    """A unit's text with signs for what cannot be seen."""
     for hidden, sign in ((" ", "\u2423"), ("\n", "\u23ce"), ("\t", "\u21e5")):
         text = text.replace(hidden, sign)
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

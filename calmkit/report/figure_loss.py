@@ -1,4 +1,4 @@
-"""Losses on the way: on the batches that a model learns from, and on held-out text; a panel per model."""
+"""Losses on the way: on the batches that a model learns from, and on held-out data; a panel per model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from calmkit.report.figures import (
     make_figure,
     panel_title,
 )
+from calmkit.report.kind import words_of
 from calmkit.report.reading import Cell, Summary, done, ranked
 
 COLUMNS = 2
@@ -38,12 +39,13 @@ def loss_figure(summary: Summary) -> Drawn | None:
         Line2D([], [], color="black", alpha=0.4),
         Line2D([], [], color="black", marker="o", markersize=4),
     ]
-    legend_below(figure, lines, ["training batches", "held-out text"])
+    data = words_of(summary).data
+    legend_below(figure, lines, ["training batches", f"held-out {data}"])
     several = " A line per seed." if any(len(done(cell)) > 1 for cell in cells) else ""
     caption = (
         "Each head's own loss in its own unit, so panels are not to be compared; the first tenth may leave "
-        f"its panel.{several} Where the loss on held-out text rises while that on training batches falls, a "
-        "model learns its text by heart."
+        f"its panel.{several} Where the loss on held-out {data} rises while that on training batches "
+        f"falls, a model learns its {data} by heart."
     )
     return Drawn("Loss", caption, figure)
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from calmkit.report.figures import Drawn, colour_and_marker, make_figure, shown
+from calmkit.report.kind import words_of
 from calmkit.report.marks import mark
 from calmkit.report.measures import measure
-from calmkit.report.reading import Summary, ceiling, done, ranked, references, scale, score
+from calmkit.report.reading import Rival, Summary, done, ranked, references, scale, score, shown_score
 from calmkit.results.statistics import Interval
 
 ROOM = 0.06  # of the axis, on both sides of what is shown
@@ -26,8 +27,10 @@ def scores_figure(summary: Summary) -> Drawn | None:
     draw_scores(figure.axes[0], summary)
     shown_name = measure(summary["primary"], summary).name
     caption = (
-        f"{shown_name} at the end of training. Thick: 95 % over seeds; thin: 95 % over held-out text; small "
-        f"strokes: single seeds; an arrow: it goes on. {_lines_told(summary)}Measured on {scale(summary)}."
+        f"{shown_name} at the end of training. Thick: 95 % over seeds; thin: 95 % over held-out "
+        f"{words_of(summary).data}; "
+        f"small strokes: single seeds; an arrow: it goes on. {_lines_told(summary)}Measured on "
+        f"{scale(summary)}."
     )
     return Drawn("Score at the end", caption, figure)
 
@@ -37,10 +40,10 @@ def draw_scores(axes: Any, summary: Summary) -> None:
     name = summary["primary"]
     shown_as = measure(name, summary)
     cells = [cell for cell in reversed(ranked(summary)) if score(cell, name) is not None]
-    scores = [score(cell, name) for cell in cells]
+    scores = [shown_score(summary, cell) for cell in cells]
     seeds = [[shown_as.factor * trial["evaluation"][name] for trial in done(cell)] for cell in cells]
     lines = _reference_values(summary)
-    low, high = _limits([one for one in scores if one], seeds, shown_as.factor, [v for _, v in lines])
+    low, high = _limits([one for one in scores if one], seeds, shown_as.factor, [one.value for one in lines])
     axes.set_xlim(low, high if high > low else low + 1)  # where nothing was learned all are 0
     for height, (cell, found, values) in enumerate(zip(cells, scores, seeds, strict=True)):
         assert found is not None
@@ -59,7 +62,7 @@ def draw_scores(axes: Any, summary: Summary) -> None:
     axes.set_ylim(-0.6, len(cells) - 0.4)
     axes.tick_params(axis="y", length=0, pad=8)  # room for a marker that stands at the edge
     axes.spines["left"].set_visible(False)
-    _draw_lines(axes, [line for line in lines if low <= line[1] <= high])
+    _draw_lines(axes, [one for one in lines if low <= one.value <= high])
     axes.set_xlabel(shown_as.name)
 
 
@@ -81,7 +84,7 @@ def _draw_interval(axes: Any, height: int, found: Interval, factor: float, colou
 def _limits(
     scores: Sequence[Interval], seeds: Sequence[Sequence[float]], factor: float, lines: Sequence[float]
 ) -> tuple[float, float]:
-    """Around all means, seeds and text intervals; seed intervals may leave, they can be very wide."""
+    """Around all means, seeds and intervals over data; seed intervals may leave, they can be very wide."""
     means = [value for values in seeds for value in values] + [factor * one.mean for one in scores]
     inner = means + [factor * e for one in scores for e in (one.text_low, one.text_high) if e is not None]
     low, high = min(inner), max(inner)
@@ -96,22 +99,18 @@ def _limits(
     return low if low == 0 else low - room, high + room
 
 
-def _reference_values(summary: Summary) -> list[tuple[str, float]]:
-    if summary["primary"] != "brier_lm":
-        return []
-    best = ceiling(summary)
-    return references(summary) + ([("ceiling", best["brier_lm"])] if best else [])
+def _reference_values(summary: Summary) -> list[Rival]:
+    return references(summary) if summary["primary"] == words_of(summary).primary else []
 
 
-def _draw_lines(axes: Any, lines: Sequence[tuple[str, float]]) -> None:
-    """Dotted lines with their names above, each on the lowest level where it meets no other."""
+def _draw_lines(axes: Any, lines: Sequence[Rival]) -> None:
+    """Upright lines with their names above, each on the lowest level where it meets no other."""
     low, high = axes.get_xlim()
     width = axes.get_position().width * axes.figure.get_figwidth() * 72
     ends: list[float] = []  # of each level, in points
-    for name, value in sorted(lines, key=lambda line: line[1]):
-        axes.axvline(
-            value, color="black", linewidth=0.9, linestyle="--" if name == "ceiling" else ":", zorder=1
-        )
+    for one in sorted(lines, key=lambda line: line.value):
+        name, value = one.label, one.value
+        axes.axvline(value, color="black", linewidth=0.9, linestyle=one.line, zorder=1)
         centre, half = width * (value - low) / (high - low), LETTER * len(name) / 2
         level = next((i for i, end in enumerate(ends) if end < centre - half), len(ends))
         ends[level : level + 1] = [centre + half + 4]
@@ -125,5 +124,6 @@ def _lines_told(summary: Summary) -> str:
     lines = _reference_values(summary)
     if not lines:
         return ""
-    told = ", ".join(f"{name} {value:.2f}" for name, value in lines)
-    return f"Lines: models that only count{', and the ceiling' if ceiling(summary) else ''}: {told}. "
+    told = ", ".join(f"{one.label} {one.value:.2f}" for one in lines)
+    best = "".join(f", and the {one.label}" for one in lines if one.line != ":")
+    return f"Lines: {words_of(summary).lines_told}{best}: {told}. "

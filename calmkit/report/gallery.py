@@ -17,6 +17,7 @@ from calmkit.report.figure_latents import (
 from calmkit.report.figure_loss import loss_figure
 from calmkit.report.figure_scores import draw_scores, scores_figure
 from calmkit.report.figures import Drawn, as_svg, legend_below, make_figure, shown, style
+from calmkit.report.kind import words_of
 from calmkit.report.reading import Summary, ranked, scale
 from calmkit.report.relation_figure import relation_figure
 from calmkit.report.sampling_figure import collision_figure
@@ -69,7 +70,7 @@ def picture(summary: Summary) -> str:
 
 
 def _tell_scale(figure: Any, summary: Summary, width: int, intervals: bool) -> None:
-    how = "Thick: 95 % over seeds; thin: 95 % over text. " if intervals else ""
+    how = f"Thick: 95 % over seeds; thin: 95 % over {words_of(summary).data}. " if intervals else ""
     told = shown(f"{how}Scores on {scale(summary)}.", width)
     figure.set_figheight(figure.get_figheight() + 0.16 * (2 + told.count("\n")))
     figure.suptitle(told, x=0.01, ha="left", fontsize=8.5)

@@ -6,13 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from calmkit.interfaces import KindWords
+from calmkit.report.kind import words_of
 from calmkit.report.reading import Summary, done
 from calmkit.report.render import Grid
-
-HEADS = (
-    "autoencoder of", "K", "D", "active", "KL nats", "width", "tokens back %", "chunks back %",
-    "noise to 99 %", "to 50 %", "strangers %",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,13 +19,15 @@ class Latents:
     Attributes:
         label: The cells.
         seed: Of the trial that it was taken from: the first that is done.
-        found: See `calmkit.text.metrics.latents`.
+        size: The fact that stands beside a model's name; empty where there is none.
+        found: What the kind of data keeps in `latents.json`: of shares, `<element>_accuracy` and
+            `<unit>_accuracy`.
     """
 
     label: str
     cells: tuple[str, ...]
     seed: int
-    chunk_size: int
+    size: str
     found: dict[str, Any]
 
 
@@ -45,7 +44,7 @@ def distinct_latents(summary: Summary) -> list[Latents]:
         labels = tuple(label for label, _ in members)
         trial = members[0][1]
         shown = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
-        found.append(Latents(shown, labels, trial["seed"], trial["chunk_size"], trial["latents"]))
+        found.append(Latents(shown, labels, trial["seed"], _size(summary, trial), trial["latents"]))
     return found
 
 
@@ -54,16 +53,25 @@ def latent_grid(summary: Summary) -> Grid | None:
     found = distinct_latents(summary)
     if not found:
         return None
+    words = words_of(summary)
+    element, unit = f"{words.element}s", f"{words.unit}s"
+    heads = ["autoencoder of", *([words.size.head] if words.size else []), "D", "active", "KL nats", "width"]
+    heads += [f"{element} back %", f"{unit} back %", "noise to 99 %", "to 50 %", "strangers %"]
     notes = [
-        f"Seed {found[0].seed}. Active: dimensions whose mean has a variance above 0.01 over chunks. Width: "
+        f"Seed {found[0].seed}. Active: dimensions whose mean has a variance above 0.01 over {unit}. Width: "
         "mean standard deviation of a posterior. Back: through one draw of the posterior. Noise to 99 % and "
-        "to 50 %: how much, in units of each dimension's spread, leaves that share of the tokens. Strangers: "
-        "tokens on a straight line between two chunks that are neither's."
+        f"to 50 %: how much, in units of each dimension's spread, leaves that share of the {element}. "
+        f"Strangers: {element} on a straight line between two {unit} that are neither's."
     ]
-    return Grid("What the latents are like", HEADS, [_texts(one) for one in found], 1, notes)
+    return Grid("What the latents are like", heads, [_texts(one, words) for one in found], 1, notes)
 
 
-def _texts(one: Latents) -> list[str]:
+def _size(summary: Summary, trial: dict[str, Any]) -> str:
+    shown = words_of(summary).size
+    return "" if shown is None else str(trial[shown.name])
+
+
+def _texts(one: Latents, words: KindWords) -> list[str]:
     def text(name: str, digits: int, factor: float = 1.0) -> str:
         value = one.found.get(name)
         return "-" if value is None else f"{factor * value:.{digits}f}"
@@ -71,13 +79,13 @@ def _texts(one: Latents) -> list[str]:
     dims = one.found["active_dims"] + one.found["collapsed_dims"]
     return [
         one.label,
-        str(one.chunk_size),
+        *([one.size] if words.size else []),
         str(dims),
         text("active_dims", 0),
         text("kl", 1),
         text("posterior_std", 3),
-        text("token_accuracy", 2, 100.0),
-        text("chunk_accuracy", 2, 100.0),
+        text(f"{words.element}_accuracy", 2, 100.0),
+        text(f"{words.unit}_accuracy", 2, 100.0),
         text("tolerance_99", 2),
         text("tolerance_50", 2),
         text("path_strangers", 1, 100.0),

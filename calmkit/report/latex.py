@@ -1,6 +1,6 @@
 """latex: tables for a paper: one that fits a column, and any grid of texts.
 
-A model's score stands with its interval, `$6.20 \\pm 0.85$` over seeds or `$6.20^{+0.30}_{-0.40}$` over text,
+A model's score stands with its interval, `$6.20 \\pm 0.85$` over seeds or `$6.20^{+0.30}_{-0.40}$` over data,
 whose ends need not be equally far. Each table has a caption and a `\\label`; what is more than a column wide
 is a `table*`, which spans both columns where there are two.
 """
@@ -117,7 +117,7 @@ def _letters(text: str) -> int:
 
 
 def _stacked(head: str) -> tuple[str, str]:
-    """A head in two lines where it is long: `tokens/s sampled`, `FLOPs/token`."""
+    """A head in two lines where it is long: `draws/s sampled`, `FLOPs/unit`."""
     if len(head) <= HEAD or not (cut := 1 + max(head.rfind(" "), head.find("/"))):
         return "", head
     return head[:cut].strip(), head[cut:]

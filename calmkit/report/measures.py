@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from calmkit.interfaces import Number
-from calmkit.text.metrics.described import calmkit_metrics
+from calmkit.report.kind import number_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Shown:
     unit: str = ""
 
     def told(self, value: float | None) -> str:
-        """A value in a sentence: `BrierLM 5.25`, `energy score 2.113 latent units`."""
+        """A value in a sentence: `accuracy 5.25`, `energy score 2.113 latent units`."""
         if not self.unit or self.unit == "%":
             return f"{self.name} {self.text(value)}"
         return f"{self.label} {self.text(value)} {self.unit}"
@@ -50,14 +49,6 @@ class Shown:
 PROPER = "It is a proper score: no model scores better on average than the truth."
 
 
-MATCHED = {
-    "train_flops": "equal training FLOPs",
-    "tokens": "equal training tokens",
-    "steps": "the steps of each recipe",
-    "wall_clock": "equal training time",
-    "parameters": "equal parameters",
-    "inference_flops": "equal FLOPs per token",
-}
 PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -70,14 +61,13 @@ def quantity(value: float) -> str:
 
 
 def measure(name: str, summary: Mapping[str, Any] | None = None) -> Shown:
-    """How a number is shown: by the words that the results bring, else by those of the house.
+    """How a number is shown: by the words that the results bring, else by those of a measure here.
 
     Args:
         name: As it is stored.
-        summary: Results, with the words of what a guest measured.
+        summary: Results, with the words of what was measured.
     """
-    said = (summary or {}).get("measures", {}).get(name)
-    number = _house().get(name) if said is None else Number(**said)
+    number = number_of(name, summary)
     if number is None:
         return Shown(name.replace("_", " "))
     meaning = f"{number.meaning} {PROPER}" if number.proper else number.meaning
@@ -86,14 +76,4 @@ def measure(name: str, summary: Mapping[str, Any] | None = None) -> Shown:
 
 def asked_measures(summary: Mapping[str, Any]) -> list[str]:
     """Names of the numbers that recipes asked for and some run has, but for the primary one."""
-    words = summary.get("measures", {})
-    return [name for name in words if name != summary["primary"] and name not in _house()]
-
-
-def _house() -> dict[str, Number]:
-    """The numbers that every evaluation holds."""
-    return {
-        stored: number
-        for name, measure in calmkit_metrics().items()
-        for stored, number in measure.info.named(name).items()
-    }
+    return [name for name in summary.get("measures", {}) if name != summary["primary"]]

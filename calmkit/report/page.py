@@ -18,6 +18,7 @@ from calmkit.report.document import provenance
 from calmkit.report.figure_latents import visible
 from calmkit.report.figures import as_svg
 from calmkit.report.gallery import FIGURES, LATENT_FIGURES, Draw, draw, picture
+from calmkit.report.kind import words_of
 from calmkit.report.latent_table import distinct_latents, latent_grid
 from calmkit.report.measures import measure
 from calmkit.report.reading import Cell, Summary, done, ranked, score
@@ -30,7 +31,7 @@ from calmkit.report.words import in_words
 from calmkit.results.relation import relation_text
 from calmkit.training.checkpoints import write_text
 
-SHOWN_LINES = 3  # between chunks, per autoencoder
+SHOWN_LINES = 3  # between units, per autoencoder
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Sample:
-    """A card of text: whose, and one line of what is known of it."""
+    """What a model made: whose it is, one line of what is known of it, and a text or the address of a
+    picture, which holds all of it.
+    """
 
     label: str
     told: str
     text: str
+    source: str = ""
 
 
 def write_report(summary: Summary, path: Path) -> None:
@@ -78,23 +82,28 @@ def _environment() -> jinja2.Environment:
 
 def report_page(summary: Summary) -> str:
     """The page as text."""
+    kind = words_of(summary)
     grids = [scores_grid(summary), costs_grid(summary), standing_grid(summary)]
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             summary=summary,
+            kind=kind,
+            pictured=not kind.sample_media.startswith("text/"),
             words=in_words(summary),
             main=main_grid(summary),
             grids=[grid for grid in grids if grid is not None],
             reconstruction=reconstruction_lines(summary),
             figures=_pictures(summary, FIGURES),
-            relation=relation_text(summary["relation"]) if summary.get("relation") else [],
+            relation=relation_text(summary["relation"], words_of(summary).relate)
+            if summary.get("relation")
+            else [],
             asked=[
                 grid
                 for grid in (
                     block_grid(summary),
-                    sampling_grid(summary["sampling"]) if summary.get("sampling") else None,
+                    sampling_grid(summary),
                 )
                 if grid is not None
             ],
@@ -135,7 +144,7 @@ def _pictures(summary: Summary, kinds: Mapping[str, Draw]) -> list[Picture]:
 
 
 def _lines_between(summary: Summary) -> list[tuple[str, list[list[str]]]]:
-    """Label of each autoencoder, and what is read along a few straight lines between two chunks."""
+    """Label of each autoencoder, and what is read along a few straight lines between two units."""
     return [
         (one.label, [line["path"] for line in one.found["interpolation"][:SHOWN_LINES]])
         for one in distinct_latents(summary)
@@ -144,10 +153,15 @@ def _lines_between(summary: Summary) -> list[tuple[str, list[list[str]]]]:
 
 
 def _samples(summary: Summary, cell: Cell) -> Iterable[Sample]:
-    own = score(cell, summary["primary"])
+    own, kind = score(cell, summary["primary"]), words_of(summary)
     for trial in done(cell)[:1]:
         shown = measure(summary["primary"], summary)
-        told = f"seed {trial['seed']}, K={trial['chunk_size']}"
+        told = f"seed {trial['seed']}"
+        told += "" if kind.size is None else f", {kind.size.head}={trial[kind.size.name]}"
         told += "" if own is None else f", {shown.told(trial['evaluation'].get(summary['primary']))}"
+        if not kind.sample_media.startswith("text/"):
+            source = f"data:{kind.sample_media};base64,{trial['sample']}"
+            yield Sample(cell["label"], told, "", source)
+            continue
         text = "".join(c if c in "\n\t" or plain(c) == c or c == " " else "\ufffd" for c in trial["sample"])
         yield Sample(cell["label"], told, text.strip("\n"))

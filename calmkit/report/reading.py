@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
+from string import Formatter
 from typing import Any
 
+from calmkit.report.kind import words_of
 from calmkit.report.marks import mark
 from calmkit.results.statistics import Interval
 
@@ -15,8 +17,7 @@ Cell = dict[str, Any]
 Trial = dict[str, Any]
 Pick = Callable[[Trial], "float | None"]
 """Takes a number out of a trial; None where it does not know it."""
-
-REFERENCES = ("unigram", "bigram", "trigram")
+BEST = "ceiling_"
 
 
 def done(cell: Cell) -> list[Trial]:
@@ -39,9 +40,10 @@ def fact(name: str) -> Pick:
     return lambda trial: trial["facts"].get(name)
 
 
-def chunk_size(trial: Trial) -> int:
-    """Tokens per step."""
-    return trial["chunk_size"]
+def size(summary: Summary) -> Pick:
+    """Takes the fact that stands beside a model's name, for kinds of data that have one."""
+    shown = words_of(summary).size
+    return lambda trial: None if shown is None else trial.get(shown.name)
 
 
 def train_flops(trial: Trial) -> float:
@@ -67,6 +69,29 @@ def score(cell: Cell, name: str) -> Interval | None:
         return Interval(**found)
     value = mean(cell, evaluated(name))
     return None if value is None else Interval(value, len(done(cell)))
+
+
+def has_own_intervals(summary: Summary) -> bool:
+    """Whether the primary measure has an interval over the data of each evaluation alone, and none by
+    group.
+    """
+    words = words_of(summary)
+    return words.own_interval and summary["primary"] == words.primary
+
+
+def shown_score(summary: Summary, cell: Cell) -> Interval | None:
+    """The primary measure; where only single runs know an interval over the data, with the widest of
+    these.
+    """
+    name = summary["primary"]
+    found = score(cell, name)
+    if found is None or found.text_low is not None or not has_own_intervals(summary):
+        return found
+    lows, highs = (
+        [value for trial in done(cell) if (value := trial["evaluation"].get(f"{name}_{end}")) is not None]
+        for end in ("low", "high")
+    )
+    return replace(found, text_low=min(lows), text_high=max(highs)) if lows and highs else found
 
 
 def difference(cell: Cell) -> Interval | None:
@@ -101,24 +126,34 @@ def baseline(summary: Summary) -> Cell | None:
     return next((cell for cell in cells if cell["label"] == summary["baseline"]), cells[0] if cells else None)
 
 
-def references(summary: Summary) -> list[tuple[str, float]]:
-    """BrierLM of the models that only count, at the baseline's positions, as far as they were counted."""
-    found = [(name, _of_baseline(summary, f"{name}_brier_lm")) for name in REFERENCES]
-    return [(name, value) for name, value in found if value is not None]
+@dataclass(frozen=True)
+class Rival:
+    """What models are held against, and its score on the baseline's rows; `line` is that of figures."""
+
+    label: str
+    value: float
+    line: str
+
+
+def references(summary: Summary) -> list[Rival]:
+    """Those with a line in figures, as far as they are known: what is simpler, then what is best possible."""
+    cell = baseline(summary)
+    values = [
+        (one, None if cell is None else mean(cell, evaluated(one.name))) for one in words_of(summary).rivals
+    ]
+    return [Rival(one.label, value, one.line) for one, value in values if one.line and value is not None]
 
 
 def ceiling(summary: Summary) -> dict[str, float]:
-    """The best possible `brier_lm`, `brier_1` to `brier_4` and `nll_per_token` at the baseline's positions;
-    empty where nobody knows the law of the text.
+    """The best possible of each number, on the baseline's rows; empty where nobody knows the law of the
+    data.
     """
-    names = [f"brier_{n}" for n in ("lm", 1, 2, 3, 4)] + ["nll_per_token"]
-    found = {name: _of_baseline(summary, f"ceiling_{name}") for name in names}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _of_baseline(summary: Summary, name: str) -> float | None:
     cell = baseline(summary)
-    return None if cell is None else mean(cell, evaluated(name))
+    if cell is None:
+        return {}
+    names = {name for trial in done(cell) for name in trial["evaluation"] if name.startswith(BEST)}
+    found = {name.removeprefix(BEST): mean(cell, evaluated(name)) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -155,22 +190,15 @@ def span(values: Iterable[float | None], form: str = ",.0f", to: str = " to ") -
 
 
 def scale(summary: Summary) -> str:
-    """Over what BrierLM was measured: it says little without."""
-    trials = [trial for cell in summary["cells"] for trial in done(cell)]
-
-    def all_of(name: str) -> str:
-        return span(trial["evaluation"].get(name) for trial in trials)
-
-    where = f"{all_of('documents')} documents"
-    if not all(trial["evaluation"].get("documents") for trial in trials):
-        where = f"{all_of('rows')} rows of unknown documents"
-    return (
-        f"rows of {all_of('block_tokens')} tokens, {all_of('context_tokens')} tokens of context on average, "
-        f"{all_of('units')} units evaluated in {where}"
-    )
+    """Over what was measured: a score says little without."""
+    trials, words = [trial for cell in summary["cells"] for trial in done(cell)], words_of(summary)
+    grouped = all(trial["evaluation"].get(f"{words.group}s") for trial in trials)
+    told = words.scale if grouped or not words.scale_ungrouped else words.scale_ungrouped
+    names = [name for _, name, _, _ in Formatter().parse(told) if name]
+    return told.format_map({n: span(trial["evaluation"].get(n) for trial in trials) for n in names})
 
 
 def knows_text(summary: Summary) -> bool:
-    """Whether the primary measure has intervals over the text."""
+    """Whether the primary measure has intervals over the data, by which differences are settled."""
     known = [score(cell, summary["primary"]) for cell in done_cells(summary)]
     return any(one is not None and one.text_low is not None for one in known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import count, takewhile
 from typing import Any
 
 from calmkit.report.figure_labels import label_points
@@ -15,15 +16,14 @@ from calmkit.report.figures import (
     make_figure,
     shown,
 )
+from calmkit.report.kind import words_of
 from calmkit.report.log_ticks import log_axis
 from calmkit.report.reading import Cell, Summary, evaluated, mean, ranked
 from calmkit.results.sampling_lines import Row, family, family_label, moving_value
-from calmkit.text.metrics.brier import NUM_TOKENS
 
 WIDE = 10  # times the smallest collision
 LINES = ("-", "--", ":", "-.")
 MARKERS = "osD^vP*X"
-DIAGONAL = "Dashed: accuracy = collision, where the true law of the text lies on average."
 
 
 def collision_figure(summary: Summary) -> Drawn | None:
@@ -48,19 +48,30 @@ def _plain_draws(summary: Summary) -> Drawn | None:
     diagonal = [(end, end) for end in (min(map(min, points)), max(map(max, points)))]
     label_points(axes, points, [shown(cell["label"]) for cell, _, _ in found], around=[diagonal])
     caption = (
-        "Plain draws, geometric means over the first 1 to 4 tokens, means over seeds. Up: right more often; "
-        f"to the right: two draws agree more often. {DIAGONAL} Below it a model is surer of itself than "
-        "it is right."
+        f"Plain draws, geometric means over {words_of(summary).first}, means over seeds. Up: right more "
+        "often; "
+        f"to the right: two draws agree more often. {_diagonal(summary)} Below it a model is surer of "
+        "itself than it is right."
     )
     return Drawn("Accuracy against collision", caption, figure)
 
 
 def _means(cell: Cell) -> Iterator[tuple[float, float]]:
     """Collision and accuracy of a cell in percent, if they are known."""
-    names = [f"{what}_{n}" for what in ("collision", "accuracy") for n in range(1, NUM_TOKENS + 1)]
-    values = [value for name in names if (value := mean(cell, evaluated(name))) is not None]
-    if len(values) == len(names):
-        yield geometric(values[:NUM_TOKENS]), geometric(values[NUM_TOKENS:])
+    found: list[list[float]] = []
+    for what in ("collision", "accuracy"):
+        values = takewhile(
+            lambda value: value is not None, (mean(cell, evaluated(f"{what}_{n}")) for n in count(1))
+        )
+        found.append([value for value in values if value is not None])
+    collision, accuracy = found
+    if collision and len(collision) == len(accuracy):
+        yield geometric(collision), geometric(accuracy)
+
+
+def _diagonal(summary: Summary) -> str:
+    data = words_of(summary).data
+    return f"Dashed: accuracy = collision, where the true law of the {data} lies on average."
 
 
 def geometric(shares: list[float]) -> float:
@@ -118,9 +129,9 @@ def _samplers(summary: Summary) -> Drawn:
     legend_below(figure, handles, labels)
     label_points(axes, [e[:2] for e in ends], [e[2] for e in ends], must=False, size=8.5, around=paths)
     caption = (
-        "Up: right more often; to the right: two choices agree more often. Geometric means over the first 1 "
-        "to 4 tokens, means over seeds. A line joins settings of one sampler that differ in one number, "
-        f"written at its ends. {DIAGONAL}"
+        "Up: right more often; to the right: two choices agree more often. Geometric means over "
+        f"{words_of(summary).first}, means over seeds. A line joins settings of one sampler that differ "
+        f"in one number, written at its ends. {_diagonal(summary)}"
     )
     return Drawn("Accuracy against collision", caption, figure)
 

@@ -5,32 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from calmkit.metrics.blocks import FEWEST_DOCUMENTS
-from calmkit.report.measures import measure
-from calmkit.report.reading import span
+from calmkit.report.kind import words_of
+from calmkit.report.measures import Shown, measure
+from calmkit.report.reading import Summary, span
 from calmkit.report.render import Grid
 from calmkit.results.sampling_lines import Row
 
-HEADS = (
-    "model", "sampler", "accuracy %", "+-", "collision %", "+-", "BrierLM", "seeds 95 %",
-    "text 95 %", "draws/unit", "head calls/unit",
-    "mean level", "fell back %",
-)  # fmt: skip
 
-
-def sampling_grid(result: dict[str, Any]) -> Grid:
-    """One row per cell and sampler, means over seeds."""
-    rows = result["rows"]
+def sampling_grid(summary: Summary) -> Grid | None:
+    """One row per cell and sampler, means over seeds; None where the study asks for none."""
+    result: dict[str, Any] = summary.get("sampling") or {}
+    if not result:
+        return None
+    rows, words = result["rows"], words_of(summary)
+    usual = measure(words.primary, summary)
+    heads = [
+        "model", "sampler", "accuracy %", "+-", "collision %", "+-", usual.name, "seeds 95 %",
+        f"{words.data} 95 %", "draws/unit", "head calls/unit", "mean level", "fell back %",
+    ]  # fmt: skip
     seeds = span((row.get("seeds", 1) for row in rows), "d")
     units = span((row["units"] for row in rows), ",d")
     notes = [
         f"{units} held-out units per line and seed, seeds: {seeds}; +- is one standard error, over seeds "
-        "where there are two or more, else over rows. BrierLM, seeds 95 %: had other seeds been drawn, - "
-        "where all stand at 0, the least there is; text 95 %: had other documents been held out, - where "
-        f"fewer than {FEWEST_DOCUMENTS} of them were scored."
+        f"where there are two or more, else over rows. {usual.name}, seeds 95 %: had other seeds been "
+        "drawn, - "
+        f"where all stand at 0, the least there is; {words.data} 95 %: had other {words.group}s been "
+        f"held out, - where fewer than {FEWEST_DOCUMENTS} of them were scored."
     ]
     notes += _left_out(result["left_out"])
-    title = "Samplers: accuracy and collision, geometric means over the first 1 to 4 tokens"
-    return Grid(title, HEADS, [_texts(row) for row in rows], 2, notes)
+    title = f"Samplers: accuracy and collision, geometric means over {words.first}"
+    return Grid(title, heads, [_texts(row, words.primary, usual) for row in rows], 2, notes)
 
 
 def _left_out(known: list[dict[str, str]]) -> list[str]:
@@ -41,8 +45,8 @@ def _left_out(known: list[dict[str, str]]) -> list[str]:
     return [f"Left out for {cell}: {', '.join(names)}: {why}." for (cell, why), names in samplers.items()]
 
 
-def _texts(row: Row) -> list[str]:
-    calls, brier = row["network_calls_per_unit"], measure("brier_lm")
+def _texts(row: Row, name: str, usual: Shown) -> list[str]:
+    calls = row["network_calls_per_unit"]
     return [
         row["cell"],
         row["sampler"],
@@ -50,8 +54,8 @@ def _texts(row: Row) -> list[str]:
         _or_dash(row["accuracy_se"]),
         f"{row['collision']:.2f}",
         _or_dash(row["collision_se"]),
-        brier.text(row["brier_lm"]),
-        *(brier.interval(row[f"brier_lm_{of}_low"], row[f"brier_lm_{of}_high"]) for of in ("seed", "text")),
+        usual.text(row[name]),
+        *(usual.interval(row[f"{name}_{of}_low"], row[f"{name}_{of}_high"]) for of in ("seed", "text")),
         f"{row['draws_per_unit']:.1f}",
         "adaptive" if calls is None else f"{calls:.1f}",
         _or_dash(row["mean_level"]),

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from calmkit.interfaces import ColumnWords
+from calmkit.report.kind import words_of
 from calmkit.report.marks import marked_label, protocol_notes
-from calmkit.report.measures import MATCHED, asked_measures, measure, quantity
+from calmkit.report.measures import asked_measures, measure, quantity
 from calmkit.report.reading import (
     Cell,
     Pick,
     Summary,
-    chunk_size,
     difference,
     done,
     evaluated,
     fact,
+    has_own_intervals,
     knows_text,
     mean,
     parameters,
@@ -27,6 +29,8 @@ from calmkit.report.reading import (
     ranked,
     scale,
     score,
+    shown_score,
+    size,
     train_flops,
     unfinished,
 )
@@ -37,16 +41,24 @@ STATES = {"short": "off its budget", "failed": "failed", "open": "not done"}
 
 @dataclass(frozen=True)
 class Column:
-    """A column of means: its head, what it takes out of a trial, and how a mean becomes text."""
+    """A column of means: its head, what it takes out of a trial, how a mean becomes text, and, of a number of
+    the evaluation, its words.
+    """
 
     head: str
     pick: Pick
     form: Callable[[float], str]
+    words: ColumnWords | None = None
 
     def text(self, cell: Cell) -> str:
-        """The mean over a cell's trials; `-` where none knows it."""
+        """The mean over a cell's trials, or `<=` and that of its bound; `-` where none knows either."""
         value = mean(cell, self.pick)
-        return "-" if value is None else self.form(value)
+        if value is not None:
+            return self.form(value)
+        if self.words is None or not done(cell):
+            return "-"
+        bound = mean(cell, evaluated(self.words.bound)) if self.words.bound else None
+        return self.words.missing if bound is None else f"<={self.form(bound)}"
 
 
 def _digits(digits: int, factor: float = 1.0, unit: str = "") -> Callable[[float], str]:
@@ -57,36 +69,43 @@ def _short(value: float) -> str:
     return quantity(value).strip()
 
 
-SCORES = (
-    *(Column(f"Brier-{n}", evaluated(f"brier_{n}"), _digits(2, 100.0)) for n in (1, 2, 3, 4)),
-    Column("nats/token", evaluated("nll_per_token"), _digits(3)),
-    Column("block", evaluated("block_tokens"), _digits(0)),
-    Column("context", evaluated("context_tokens"), _digits(0)),
-    Column("units", evaluated("units"), _digits(0)),
-    Column("documents", evaluated("documents"), _digits(0)),
-)
-EVALUATED_FROM = 5  # the columns of SCORES before it are scores, the others say over how much text
-COSTS = (
-    Column("params", parameters, _short),
-    Column("train FLOPs", train_flops, _short),
-    Column("seconds", fact("lm_seconds"), _digits(0)),
-    Column("FLOPs/token", fact("inference_flops_per_token"), _short),
-    Column("tokens/s", evaluated("plain_tokens_per_second"), _digits(0)),
-    Column("tokens/s sampled", evaluated("tokens_per_second"), _digits(0)),
-    Column("draws/unit", evaluated("draws_per_unit"), _digits(1)),
-    Column("calls/unit", evaluated("network_calls_per_unit"), _digits(1)),
-)
-EXACT, BOUND = "nll_per_token", "nll_bound_per_token"
+def column_of(words: ColumnWords) -> Column:
+    """A number of the evaluation; its bound where it is not known; what is said of what is missing."""
+    return Column(words.head, evaluated(words.name), _digits(words.digits, words.factor), words)
+
+
+def scores_of(summary: Summary) -> list[Column]:
+    """Scores, in order; those that a recipe asked for stand behind them."""
+    return [column_of(one) for one in words_of(summary).scores]
+
+
+def over_of(summary: Summary) -> list[Column]:
+    """Over how much was measured."""
+    return [column_of(one) for one in words_of(summary).over]
+
+
+def costs_of(summary: Summary) -> list[Column]:
+    """What training and use cost: first what every kind of data knows."""
+    words = words_of(summary)
+    return [
+        Column("params", parameters, _short),
+        Column("train FLOPs", train_flops, _short),
+        Column("seconds", fact("lm_seconds"), _digits(0)),
+        Column(f"FLOPs/{words.element}", fact(words.flops), _short),
+        *map(column_of, words.costs),
+    ]
 
 
 def main_grid(summary: Summary) -> Grid:
     """One row per cell: the primary measure, what sets it apart from the baseline, and its rank."""
-    shown = measure(summary["primary"], summary)
-    heads = ["model", "K", "seeds", shown.name, "seeds 95 %", "text 95 %", "difference", "seeds 95 %"]
+    shown, words = measure(summary["primary"], summary), words_of(summary)
+    held = f"{words.data} 95 %"
+    heads = ["model", *([words.size.head] if words.size else []), "seeds", shown.name, "seeds 95 %", held]
     rows = []
     for cell in ranked(summary):
-        own, apart = score(cell, summary["primary"]), difference(cell)
-        row = [marked_label(summary, cell), _chunk_size(cell), f"{len(done(cell))}/{len(cell['trials'])}"]
+        own, apart = shown_score(summary, cell), difference(cell)
+        row = [marked_label(summary, cell), *([size_text(summary, cell)] if words.size else [])]
+        row.append(f"{len(done(cell))}/{len(cell['trials'])}")
         row += ["-"] * 3 if own is None else [
             shown.text(own.mean),
             shown.interval(own.seed_low, own.seed_high),
@@ -98,31 +117,43 @@ def main_grid(summary: Summary) -> Grid:
             shown.interval(apart.text_low, apart.text_high, "+"),
         ]  # fmt: skip
         rows.append([*row, rank_text(cell)])
-    return Grid(title(summary), [*heads, "text 95 %", "rank"], rows, 1, main_notes(summary))
+    heads += ["difference", "seeds 95 %", held, "rank"]
+    return Grid(title(summary), heads, rows, 1, main_notes(summary))
 
 
 def title(summary: Summary) -> str:
     """The study, what all its cells paid, and whom they are compared with."""
     match, name = summary["match"], measure(summary["primary"], summary).name
-    paid = "as the runs were set up" if match is None else f"at {MATCHED[match['by']]}"
+    matched = {
+        "train_flops": "equal training FLOPs",
+        "steps": "the steps of each recipe",
+        "wall_clock": "equal training time",
+        "parameters": "equal parameters",
+        "inference_flops": f"equal FLOPs per {words_of(summary).element}",
+    }
+    by = None if match is None else matched.get(match["by"], f"equal training {match['by']}")
+    paid = "as the runs were set up" if by is None else f"at {by}"
     return f"{summary['study']}: {name} {paid}, and the difference to {summary['baseline']}"
 
 
 def main_notes(summary: Summary) -> list[str]:
     """What must stand under the table for its numbers to mean something."""
-    shown = measure(summary["primary"], summary)
+    shown, words = measure(summary["primary"], summary), words_of(summary)
     notes = [f"{shown.name}: {scale(summary)}.", *protocol_notes(summary)]
     better = "more" if summary["higher_is_better"] else "less"
+    data = words.data.capitalize()
+    own = f"{data} 95 %: of each run alone, the widest ends; no difference is taken of it. "
     notes.append(
-        f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn. Text 95 %: had other "
-        "documents been held out. Differences are in pairs, by seed and document; a rank counts only those "
-        "whose two intervals both leave zero out, and is not adjusted for their number."
+        f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn. {data} 95 %: had "
+        f"other {words.group}s been held out. Differences are in pairs, by seed and {words.group}; a rank "
+        "counts only those whose two intervals both leave zero out, and is not adjusted for their number."
         if knows_text(summary)
-        else f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn; there is no "
-        "interval over the text. Differences are in pairs, by seed; a rank counts only those whose interval "
+        else f"Means over seeds, {better} is better. Seeds 95 %: had other seeds been drawn"
+        + (f". {own}" if has_own_intervals(summary) else f"; there is no interval over the {words.data}. ")
+        + "Differences are in pairs, by seed; a rank counts only those whose interval "
         "leaves zero out, and is not adjusted for their number."
     )
-    if summary["primary"] != "brier_lm" and shown.meaning:
+    if shown.meaning and (words.explained or summary["primary"] != words.primary):
         notes.append(f"{shown.name}: {shown.meaning}")
     return notes + unfinished_notes(summary)
 
@@ -133,22 +164,23 @@ def unfinished_notes(summary: Summary) -> list[str]:
 
 
 def scores_grid(summary: Summary) -> Grid:
-    """What else was scored, and over how much text."""
-    cells, other = ranked(summary), summary["primary"] != "brier_lm"
+    """What else was scored, and over how much data."""
+    words = words_of(summary)
+    cells, other = ranked(summary), summary["primary"] != words.primary
     asked = [_asked(name, summary) for name in asked_measures(summary)]
-    columns = [*SCORES[:EVALUATED_FROM], *asked, *SCORES[EVALUATED_FROM:]]
+    columns = [*scores_of(summary), *asked, *over_of(summary)]
     rows = [
-        [marked_label(summary, cell), *([_brier_lm(cell)] if other else []),
-         *(nats(cell) if c.head == "nats/token" else c.text(cell) for c in columns)]
+        [marked_label(summary, cell), *([_usual(summary, cell)] if other else []),
+         *(column.text(cell) for column in columns)]
         for cell in cells
     ]  # fmt: skip
-    heads = ["model", *(["BrierLM"] if other else []), *(column.head for column in columns)]
+    usual = [measure(words.primary, summary).name] if other else []
     notes = [
-        "Brier-n in percent. Nats per token: exact, or an upper bound behind <=, or - without a density.",
+        *([words.scores_note] if words.scores_note else []),
         *(f"{column.head}: {measure(name, summary).meaning} {_better(name, summary)}"
           for column, name in zip(asked, asked_measures(summary), strict=True)),
     ]  # fmt: skip
-    return Grid("Scores", heads, rows, 1, notes)
+    return Grid("Scores", ["model", *usual, *(column.head for column in columns)], rows, 1, notes)
 
 
 def _asked(name: str, summary: Summary) -> Column:
@@ -163,42 +195,29 @@ def _better(name: str, summary: Summary) -> str:
 
 def costs_grid(summary: Summary) -> Grid:
     """What training and use cost."""
-    cells = ranked(summary)
+    columns = costs_of(summary)
     rows = [
-        [
-            marked_label(summary, cell),
-            *(calls(cell) if c.head == "calls/unit" else c.text(cell) for c in COSTS),
-        ]
-        for cell in cells
+        [marked_label(summary, cell), *(column.text(cell) for column in columns)] for cell in ranked(summary)
     ]
-    notes = [
+    told = (
         "Params: all parts, the frozen autoencoder included. Train FLOPs: both stages, a shared autoencoder "
-        "in full. Seconds: of stage 2. FLOPs/token, tokens/s: one text, one plain draw per unit. Tokens/s "
-        "sampled, draws and head calls: with the recipe's sampler."
-    ]
-    return Grid("Cost", ["model", *(column.head for column in COSTS)], rows, 1, notes)
+        "in full. Seconds: of stage 2."
+    )
+    notes = [f"{told} {words_of(summary).costs_note}".rstrip()]
+    return Grid("Cost", ["model", *(column.head for column in columns)], rows, 1, notes)
 
 
-def nats(cell: Cell) -> str:
-    """Cross-entropy where the head knows its density: exact, or an upper bound with `<=` before it."""
-    exact, bound = mean(cell, evaluated(EXACT)), mean(cell, evaluated(BOUND))
-    return f"{exact:.3f}" if exact is not None else "-" if bound is None else f"<={bound:.3f}"
-
-
-def calls(cell: Cell) -> str:
-    """Network calls of the head per unit; an adaptive solver has no such number."""
-    column = COSTS[-1]
-    return column.text(cell) if not done(cell) or mean(cell, column.pick) is not None else "adaptive"
-
-
-def _chunk_size(cell: Cell) -> str:
-    value = mean(cell, chunk_size)
+def size_text(summary: Summary, cell: Cell) -> str:
+    """The fact that stands beside a model's name."""
+    value = mean(cell, size(summary))
     return "-" if value is None else f"{value:g}"
 
 
-def _brier_lm(cell: Cell) -> str:
-    found = score(cell, "brier_lm")
-    return "-" if found is None else measure("brier_lm").text(found.mean)
+def _usual(summary: Summary, cell: Cell) -> str:
+    """The primary number of the kind of data, where another one is ranked by."""
+    name = words_of(summary).primary
+    found = score(cell, name)
+    return "-" if found is None else measure(name, summary).text(found.mean)
 
 
 def _told(why: str) -> str:

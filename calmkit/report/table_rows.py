@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from calmkit.report.kind import words_of
 from calmkit.report.measures import asked_measures
 from calmkit.report.reading import (
     Cell,
     Pick,
     Summary,
-    chunk_size,
     difference,
     done,
     evaluated,
@@ -17,9 +17,9 @@ from calmkit.report.reading import (
     mean,
     parameters,
     score,
+    size,
     train_flops,
 )
-from calmkit.report.table import BOUND, EXACT
 from calmkit.training.protocol import KEY
 
 ENDS = ("seed_low", "seed_high", "text_low", "text_high")
@@ -27,14 +27,22 @@ ENDS = ("seed_low", "seed_high", "text_low", "text_high")
 
 def cell_rows(summary: Summary) -> tuple[list[str], list[list[Any]]]:
     """Heads and one row of unrounded numbers per cell, in the order of the study."""
-    name = summary["primary"]
+    name, sized = summary["primary"], words_of(summary).size
     picks = _number_columns(summary)
-    heads = ["cell", "chunk_size", "seeds_done", "seeds_asked", name, *(f"{name}_{end}" for end in ENDS)]
+    heads = [
+        "cell",
+        *([sized.name] if sized else []),
+        "seeds_done",
+        "seeds_asked",
+        name,
+        *(f"{name}_{end}" for end in ENDS),
+    ]
     heads += ["difference", *(f"difference_{end}" for end in ENDS), "rank_best", "rank_worst", *picks]
     heads += ["protocol"]
     rows = []
     for cell in summary["cells"]:
-        row: list[Any] = [cell["label"], mean(cell, chunk_size), len(done(cell)), len(cell["trials"])]
+        row: list[Any] = [cell["label"], *([mean(cell, size(summary))] if sized else [])]
+        row += [len(done(cell)), len(cell["trials"])]
         for found in (score(cell, name), difference(cell)):
             row += [None] * 5 if found is None else [found.mean, *(getattr(found, end) for end in ENDS)]
         row += cell["rank"] or [None, None]
@@ -49,17 +57,15 @@ def _protocol(summary: Summary, cell: Cell) -> str | None:
 
 def _number_columns(summary: Summary) -> dict[str, Pick]:
     """Name -> what it takes out of a trial, of the columns of `table.csv` behind the claims."""
-    names = [*(f"brier_{n}" for n in (1, 2, 3, 4)), EXACT, BOUND, "reconstruction_token_accuracy"]
-    names += ["tokens_per_second", "plain_tokens_per_second", "draws_per_unit", "network_calls_per_unit"]
-    names += asked_measures(summary)
-    names += ["block_tokens", "context_tokens", "units", "documents"]
-    names = [name for name in ("brier_lm", *names) if name != summary["primary"]]
+    words = words_of(summary)
+    names = [*words.csv, *asked_measures(summary), *(one.name for one in words.over)]
+    names = [name for name in names if name != summary["primary"]]
     return {
         **{name: evaluated(name) for name in names},
         "parameters": parameters,
         "train_flops": train_flops,
         "train_seconds": fact("lm_seconds"),
-        "inference_flops_per_token": fact("inference_flops_per_token"),
+        words.flops: fact(words.flops),
     }
 
 
@@ -68,13 +74,22 @@ def trial_rows(summary: Summary) -> tuple[list[str], list[list[Any]]]:
     trials = [(cell["label"], trial) for cell in summary["cells"] for trial in cell["trials"]]
     measured = list(dict.fromkeys(name for _, trial in trials for name in trial.get("evaluation", ())))
     measured = [name for name in measured if name != KEY]  # its own column tells its name
-    facts = ["lm_steps", "lm_seconds", "lm_train_tokens", "lm_train_flops", "autoencoder_train_flops"]
-    facts += ["autoencoder_seconds", "inference_flops_per_token"]
-    heads = ["cell", "seed", "state", "why", "run", "chunk_size", "parameters", *facts, *measured, KEY]
+    words = words_of(summary)
+    sized = [words.size.name] if words.size else []
+    facts = ["lm_steps", "lm_seconds", *words.facts, "lm_train_flops", "autoencoder_train_flops"]
+    facts += ["autoencoder_seconds", words.flops]
+    heads = ["cell", "seed", "state", "why", "run", *sized, "parameters", *facts, *measured, KEY]
     rows = []
     for label, trial in trials:
         known = "facts" in trial
-        row = [label, trial["seed"], trial["state"], trial["why"], trial["run"], trial.get("chunk_size")]
+        row = [
+            label,
+            trial["seed"],
+            trial["state"],
+            trial["why"],
+            trial["run"],
+            *(trial.get(one) for one in sized),
+        ]
         row += [
             parameters(trial) if known else None,
             *(trial["facts"].get(n) if known else None for n in facts),

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from calmkit.data.bad_records import percent
+from calmkit.report.kind import words_of
 from calmkit.report.measures import measure, quantity
 from calmkit.report.reading import (
     Cell,
     Summary,
-    chunk_size,
     difference,
     done,
     done_cells,
+    has_own_intervals,
     knows_text,
     mean,
     ranked,
     scale,
     score,
+    size,
     train_flops,
     unfinished,
 )
@@ -26,17 +28,17 @@ UNEQUAL = 0.02  # of the largest training cost: apart by more is said
 LEFT_OUT = {"short": "it missed its budget", "failed": "failed", "open": "not done"}
 EQUAL = {
     "train_flops": "was trained for {0}FLOPs, both stages together",
-    "tokens": "was trained on {1} tokens",
     "wall_clock": "was trained for {1} seconds on one machine",
     "parameters": "has about {1} parameters",
-    "inference_flops": "takes about {0}FLOPs per token in use",
+    "inference_flops": "takes about {0}FLOPs per {2} in use",
 }
+ELEMENTS = "was trained on {1} {2}s"  # matched by these
 
 
 def in_words(summary: Summary) -> list[str]:
-    """Three to nine sentences, and one more where held-out text was trained on."""
+    """Three to nine sentences, and one more where held-out data were trained on."""
     parts: Sequence[Callable[[Summary], str]] = (
-        _what_was_equal, _leader, _settled, _open, _one_seed, _without_text, _leaked, _left_out, _measured,
+        _what_was_equal, _leader, _settled, _open, _one_seed, _without_data, _leaked, _left_out, _measured,
     )  # fmt: skip
     found = [text for part in parts if (text := part(summary))]
     return [*summary.get("warnings", []), *found, *summary.get("remarks", [])]
@@ -52,7 +54,7 @@ def _what_was_equal(summary: Summary) -> str:
         how = "by the steps of its own recipe" if match else "as its run was set up"
         return f"{who} Each was trained {how}; {cost_told(cells)}."
     paid = quantity(match["value"])
-    equal = EQUAL[match["by"]].format(paid, paid.strip())
+    equal = EQUAL.get(match["by"], ELEMENTS).format(paid, paid.strip(), words_of(summary).element)
     unequal = "" if match["by"] == "train_flops" else f" {_capital(cost_told(cells))}."
     return f"{who} Each {equal}.{unequal}"
 
@@ -125,26 +127,33 @@ def _one_seed(summary: Summary) -> str:
     )
 
 
-def _without_text(summary: Summary) -> str:
+def _without_data(summary: Summary) -> str:
     if not done_cells(summary) or knows_text(summary):
         return ""
-    low = f"{summary['primary']}_low"
+    words, low = words_of(summary), f"{summary['primary']}_low"
+    if has_own_intervals(summary):
+        return (
+            f"What other {words.data} would say is known of each run alone, not of differences: these "
+            "are settled by seeds."
+        )
     kept = any(low in trial["evaluation"] for cell in done_cells(summary) for trial in done(cell))
-    why = "too few documents are common to all" if kept else "it is not kept by document"
+    why = f"too few {words.group}s are common to all" if kept else f"it is not kept by {words.group}"
     return (
-        f"There is no interval over the text ({why}): other text might say otherwise, whatever the seeds say."
+        f"There is no interval over the {words.data} ({why}): other {words.data} might say otherwise, "
+        "whatever the seeds say."
     )
 
 
 def _leaked(summary: Summary) -> str:
     """Runs of an older calmkit don't tell: then nothing is said."""
-    shares = [t["evaluation"].get("leaked_documents", 0.0) for c in done_cells(summary) for t in done(c)]
+    words = words_of(summary)
+    shares = [t["evaluation"].get(words.leaked, 0.0) for c in done_cells(summary) for t in done(c)]
     if not any(shares):
         return ""
     most = f"{'up to ' if min(shares) < max(shares) else ''}{percent(max(shares))}"
     return (
-        f"Of the held-out documents, {most} also stand in the training text: these scores reward learning by "
-        "heart too."
+        f"Of the held-out {words.group}s, {most} also stand in the training {words.data}: these scores "
+        "reward learning by heart too."
     )
 
 
@@ -160,10 +169,11 @@ def _left_out(summary: Summary) -> str:
 def _measured(summary: Summary) -> str:
     if not done_cells(summary):
         return ""
-    where = " Models of different K are scored where their own chunks begin."
-    sizes = {mean(cell, chunk_size) for cell in done_cells(summary)}
-    told = f"BrierLM was measured on held-out text: {scale(summary)}."
-    return told + (where if len(sizes) > 1 else "")
+    words = words_of(summary)
+    sizes = {mean(cell, size(summary)) for cell in done_cells(summary)}
+    usual = measure(words.primary, summary).name
+    told = f"{usual} was measured on held-out {words.data}: {scale(summary)}."
+    return f"{told} {words.size_told}".rstrip() if len(sizes) > 1 else told
 
 
 def _told(summary: Summary, cell: Cell) -> str:

@@ -4,8 +4,7 @@ Correlations are taken over the points of all cells at once. The points of a cel
 different ages, so they are no independent witnesses: the bootstrap draws whole cells first, and points within
 each drawn cell second.
 
-Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 4.2 (BrierLM against
-cross-entropy). https://arxiv.org/abs/2510.27688
+Source: what others found stands in the words of a kind of data (`RelateWords.published`).
 Two-stage bootstrap: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8.
 """
 
@@ -18,21 +17,10 @@ from typing import Any
 
 import numpy as np
 
-PAPER = {"pearson": -0.966, "spearman": -0.991}
-"""BrierLM against cross-entropy over checkpoints of three softmax models, section 4.2 of the paper."""
+from calmkit.interfaces import RelateWords
 
-EITHER = "nats_per_token"  # the exact likelihood where it is known, else its bound
-CURVE_SCORES = ("brier_lm", "nll_per_token", "nll_bound_per_token")
-"""What a point on the way holds beside its step and its training FLOPs, as far as it is known."""
-NAMES = {
-    "brier_lm": "BrierLM",
-    "nll_per_token": "nats per token (exact)",
-    "nll_bound_per_token": "nats per token (upper bound)",
-    EITHER: "nats per token (exact, or an upper bound where hollow)",
-    "step": "steps",
-    "flops": "training FLOPs of stage 2",
-}
-"""The measures of a point on the way that can be related, and what a figure calls them."""
+EVERY = {"step": "steps", "flops": "training FLOPs of stage 2"}
+"""What every point on the way holds."""
 
 REPLICATES = 2000
 SEED = 0
@@ -41,29 +29,35 @@ Point = dict[str, Any]
 
 @dataclass(frozen=True)
 class Relate:
-    """Two measures, by the names of `NAMES`."""
+    """Two measures, by the names of `names_of`."""
 
     x: str
     y: str
 
 
-def measure_of(point: Point, name: str) -> float | None:
+def names_of(words: RelateWords | None) -> dict[str, str]:
+    """The measures of a point on the way that can be related, and what a figure calls them."""
+    return {**(words.names if words else {}), **EVERY}
+
+
+def measure_of(point: Point, name: str, words: RelateWords) -> float | None:
     """A measure of a point, None where it is not known."""
-    if name == EITHER:
-        name = "nll_per_token" if "nll_per_token" in point else "nll_bound_per_token"
+    if words.either and name == words.either:
+        name = words.exact if words.exact in point else words.bound
     value = point.get(name)
     return None if value is None else float(value)
 
 
-def relation(cells: list[dict[str, Any]], asked: Relate) -> dict[str, Any]:
+def relation(cells: list[dict[str, Any]], asked: Relate, words: RelateWords) -> dict[str, Any]:
     """Correlations of two measures over the points of all cells.
 
-    Left out are the untrained models, points at which one of the two is not known, and those with a BrierLM
-    of 0, which is where the score is clamped; how many, is said.
+    Left out are the untrained models, points at which one of the two is not known, and those at which one
+    that is cut off stands at 0; how many, is said.
 
     Args:
         cells: Results, each with a `label` and a `curve`.
         asked: Which measures.
+        words: What the kind of data says of its measures.
 
     Returns:
         `pearson`, `spearman` with `_low` and `_high` of a 95 % interval (None below three points, or where a
@@ -72,9 +66,9 @@ def relation(cells: list[dict[str, Any]], asked: Relate) -> dict[str, Any]:
     left_out = {"untrained": 0, "unknown": 0, "zero": 0}
     series = []
     for cell in cells:
-        points = [_pair(point, asked, left_out) for point in cell["curve"]]
+        points = [_pair(point, asked, words, left_out) for point in cell["curve"]]
         known = [pair for pair in points if pair is not None]
-        exact = any("nll_per_token" in point for point in cell["curve"])
+        exact = any(words.exact in point for point in cell["curve"])
         if known:
             series.append({"label": cell["label"], "exact": exact, "points": known})
     groups = [np.array(one["points"]) for one in series]
@@ -85,14 +79,15 @@ def relation(cells: list[dict[str, Any]], asked: Relate) -> dict[str, Any]:
         | {name: _or_none(f(group)) for name, f in STATISTICS.items()}
         for one, group in zip(series, groups, strict=True)
     ]
-    if (asked.x, asked.y) == ("nll_per_token", "brier_lm"):
-        result["paper"] = PAPER
+    for x, y, *theirs in words.published:
+        if (asked.x, asked.y) == (x, y):
+            result["paper"] = dict(zip(STATISTICS, theirs, strict=True))
     return result | {"left_out": left_out, "interval": _how(len(groups)), "series": series}
 
 
-def _pair(point: Point, asked: Relate, left_out: dict[str, int]) -> list[float] | None:
-    x, y = measure_of(point, asked.x), measure_of(point, asked.y)
-    clamped = "brier_lm" in (asked.x, asked.y) and point["brier_lm"] == 0
+def _pair(point: Point, asked: Relate, words: RelateWords, left_out: dict[str, int]) -> list[float] | None:
+    x, y = measure_of(point, asked.x, words), measure_of(point, asked.y, words)
+    clamped = any(name in (asked.x, asked.y) and point.get(name) == 0 for name in words.clamped)
     why = "untrained" if point["step"] == 0 else "unknown" if x is None or y is None else ""
     why = why or ("zero" if clamped else "")
     if why:
@@ -163,9 +158,10 @@ def _or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def relation_text(result: dict[str, Any]) -> list[str]:
+def relation_text(result: dict[str, Any], words: RelateWords | None) -> list[str]:
     """The relation in lines of plain text."""
-    lines = [f"{NAMES[result['y']]} against {NAMES[result['x']]}, {result['points']} points on the way"]
+    names = names_of(words)
+    lines = [f"{names[result['y']]} against {names[result['x']]}, {result['points']} points on the way"]
     for name in STATISTICS:
         if result[name] is None:
             lines.append(f"  {name}: not known: fewer than three different points")
@@ -175,12 +171,14 @@ def relation_text(result: dict[str, Any]) -> list[str]:
         lines.append(f"  {name} {result[name]:.3f} {interval}{paper}")
     lines.append(f"  Intervals: {result['interval']}.")
     left = result["left_out"]
+    clamped = " or ".join(names[name] for name in words.clamped) if words else ""
+    zero = f"{left['zero']} points with a {clamped} of 0, " if clamped else ""
     lines.append(
-        f"  Left out: {left['untrained']} untrained models, {left['zero']} points with a BrierLM of 0, "
+        f"  Left out: {left['untrained']} untrained models, {zero}"
         f"{left['unknown']} points at which one of the two is not known."
     )
     kinds = {one["exact"] for one in result["series"]}
-    if EITHER in (result["x"], result["y"]) and len(kinds) > 1:
+    if words and words.either in (result["x"], result["y"]) and len(kinds) > 1:
         lines.append("  Bounds stand among exact values: read the numbers cell by cell.")
     for one in result["by_cell"]:
         values = [f"{name} {one[name]:.3f}" for name in STATISTICS if one[name] is not None]

@@ -1,12 +1,13 @@
-"""Statistics of a study: seeds and text are two sources of chance, kept apart and both stated.
+"""Statistics of a study: seeds and held-out data are two sources of chance, kept apart and both stated.
 
 seed interval   how another training would have turned out: Student's t over the seeds of a cell
-text interval   how other held-out text would have scored the same models: a bootstrap over documents, with
-                the scores of all seeds averaged inside each replicate
+text interval   how other held-out data would have scored the same models: a bootstrap over documents, or
+                whatever units come from, with the scores of all seeds averaged inside each replicate
 
-Differences are taken in pairs: two cells with the same seed, scored on the same documents. A cell ranks above
-another only where both intervals of their difference leave zero out (the seed interval alone, where a measure
-is not kept by document); nothing is adjusted for the number of comparisons.
+The ends of the second are stored as `text_low` and `text_high`, and what it draws is called documents, for
+every kind of data. Differences are taken in pairs: two cells with the same seed, scored on the same
+documents. A cell ranks above another only where both intervals of their difference leave zero out (the seed
+interval alone, where a measure is not kept by document); nothing is adjusted for the number of comparisons.
 
 Source: Student's t; block bootstrap by documents: Davison and Hinkley, Bootstrap Methods and their
 Application, 1997, sections 2.2 and 3.8. https://doi.org/10.1017/CBO9780511802843
@@ -24,13 +25,11 @@ from typing import Any
 import numpy as np
 
 from calmkit.metrics.blocks import FEWEST_DOCUMENTS
-from calmkit.text.metrics.brier import NUM_TOKENS
 
 REPLICATES = 2000
 SEED = 0
 Table = Mapping[int, np.ndarray]
-"""A document's number -> its sums: of BrierLM those of accuracy (4), collision (4) and positions, `[9]`; of a
-mean over units that of the values and the units, `[2]`."""
+"""A document's number -> its sums `[columns]`: what they are, the measure of the score says."""
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """From summed tables `[..., columns]` to scores `[...]`."""
@@ -87,43 +86,22 @@ def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def table_of(rows: Iterable[Sequence[float]]) -> Table:
-    """A table by document of rows: its number, its nine sums."""
+    """A table by document of rows: its number, its sums."""
     return {int(row[0]): np.array([float(value) for value in row[1:]]) for row in rows}
 
 
-def read_table(path: Path) -> Table:
-    """A table by document; empty where there is none."""
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        _, *rows = csv.reader(file)
-    return table_of([[float(value) for value in row] for row in rows])
-
-
-def read_means(path: Path, name: str) -> Table:
-    """One number of a measure's table by document: its sums and the units; empty where there is none."""
+def read_table(path: Path, columns: Sequence[str]) -> Table:
+    """Columns of a table by document; empty where there is none, or none of these columns."""
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", newline="") as file:
         rows = [*csv.DictReader(file)]
-    if not rows or name not in rows[0]:
+    if not rows or not set(columns) <= set(rows[0]):
         return {}
-    return {int(row["document"]): np.array([float(row[name]), float(row["units"])]) for row in rows}
+    return {int(row["document"]): np.array([float(row[name]) for name in columns]) for row in rows}
 
 
-def mean_of(sums: np.ndarray) -> np.ndarray:
-    """The mean over units of summed tables `[..., 2]` -> `[...]`."""
-    return np.asarray(sums[..., 0] / sums[..., 1])
-
-
-def brier_lm_of(sums: np.ndarray) -> np.ndarray:
-    """BrierLM of summed tables `[..., 9]` -> `[...]`; 0 where a factor is not positive."""
-    accuracy, collision, positions = np.split(sums, [NUM_TOKENS, 2 * NUM_TOKENS], axis=-1)
-    brier = (2 * accuracy - collision) / np.maximum(positions, 1e-300)
-    return np.asarray(100 * np.clip(brier, 0, None).prod(-1) ** (1 / NUM_TOKENS))
-
-
-def replicates(cells: Sequence[Sequence[Table]], of: Statistic = brier_lm_of) -> list[np.ndarray] | None:
+def replicates(cells: Sequence[Sequence[Table]], of: Statistic) -> list[np.ndarray] | None:
     """Bootstrap replicates of each cell's mean score over its seeds, all on the same draws of documents.
 
     Args:
@@ -160,7 +138,7 @@ def difference(
     theirs: Mapping[int, float],
     our_tables: Mapping[int, Table] | None = None,
     their_tables: Mapping[int, Table] | None = None,
-    of: Statistic = brier_lm_of,
+    of: Statistic | None = None,
 ) -> Interval | None:
     """Ours minus theirs over the seeds that both have; None where they share none.
 
@@ -169,13 +147,13 @@ def difference(
         theirs: Seed -> score.
         our_tables: Seed -> table by document, where the score is kept by document.
         their_tables: The same.
-        of: The score.
+        of: The score; needed with tables.
     """
     seeds = sorted(set(ours) & set(theirs))
     if not seeds:
         return None
     drawn = None
-    if our_tables is not None and their_tables is not None:
+    if of is not None and our_tables is not None and their_tables is not None:
         both = replicates([[our_tables[s] for s in seeds], [their_tables[s] for s in seeds]], of)
         drawn = None if both is None else both[0] - both[1]
     return interval([ours[s] - theirs[s] for s in seeds], drawn)

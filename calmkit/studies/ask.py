@@ -38,7 +38,6 @@ from calmkit.training.trainer import make_trainer
 
 MEASURE_LOG = "measure.txt"
 FORM = 2  # of the rows that are kept; raised when they hold something else, so that older ones are made anew
-BLOCK_SCORES = ("brier_lm", "brier_lm_low", "brier_lm_high", "block_tokens", "context_tokens", "units")
 
 
 def ask_trials(
@@ -166,7 +165,16 @@ def _block(
         shaped, kind, manager, prepared, front.model, data, f"blocks of {length}", progress=progress
     )
     documents = [] if measured.table is None else measured.table[1].tolist()
-    return {name: measured.scores[name] for name in BLOCK_SCORES} | {DOCUMENTS: documents}
+    primary, element = kind.words.primary, kind.words.element
+    names = [
+        primary,
+        f"{primary}_low",
+        f"{primary}_high",
+        f"block_{element}s",
+        f"context_{element}s",
+        "units",
+    ]
+    return {name: measured.scores[name] for name in names} | {DOCUMENTS: documents}
 
 
 def _job(planned: StudyPlan, trial: Trial) -> Job:

@@ -1,4 +1,4 @@
-"""What a study asked of a trial, as rows of numbers: what seeds and text leave open of their BrierLM.
+"""What a study asked of a trial, as rows of numbers: what seeds and held-out data leave open of their score.
 
 A trial's row holds under `documents` what each held-out document gave, as the table beside an evaluation
 does. From these, and from the scores of the seeds, the two intervals are made as those of the main table are;
@@ -8,27 +8,39 @@ an average of the ends of single intervals would be none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from calmkit.results.statistics import interval, replicates, table_of
+from calmkit.results.statistics import Statistic, interval, replicates, table_of
 
 Row = dict[str, Any]
 DOCUMENTS = "documents"
 ENDS = ("seed_low", "seed_high", "text_low", "text_high")
-SINGLE = ("brier_lm_low", "brier_lm_high")
-"""Of one seed, over its own documents or rows: in a trial's row, and in no mean."""
 
 
-def brier_lm_ends(group: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """`seed_low`, `seed_high`, `text_low` and `text_high` of the mean BrierLM of rows, one per seed.
+@dataclass(frozen=True)
+class Score:
+    """The number that rows are scored by, and how it follows from the sums of their documents."""
+
+    name: str
+    of: Statistic
+
+    @property
+    def single(self) -> tuple[str, str]:
+        """Its ends of one seed, over its own documents or rows: in a trial's row, and in no mean."""
+        return f"{self.name}_low", f"{self.name}_high"
+
+
+def ends_of(group: Sequence[Mapping[str, Any]], score: Score) -> dict[str, float | None]:
+    """`seed_low`, `seed_high`, `text_low` and `text_high` of the mean score of rows, one per seed.
 
     The first two are None where all seeds stand at 0: there the score is clamped, and their agreement says
     nothing.
     """
-    drawn = replicates([[table_of(row.get(DOCUMENTS) or ()) for row in group]])
-    found = interval([row["brier_lm"] for row in group], None if drawn is None else drawn[0])
+    drawn = replicates([[table_of(row.get(DOCUMENTS) or ()) for row in group]], score.of)
+    found = interval([row[score.name] for row in group], None if drawn is None else drawn[0])
     ends = {end: getattr(found, end) for end in ENDS}
-    clamped = not any(row["brier_lm"] for row in group)
+    clamped = not any(row[score.name] for row in group)
     return ends | ({"seed_low": None, "seed_high": None} if clamped else {})
 
 

@@ -38,7 +38,7 @@ class Running:
 
     @property
     def held_out(self) -> str:
-        """`brier_lm 3.2`; empty before the first validation."""
+        """`score 3.2`; empty before the first validation."""
         return " ".join(f"{name} {value:.4g}" for name, value in self.standing.scores.items())
 
     @property

@@ -107,7 +107,7 @@ def _without_excluded(
         return points
     node, mark = root.nodes["exclude"], root.key_marks["exclude"]
     if not isinstance(node, Items):
-        message = "exclude is a list of mappings, such as [{head: diffusion, autoencoder.chunk_size: 2}]"
+        message = "exclude is a list of mappings, such as [{head: diffusion, autoencoder.latent_dim: 8}]"
         raise refuse("CK132", message, mark, "exclude")
     for number, item in enumerate(node.nodes):
         pick = read_pick(item, axes, f"exclude[{number}]")

@@ -7,23 +7,27 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from calmkit.recipe.errors import suggest
+from calmkit.recipe.resolved import flat
+from calmkit.recipe.schema import DataSection
 from calmkit.registry import Manager, make_manager
 from calmkit.report.reading import Summary
 from calmkit.studies.compared_runs import ComparedRun, Model, grouped, read_runs, told_apart
 from calmkit.studies.comparison import Comparison
-from calmkit.studies.match import Match
+from calmkit.studies.kinds import ToldKind, kind_of_runs
+from calmkit.studies.match import Match, match_by
 from calmkit.studies.protocol_choice import chosen, protocol_words
 from calmkit.studies.protocols import Measured
-from calmkit.studies.rankable import Rankable, rankable
+from calmkit.studies.rankable import Rankable, of_kind, rankable
 from calmkit.studies.results import VERSION, results
 from calmkit.studies.run_labels import labelled, remarks_of, warnings_of
 from calmkit.studies.store import is_trained
 from calmkit.studies.trial_results import TrialRun
 from calmkit.training.errors import RunFailed
 from calmkit.training.protocol import EVALUATION
-from calmkit.training.run import Run, read_json
+from calmkit.training.run import RESOLVED, Run, read_json
 
 __all__ = ["Comparison", "compare"]
 
@@ -45,7 +49,8 @@ def compare(
 
     Args:
         runs: Run folders; or one folder of a study.
-        primary: The measure that they are ranked by; None: BrierLM, or that of the study.
+        primary: The measure that they are ranked by; None: the usual one of their kind of data, or that of
+            the study.
         baseline: Label of a model, or a run of it; default the first run's, or that of the study.
         protocol: Name, or how it begins, of the protocol by which all runs were measured that is wished;
             default the runs' own, or where these are unequal one that all were measured by too.
@@ -60,7 +65,6 @@ def compare(
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in listed]
     manager = manager or make_manager()
     known = rankable(manager)
-    _refuse_unrankable(primary or "brier_lm", known)
     if not folders:
         raise RunFailed("There is nothing to compare: name one or more run folders.")
     studies = [folder for folder in folders if (folder / "results.json").is_file()]
@@ -75,14 +79,18 @@ def compare(
             "runs by another, name their folders."
         )
     if studies:
-        return Comparison(_of_study(studies[0], primary, baseline, known))
-    read = read_runs(folders, manager)
+        return Comparison(_of_study(studies[0], primary, baseline, known, manager))
+    read, kind = read_runs(folders, manager)
     measured = chosen([one.candidate for one in read], protocol, any_protocol)
-    return Comparison(_of_runs(read, measured, primary or "brier_lm", baseline, known))
+    return Comparison(_of_runs(read, measured, primary, baseline, known, kind, manager))
 
 
 def _of_study(
-    folder: Path, primary: str | None, baseline: str | Path | None, known: Mapping[str, Rankable]
+    folder: Path,
+    primary: str | None,
+    baseline: str | Path | None,
+    known: Mapping[str, Rankable],
+    manager: Manager,
 ) -> Summary:
     """A study's results as they are, or the same runs by another measure or against another cell."""
     found = read_json(folder / "results.json")
@@ -94,8 +102,31 @@ def _of_study(
     primary, against = primary or found["primary"], str(baseline or found["baseline"])
     if (primary, against) == (found["primary"], found["baseline"]):
         return found
-    _refuse_unrankable(primary, known)
     _refuse_unknown(against, [cell["label"] for cell in found["cells"]])
+    runs = _runs_of(found, folder)
+    trained = {str(run.folder): _corpus_and_scores(run) for run in runs if is_trained(run.folder)}
+    if not trained:
+        return found
+    match = found["match"]
+    kind = kind_of_runs(trained, manager)
+    _refuse_unrankable(primary, known, kind)
+    again = results(
+        {key: found[key] for key in HEAD if key in found},
+        runs,
+        {cell["label"]: cell["settings"] for cell in found["cells"]},
+        against,
+        primary,
+        None if match is None else Match(match_by(match["by"], kind.words.element)),
+        None if match is None else match["value"],
+        known=known,
+        kind=kind,
+    )
+    _refuse_unmeasured(again, known)
+    return again | {key: found[key] for key in KEPT if key in found}
+
+
+def _runs_of(found: Summary, folder: Path) -> list[TrialRun]:
+    """The runs of a study's results; all that it had are there."""
     runs = [
         TrialRun(
             cell["label"],
@@ -114,32 +145,24 @@ def _of_study(
             raise RunFailed(
                 f"The run {run.folder} of {folder} is not here. Call from the folder in which the study ran."
             )
-    match = found["match"]
-    again = results(
-        {key: found[key] for key in HEAD if key in found},
-        runs,
-        {cell["label"]: cell["settings"] for cell in found["cells"]},
-        against,
-        primary,
-        None if match is None else Match(match["by"]),
-        None if match is None else match["value"],
-        known=known,
-    )
-    _refuse_unmeasured(again, known)
-    return again | {key: found[key] for key in KEPT if key in found}
+    return runs
 
 
 def _of_runs(
     read: Sequence[ComparedRun],
     measured: Mapping[Path, Measured],
-    primary: str,
+    asked: str | None,
     baseline: str | Path | None,
     known: Mapping[str, Rankable],
+    kind: ToldKind,
+    manager: Manager,
 ) -> Summary:
+    primary = asked or kind.words.primary
+    _refuse_unrankable(primary, known, kind)
     protocols = {folder: one.protocol for folder, one in measured.items()}
     models = labelled(grouped(told_apart(read, protocols)))
     words = [*(str(one.folder) for one in read), *([f"--baseline={baseline}"] if baseline else [])]
-    words += [f"--primary={primary}"] if primary != "brier_lm" else []
+    words += [f"--primary={primary}"] if primary != kind.words.primary else []
     words += protocol_words(list(measured.values()))
     head = {
         "study": "comparison",
@@ -149,7 +172,7 @@ def _of_runs(
         "overrides": [],
         "machine_train_flops": sum(one.train_flops for one in read),
         "command": f"calmkit compare {shlex.join(words)}",
-        "warnings": warnings_of(models, protocols),
+        "warnings": warnings_of(models, protocols, manager.build("data_kinds", kind.name, {})),
         "remarks": remarks_of(models),
         "versions": read[0].versions if all(one.versions == read[0].versions for one in read) else {},
     }
@@ -159,12 +182,19 @@ def _of_runs(
         for one in model.runs
     ]
     settings = {model.label: model.settings for model in models}
-    found = results(head, runs, settings, _baseline(models, baseline), primary, None, None, known=known)
+    label = _baseline(models, baseline)
+    found = results(head, runs, settings, label, primary, None, None, known=known, kind=kind)
     _refuse_unmeasured(found, known)
     return found
 
 
-def _refuse_unrankable(primary: str, known: Mapping[str, Rankable]) -> None:
+def _corpus_and_scores(run: TrialRun) -> tuple[str, Mapping[str, Any]]:
+    recipe = flat((run.folder / RESOLVED).read_text(encoding="utf-8"))
+    return recipe.get("data.name", DataSection().part.name), read_json(run.folder / run.evaluation)
+
+
+def _refuse_unrankable(primary: str, known: Mapping[str, Rankable], kind: ToldKind) -> None:
+    known = of_kind(known, kind.name)
     if primary not in known:
         raise RunFailed(f"Runs can't be ranked by '{primary}'; {suggest(primary, known, 'they can by')}.")
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from calmkit.interfaces import KindWords
 from calmkit.recipe.completed import completed
 from calmkit.recipe.resolved import flat
+from calmkit.recipe.schema import DataSection
 from calmkit.registry import Manager, make_manager
 from calmkit.report.measures import quantity
+from calmkit.studies.kinds import ToldKind, kind_of_runs
 from calmkit.studies.labels import label_in
 from calmkit.studies.protocol_choice import Candidate
 from calmkit.studies.protocols import evaluations_of
@@ -30,7 +33,7 @@ class ComparedRun:
 
     Attributes:
         recipe: Dotted key -> value as text, of what was trained; what it was built on is told by its cost.
-        text: Fingerprint of the data that it was trained on.
+        data: Fingerprint of what it was trained on.
         candidate: Its evaluations, of which one is compared.
         label: That a study gave it; empty where none did.
     """
@@ -40,7 +43,7 @@ class ComparedRun:
     seed: int
     recipe: Mapping[str, str]
     train_flops: float
-    text: str
+    data: str
     versions: Mapping[str, str]
     candidate: Candidate
     label: str = ""
@@ -55,23 +58,31 @@ class Model:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_runs(folders: Sequence[Path], manager: Manager | None = None) -> list[ComparedRun]:
+def read_runs(folders: Sequence[Path], manager: Manager | None = None) -> tuple[list[ComparedRun], ToldKind]:
     """Read them.
 
     Args:
         folders: Of the runs.
         manager: Parts, whose defaults older runs have; default all that are installed.
 
+    Returns:
+        The runs, and the kind of data that they are about.
+
     Raises:
-        RunFailed: One is missing, holds no run or an unfinished one, or is named twice.
+        RunFailed: One is missing, holds no run or an unfinished one, or is named twice; or they are about
+            different kinds of data.
     """
     seen: dict[Path, Path] = {}
     for folder in folders:
         other = seen.setdefault(folder.resolve(), folder)
         if other is not folder:
             raise RunFailed(f"The run {folder} is named twice; name it once.")
-    recipes = completed([_recipe(folder) for folder in folders], manager or make_manager())
-    return [_read(folder, recipe) for folder, recipe in zip(folders, recipes, strict=True)]
+    manager = manager or make_manager()
+    recipes = completed([_recipe(folder) for folder in folders], manager)
+    corpora = [recipe.get("data.name", DataSection().part.name) for recipe in recipes]
+    said = {str(f): (name, Run(f).evaluation) for f, name in zip(folders, corpora, strict=True)}
+    kind = kind_of_runs(said, manager)
+    return [_read(folder, recipe, kind.words) for folder, recipe in zip(folders, recipes, strict=True)], kind
 
 
 def _recipe(folder: Path) -> dict[str, str]:
@@ -82,16 +93,17 @@ def _recipe(folder: Path) -> dict[str, str]:
         raise RunFailed(f"{folder} is no run folder: it has no {RESOLVED}. `calmkit ls runs` lists runs.")
     if not is_trained(folder):
         raise RunFailed(
-            f"The run {folder} is not finished: it holds no evaluation of a language model. Leave it out, or "
+            f"The run {folder} is not finished: it holds no evaluation of a trained model. Leave it out, or "
             "train it to its end."
         )
     return flat((folder / RESOLVED).read_text(encoding="utf-8"))
 
 
-def _read(folder: Path, recipe: dict[str, str]) -> ComparedRun:
+def _read(folder: Path, recipe: dict[str, str], words: KindWords) -> ComparedRun:
     run = Run(folder)
     facts = run.facts
-    candidate = Candidate(folder, str(facts.get("tokenizer", "")), dict(recipe), evaluations_of(run, recipe))
+    known = {name: str(facts.get(name, "")) for name in words.reads}
+    candidate = Candidate(folder, known, dict(recipe), evaluations_of(run, recipe, words.length))
     if recipe.get(BUILT_ON, "null") != "null":  # each seed has one of its own, under another name
         recipe[BUILT_ON] = f"an autoencoder of {quantity(facts.get('autoencoder_train_flops', 0))}FLOPs"
     lock = run.lock
@@ -101,7 +113,7 @@ def _read(folder: Path, recipe: dict[str, str]) -> ComparedRun:
         seed=int(recipe["seed"]),
         recipe={k: v for k, v in recipe.items() if k not in ASIDE and not k.startswith(MEASURING)},
         train_flops=facts["lm_train_flops"] + facts.get("autoencoder_train_flops", 0),
-        text=str(lock.get("data", "")),
+        data=str(lock.get("data", "")),
         versions={name: str(version) for name, version in (lock.get("versions") or {}).items()},
         candidate=candidate,
         label=label_in(recipe.get("description", ""), int(recipe["seed"])),

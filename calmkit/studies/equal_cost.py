@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from calmkit.recipe.errors import RecipeError, refuse
+from calmkit.recipe.parts import kind_of
 from calmkit.recipe.plan import Plan, plan
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
-from calmkit.studies.match import UNITS, Match
+from calmkit.studies.match import ELEMENTS, Match, name_of, unit_of
 
 CURVE_POINTS = 8  # evaluations on the way, whatever the steps
 TOLERANCE = 0.05  # of the value that a chosen size must meet
@@ -44,23 +45,24 @@ def matched(
     costs: dict[str, Recipe] = {}
     meter = _METERS[match.by](match, manager, seconds)
     first = next(recipe for (cell, _), recipe in recipes.items() if cell == baseline)
-    with _refused(baseline, match):
+    called = name_of(match.by, element_of(first, manager))
+    with _refused(baseline, match, called):
         value = meter.of(first) if match.value is None else match.value
     for (cell, seed), recipe in recipes.items():
         if cell not in costs:  # seeds of a cell cost the same
-            with _refused(cell, match):
+            with _refused(cell, match, called):
                 costs[cell] = meter.meet(recipe, value)
         found[cell, seed] = dataclasses.replace(costs[cell], seed=recipe.seed)
     return found, value
 
 
 @contextmanager
-def _refused(cell: str, match: Match) -> Iterator[None]:
+def _refused(cell: str, match: Match, called: str) -> Iterator[None]:
     """Tells why a cell can't be matched, with its place in the study."""
     try:
         yield
     except CantBeMatched as error:
-        message = f"the cell '{cell}' can't be matched by {match.by}: {error}"
+        message = f"the cell '{cell}' can't be matched by {called}: {error}"
         raise refuse("CK147", message, match.mark, "match", error.help) from None
 
 
@@ -88,7 +90,7 @@ class _Steps:
             return 1.0, 0.0
         counted = plan(recipe, self.manager)
         stage = counted.stages["lm"]
-        if self.match.by == "tokens":
+        if self.match.by == ELEMENTS:
             return float(stage.elements_per_step), 0.0
         one = sum(stage.train_flops.values()) / stage.steps
         return one, float(counted.train_flops - sum(stage.train_flops.values()))
@@ -106,7 +108,7 @@ class _Steps:
         step, before = self.costs(recipe)
         steps = round((value - before) / step)
         if steps < 1:
-            unit = UNITS[self.match.by]
+            unit = unit_of(self.match.by, element_of(recipe, self.manager))
             raise CantBeMatched(
                 f"its autoencoder alone costs {before:.4g} of {value:.4g} {unit}"
                 if before >= value
@@ -125,11 +127,11 @@ class _Size:
     seconds: Seconds
 
     def of(self, recipe: Recipe) -> float:
-        """Parameters without the frozen autoencoder, or FLOPs per token with one draw per unit."""
+        """Parameters without the frozen autoencoder, or FLOPs per element with one draw per unit."""
         counted = plan(recipe, self.manager)
         if self.match.by == "parameters":
             return float(counted.parameters)
-        return _known(counted)
+        return _known(counted, element_of(recipe, self.manager))
 
     def meet(self, recipe: Recipe, value: float) -> Recipe:
         """The recipe with the size that comes nearest to `value`; cost must grow with it."""
@@ -150,7 +152,7 @@ class _Size:
         if abs(got - value) > TOLERANCE * value:
             raise CantBeMatched(
                 f"the nearest {self.match.key} is {best}, with {got:.4g} of {value:.4g} "
-                f"{UNITS[self.match.by]}, more than {TOLERANCE:.0%} off",
+                f"{unit_of(self.match.by, element_of(recipe, self.manager))}, more than {TOLERANCE:.0%} off",
                 "match by another key (match.key), or exclude the cell",
             )
         return valid[best]
@@ -181,7 +183,7 @@ class _Size:
 
 _METERS: Mapping[str, type[_Steps] | type[_Size]] = {
     "train_flops": _Steps,
-    "tokens": _Steps,
+    ELEMENTS: _Steps,
     "steps": _Steps,
     "wall_clock": _Steps,
     "parameters": _Size,
@@ -189,11 +191,16 @@ _METERS: Mapping[str, type[_Steps] | type[_Size]] = {
 }
 
 
-def _known(counted: Plan) -> float:
+def element_of(recipe: Recipe, manager: Manager) -> str:
+    """What costs in use are counted by."""
+    return kind_of(recipe, manager).words.element
+
+
+def _known(counted: Plan, element: str) -> float:
     flops = counted.inference_flops_per_element
     if flops is None:
         raise CantBeMatched(
-            "no formula says what a token costs with its solver", "name a solver of fixed steps"
+            f"no formula says what one {element} costs with its solver", "name a solver of fixed steps"
         )
     return flops
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-PARTS = ("head", "autoencoder", "backbone", "embedder", "sampler", "tokenizer", "data")
+from calmkit.recipe.schema import SECTIONS
+
+PARTS = tuple(SECTIONS)
 HEAD = "head"
 
 

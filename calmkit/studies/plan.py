@@ -14,10 +14,12 @@ from pathlib import Path
 from calmkit.interfaces import DataError
 from calmkit.recipe.assemble import validate
 from calmkit.recipe.errors import RecipeError, refuse
+from calmkit.recipe.parts import kind_of
 from calmkit.recipe.plan import Plan, plan
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.studies.equal_cost import matched
+from calmkit.studies.match import name_of
 from calmkit.studies.schema import Study
 from calmkit.studies.store import Keys, is_encoded, is_trained
 from calmkit.studies.timing import StepClock
@@ -171,7 +173,8 @@ def plan_study(
         for number, ((label, _), recipe) in enumerate(_one_seed(recipes), start=1):
             _validate(label, recipe, manager)
             phase.at(number)
-    with progress.phase(f"setting equal {study.match.by}"):
+    element = kind_of(study.cells[0].recipes[0], manager).words.element
+    with progress.phase(f"setting equal {name_of(study.match.by, element)}"):
         recipes, value = matched(recipes, study.baseline, study.match, manager, clock.seconds)
     with progress.phase("planning", unit="trial", total=len(recipes)) as phase:
         trials, shared = _trials(study, recipes, manager, phase)

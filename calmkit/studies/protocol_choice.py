@@ -23,13 +23,13 @@ class Candidate:
     """A run to be compared.
 
     Attributes:
-        tokenizer: Fingerprint.
+        reads: Facts without which its scores mean something else than those of another run.
         recipe: Dotted key -> value as text.
         evaluations: Its own first.
     """
 
     folder: Path
-    tokenizer: str
+    reads: Mapping[str, str]
     recipe: Mapping[str, str]
     evaluations: tuple[Measured, ...]
 
@@ -120,8 +120,10 @@ def _unequal(runs: Sequence[Candidate]) -> RunFailed:
         groups.setdefault(", ".join(values), []).append(run)
     common = max(groups.values(), key=len)[0]
     lines = [f"  {values}: {some_runs([run.folder for run in group])}" for values, group in groups.items()]
-    if any(run.tokenizer != common.tokenizer for run in runs):
-        lines.append("Their tokenizers are not the same, so no evaluation makes their scores comparable.")
+    unlike = [name for name in common.reads if any(run.reads.get(name) != common.reads[name] for run in runs)]
+    if unlike:
+        told = " and ".join(f"{name.replace('_', ' ')}s" for name in unlike)
+        lines.append(f"Their {told} are not the same, so no evaluation makes their scores comparable.")
     else:
         cures = [f"  {cure}" for run in runs if (cure := _cure(run, common))]
         more = [f"  ... and {len(cures) - NAMED} more"] if len(cures) > NAMED else []

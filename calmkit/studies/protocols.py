@@ -29,31 +29,39 @@ class Measured:
     protocol: Protocol
 
 
-def evaluations_of(run: Run, recipe: Mapping[str, str]) -> tuple[Measured, ...]:
+def evaluations_of(run: Run, recipe: Mapping[str, str], length: str) -> tuple[Measured, ...]:
     """All evaluations of a run that say how they were measured, and first of all its own.
 
     Args:
         run: Trained and measured.
         recipe: Its resolved recipe, dotted key -> value as text.
+        length: See `KindWords.length`.
     """
-    own = Measured(EVALUATION, protocol_in(run, run.evaluation, recipe))
+    own = Measured(EVALUATION, protocol_in(run, run.evaluation, recipe, length))
     return own, *(Measured(name, one) for name, one in other_evaluations(run.folder).items())
 
 
-def protocol_in(run: Run, evaluation: Mapping[str, Any], recipe: Mapping[str, str]) -> Protocol:
+def protocol_in(run: Run, evaluation: Mapping[str, Any], recipe: Mapping[str, str], length: str) -> Protocol:
     """What an evaluation says of itself; of an older one, which says nothing, what its numbers leave no doubt
     of: that it was measured as its recipe says, or on as many rows.
     """
     said = recorded(evaluation)
     if said is not None:
         return said
-    tokens = float(recipe.get("data.sequence_length", DataSection().length))
+    elements = float(recipe.get("data.sequence_length", DataSection().sequence_length or 0))
+    elements = evaluation.get(f"block_{length}", elements)
     rows = int(recipe.get("evaluation.max_rows", Evaluation().max_rows))
     draws = int(recipe.get("evaluation.draws", Evaluation().draws))
-    as_recipe = "untrained_brier_lm" in evaluation  # was left out where it was measured in another way
+    # untrained scores were left out where it was measured in another way
+    as_recipe = any(name.startswith("untrained_") for name in evaluation)
     known = as_recipe or evaluation.get("rows") == rows
-    tokens = evaluation.get("block_tokens", tokens)
-    return Protocol(locked_data(run), int(tokens), rows if known else None, draws if as_recipe else None)
+    return Protocol(
+        data=locked_data(run),
+        sequence_length=int(elements) if length else None,
+        max_rows=rows if known else None,
+        draws=draws if as_recipe else None,
+        length=length,
+    )
 
 
 def some_runs(folders: Sequence[Path]) -> str:

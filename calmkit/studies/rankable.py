@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from calmkit.interfaces import HeldOutMeasure, Number, stored_name
-from calmkit.registry import Manager
+from calmkit.interfaces import HeldOutMeasure, Measure, Number, stored_name
+from calmkit.registry import Manager, Part
+from calmkit.results.statistics import Statistic
 from calmkit.training.measures import SETTINGS
 
 
@@ -19,11 +21,17 @@ class Rankable:
         number: Its words and its direction.
         measure: The measure that yields it.
         asked: True where a recipe must ask for the measure; the others are in every evaluation.
+        kind: Of data that it is about; empty: any.
+        columns: Of a table by document: what the number follows from; empty where it is not kept.
+        of: How it follows from their sums.
     """
 
     number: Number
     measure: str
     asked: bool
+    kind: str
+    columns: tuple[str, ...]
+    of: Statistic
 
     @property
     def sign(self) -> int:
@@ -33,10 +41,19 @@ class Rankable:
 
 def rankable(manager: Manager) -> dict[str, Rankable]:
     """Stored name -> number, of all measures there are."""
-    return {
-        stored: Rankable(number, part.name, issubclass(part.cls, HeldOutMeasure))
-        for stored, (number, part) in manager.numbers().items()
-    }
+    return {stored: _rankable(stored, number, part) for stored, (number, part) in manager.numbers().items()}
+
+
+def of_kind(known: Mapping[str, Rankable], kind: str) -> dict[str, Rankable]:
+    """Those that runs on one kind of data can be ranked by."""
+    return {name: one for name, one in known.items() if one.kind in ("", kind)}
+
+
+def _rankable(stored: str, number: Number, part: Part) -> Rankable:
+    measure: type[Measure] = part.cls
+    asked = issubclass(measure, HeldOutMeasure)
+    columns = (stored, "units") if asked else measure.sums.get(stored, ())
+    return Rankable(number, part.name, asked, measure.data_kind, columns, partial(measure.of_sums, stored))
 
 
 def words(known: Mapping[str, Rankable], primary: str, trials: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from calmkit.interfaces import RelateWords
 from calmkit.recipe.convert import Misfit
 from calmkit.recipe.errors import refuse, suggest
 from calmkit.recipe.tree import Keys, Scalar
-from calmkit.results.relation import NAMES, Relate
+from calmkit.results.relation import Relate, names_of
 
 
-def read_relate(root: Keys) -> Relate | None:
+def read_relate(root: Keys, words: RelateWords | None) -> Relate | None:
     """The key `relate` of a study, `{x: NAME, y: NAME}`; None where it is left out.
+
+    Args:
+        root: The study.
+        words: What points on the way hold of the kind of data.
 
     Raises:
         RecipeError: CK132 for another form, CK130 for another key, CK131 for a missing one, CK133 for a
@@ -18,8 +23,9 @@ def read_relate(root: Keys) -> Relate | None:
     if "relate" not in root.nodes:
         return None
     node, mark = root.nodes["relate"], root.key_marks["relate"]
+    known = names_of(words)
     if not isinstance(node, Keys):
-        message = "relate is a mapping, such as {x: nll_per_token, y: brier_lm}"
+        message = f"relate is a mapping, such as {{x: step, y: {next(iter(known))}}}"
         raise refuse("CK132", message, mark, "relate")
     for key in node.nodes:
         if key not in ("x", "y"):
@@ -29,16 +35,16 @@ def read_relate(root: Keys) -> Relate | None:
     for axis in ("x", "y"):
         value, where = node.nodes.get(axis), node.key_marks.get(axis, mark)
         if value is None or (isinstance(value, Scalar) and value.is_null):
-            message, help = f"relate needs the key '{axis}'", suggest("", NAMES, "measures")
+            message, help = f"relate needs the key '{axis}'", suggest("", known, "measures")
             raise refuse("CK131", message, where, f"relate.{axis}", help)
         if not isinstance(value, Scalar):
             message = f"relate.{axis} {Misfit('the name of a measure', value)}"
             raise refuse("CK132", message, where, f"relate.{axis}")
-        if value.text not in NAMES:
+        if value.text not in known:
             message = f"relate.{axis} is no measure of the points on the way: '{value.text}'"
-            raise refuse("CK133", message, where, f"relate.{axis}", suggest(value.text, NAMES, "measures"))
+            raise refuse("CK133", message, where, f"relate.{axis}", suggest(value.text, known, "measures"))
         found.append(value.text)
     if found[0] == found[1]:
-        message, help = f"relate sets '{found[0]}' against itself", suggest("", NAMES, "measures")
+        message, help = f"relate sets '{found[0]}' against itself", suggest("", known, "measures")
         raise refuse("CK133", message, node.key_marks["y"], "relate.y", help)
     return Relate(*found)

@@ -7,23 +7,21 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from calmkit.interfaces import RelateWords
 from calmkit.recipe.load import shipped_files
 from calmkit.results.relation import Relate, relation
 from calmkit.results.statistics import (
-    Statistic,
     Table,
-    brier_lm_of,
     difference,
     interval,
-    mean_of,
     ranks,
-    read_means,
     read_table,
     replicates,
 )
-from calmkit.studies.asked_rows import without_documents
+from calmkit.studies.asked_rows import Score, without_documents
 from calmkit.studies.blocks import block_curve
-from calmkit.studies.match import UNITS, Match
+from calmkit.studies.kinds import ToldKind
+from calmkit.studies.match import Match, told_match
 from calmkit.studies.plan import StudyPlan
 from calmkit.studies.protocols import Measured, measured_alike, told_protocols, warnings_of_protocols
 from calmkit.studies.rankable import Rankable, measured_unalike, words
@@ -35,18 +33,13 @@ from calmkit.training.protocol import Protocol, recorded
 from calmkit.training.run import Run
 
 VERSION = 3
-MEASURES = (
-    "brier_lm",
-    "nll_per_token",
-    "nll_bound_per_token",
-    "tokens_per_second",
-    "plain_tokens_per_second",
-)
-"""Beside the primary measure: those whose mean over seeds the tables show."""
 
 
 def study_results(
-    planned: StudyPlan, asked: Mapping[str, Mapping[str, Any]], known: Mapping[str, Rankable]
+    planned: StudyPlan,
+    asked: Mapping[str, Mapping[str, Any]],
+    known: Mapping[str, Rankable],
+    kind: ToldKind,
 ) -> dict[str, Any]:
     """The results of a study, as far as it is done.
 
@@ -54,6 +47,7 @@ def study_results(
         planned: The study.
         asked: Key of a trial -> what `ask_trials` found.
         known: What runs can be ranked by.
+        kind: Of its data.
     """
     study, where = planned.study, planned.places
     runs = [
@@ -73,7 +67,7 @@ def study_results(
     settings = {cell.label: dict(cell.settings) for cell in study.cells}
     return results(
         head, runs, settings, study.baseline, study.primary, study.match, planned.value, study.relate,
-        known=known,
+        known=known, kind=kind,
     )  # fmt: skip
 
 
@@ -88,6 +82,7 @@ def results(
     relate: Relate | None = None,
     *,
     known: Mapping[str, Rankable],
+    kind: ToldKind,
 ) -> dict[str, Any]:
     """Everything that tables, figures and reports show, as plain values.
 
@@ -97,7 +92,7 @@ def results(
     by_cell: dict[str, list[dict[str, Any]]] = {}
     tables: dict[str, dict[int, Table]] = {}
     for run in runs:
-        trial = trial_results(run)
+        trial = trial_results(run, kind.words)
         by_cell.setdefault(run.cell, []).append(trial)
         if trial["state"] == "done":
             table = _by_document(run.folder / run.evaluation, primary, known)
@@ -109,15 +104,16 @@ def results(
     better = known[primary]
     groups = measured_alike(cells)
     for _, alike in groups:
-        _compare(alike, tables, baseline, primary, better)
+        _compare(alike, tables, baseline, primary, better, kind.words.averaged)
     done = [trial for cell in cells for trial in cell["trials"] if trial["state"] == "done"]
     summary: dict[str, Any] = {
         "calmkit_results": VERSION,
         **head,
-        "match": None if match is None else {"by": match.by, "value": value, "unit": UNITS[match.by]},
+        "match": None if match is None else told_match(match, value, kind.words.element),
         "primary": primary,
         "higher_is_better": better.sign > 0,
         "measures": words(known, primary, done),
+        "kind": kind.as_plain(known),
         "baseline": baseline,
         "seeds": sorted({run.seed for run in runs}),
         "commit": _told(trial["git"] for trial in done),
@@ -138,11 +134,14 @@ def results(
             }
             for cell in cells
         ]
-        summary["relation"] = relation([one for one in series if one["curve"]], relate)
-    sampling = over_seeds(cells)
+        summary["relation"] = relation(
+            [one for one in series if one["curve"]], relate, kind.words.relate or RelateWords({})
+        )
+    usual = Score(kind.words.primary, known[kind.words.primary].of)
+    sampling = over_seeds(cells, usual)
     if sampling["rows"] or sampling["left_out"]:
         summary["sampling"] = sampling
-    if blocks := block_curve(cells):
+    if blocks := block_curve(cells, kind.words.element, usual):
         summary["blocks"] = blocks
     for cell in cells:
         cell["trials"] = [without_documents(trial) for trial in cell["trials"]]
@@ -159,10 +158,9 @@ def _measured(done: Sequence[Mapping[str, Any]]) -> dict[Path, Measured]:
 
 def _by_document(evaluation: Path, primary: str, known: Mapping[str, Rankable]) -> Table:
     """What each document gave of the primary measure; empty where that is not kept."""
-    if primary == "brier_lm":
-        return read_table(documents_file(evaluation))
     one = known[primary]
-    return read_means(documents_file(evaluation, one.measure), primary) if one.asked else {}
+    file = documents_file(evaluation, one.measure if one.asked else "")
+    return read_table(file, one.columns) if one.columns else {}
 
 
 def _compare(
@@ -171,23 +169,23 @@ def _compare(
     baseline: str,
     primary: str,
     better: Rankable,
+    others: Sequence[str],
 ) -> None:
     """Adds to each cell its `summary`, its `difference` to the baseline and its `rank`."""
     scores = {cell["label"]: _scores(cell, primary) for cell in cells}
     known = [cell for cell in cells if scores[cell["label"]]]
-    of: Statistic = brier_lm_of if primary == "brier_lm" else mean_of
     labels = [cell["label"] for cell in known]
     seed_tables = {label: tables.get(label, {}) for label in labels}
-    drawn = replicates([[seed_tables[label][seed] for seed in scores[label]] for label in labels], of)
+    drawn = replicates([[seed_tables[label][seed] for seed in scores[label]] for label in labels], better.of)
     sign = better.sign
 
     def between(ours: str, theirs: str) -> Any:
-        return difference(scores[ours], scores[theirs], seed_tables[ours], seed_tables[theirs], of)
+        return difference(scores[ours], scores[theirs], seed_tables[ours], seed_tables[theirs], better.of)
 
     for number, cell in enumerate(known):
         values = scores[cell["label"]]
         found = {primary: interval(list(values.values()), None if drawn is None else drawn[number]).as_dict()}
-        for name in MEASURES:
+        for name in others:
             other = _scores(cell, name)
             if name != primary and other:
                 found[name] = interval(list(other.values()), None).as_dict()

@@ -19,6 +19,7 @@ from calmkit.studies.ask import ask_trials
 from calmkit.studies.display import Display, LinesDisplay
 from calmkit.studies.environment import check_cells, check_study
 from calmkit.studies.failures import note_failure
+from calmkit.studies.kinds import told_kind
 from calmkit.studies.plan import Places, StudyPlan, Trial, places, plan_study
 from calmkit.studies.rankable import rankable
 from calmkit.studies.results import study_results
@@ -165,7 +166,8 @@ def _finish(
     """
     asked, unmeasured = ask_trials(planned, launcher, display)
     display.say("writing the tables and the report")
-    results = study_results(planned, asked, rankable(manager))
+    kind = told_kind(planned.trials[0].recipe, manager)
+    results = study_results(planned, asked, rankable(manager), kind)
     write_results(results, planned.places.study, display.say)
     failed = [
         f"{cell['label']}, seed {trial['seed']} ({trial['why']})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from calmkit.interfaces import DataKind
 from calmkit.studies.compared_runs import Model
 from calmkit.studies.labels import PARTS, setting_label
 from calmkit.training.protocol import Protocol
@@ -73,19 +74,20 @@ def _value(recipe: Mapping[str, str], key: str) -> str:
     return recipe.get(key, "none")
 
 
-def warnings_of(models: Sequence[Model], protocols: Mapping[Path, Protocol]) -> list[str]:
-    """What a reader must know of the text before any number is compared: that the runs were measured or
+def warnings_of(models: Sequence[Model], protocols: Mapping[Path, Protocol], kind: DataKind) -> list[str]:
+    """What a reader must know of the data before any number is compared: that the runs were measured or
     trained on.
     """
-    keys = [key for key in models[0].settings if key.startswith(("data.", "tokenizer."))]
-    of_text = [key for key in keys if key != "data.sequence_length"]
-    why = f" ({_some(of_text)})" if of_text else ""
+    told, sections = kind.words.data, tuple(f"{section}." for section in ("data", *kind.sections))
+    keys = [key for key in models[0].settings if key.startswith(sections)]
+    of_data = [key for key in keys if key != "data.sequence_length"]
+    why = f" ({_some(of_data)})" if of_data else ""
     measured = {one.data for one in protocols.values()}
-    trained = {run.text for model in models for run in model.runs}
-    if len(measured - {None}) > 1 or (None in measured and of_text):
-        return [f"Not on the same text{why}: no difference between these scores means anything."]
+    trained = {run.data for model in models for run in model.runs}
+    if len(measured - {None}) > 1 or (None in measured and of_data):
+        return [f"Not on the same {told}{why}: no difference between these scores means anything."]
     if len(trained) > 1:
-        return [f"Measured on the same text, but not trained on the same{why}."]
+        return [f"Measured on the same {told}, but not trained on the same{why}."]
     return []
 
 

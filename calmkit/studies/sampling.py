@@ -1,7 +1,7 @@
 """Sampling: every trained cell under a list of samplers, accuracy against collision, and what it costs.
 
-A sampler that sharpens the law of the chunks is right more often, and repeats itself more often. The paper
-draws one against the other, each the geometric mean over the first 1 to 4 tokens, in percent.
+A sampler that sharpens the law of the units is right more often, and repeats itself more often. The paper
+draws one against the other, each a geometric mean over the first few elements, in percent.
 
 Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 7.5, Figures 10 and 11.
 https://arxiv.org/abs/2510.27688
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calmkit.interfaces import GenerativeHead, IterativeHead, Sampler
+from calmkit.interfaces import DataKind, GenerativeHead, IterativeHead, Sampler
 from calmkit.recipe.assemble import validate
 from calmkit.recipe.build import build_part_spec
 from calmkit.recipe.convert import Misfit
@@ -46,18 +46,18 @@ class SamplerSpec:
 
 @dataclass(frozen=True)
 class SamplingWish:
-    """Which samplers, and over how many units of held-out text."""
+    """Which samplers, and over how many held-out units."""
 
     samplers: tuple[SamplerSpec, ...]
     units: int
 
 
-def read_sampling(root: Keys, manager: Manager) -> SamplingWish | None:
+def read_sampling(root: Keys, manager: Manager, kind: DataKind) -> SamplingWish | None:
     """The keys `samplers` and `sampling_units` of a study; None without the first.
 
     Raises:
-        RecipeError: CK132 for another form, CK133 for a sampler that stands twice or no units, and what is
-            wrong with a sampler: CK120, CK130 to CK132, CK145.
+        RecipeError: CK132 for another form, CK133 for a sampler that stands twice, no units, or a kind of
+            data that scores no samplers, and what is wrong with a sampler: CK120, CK130 to CK132, CK145.
     """
     if "samplers" not in root.nodes:
         if "sampling_units" in root.nodes:
@@ -65,6 +65,10 @@ def read_sampling(root: Keys, manager: Manager) -> SamplingWish | None:
             raise refuse("CK133", "sampling_units without samplers", mark, help="give a list of samplers")
         return None
     node, mark = root.nodes["samplers"], root.key_marks["samplers"]
+    if not kind.scores_samplers:
+        message = f"samplers of {kind.words.data} are scored by no number under teacher forcing"
+        help = "leave samplers out, and vary the recipe's: grid: {sampler.temperature: [0.9, 1.0]}"
+        raise refuse("CK133", message, mark, "samplers", help)
     if not isinstance(node, Items) or not node.nodes:
         message = "samplers is a list, such as [{name: vote, temperature: 0.5}, direct]"
         raise refuse("CK132", message, mark, "samplers")

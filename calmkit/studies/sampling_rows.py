@@ -8,48 +8,20 @@ from statistics import stdev
 from typing import Any
 
 from calmkit.results.sampling_lines import Row
-from calmkit.studies.asked_rows import DOCUMENTS, SINGLE, brier_lm_ends
+from calmkit.studies.asked_rows import DOCUMENTS, Score, ends_of
 from calmkit.studies.sampling import SamplerSpec
-from calmkit.text.metrics.sampling_scores import SamplingScores
 
 
-def sampler_row(spec: SamplerSpec, scores: SamplingScores) -> Row:
-    """What one sampler is worth on one trial; accuracy, collision and their standard errors in percent."""
-    exact = sum(scores.levels.values())
-    mean_level = sum(level * share for level, share in scores.levels.items()) / exact if exact else None
-    return {
-        "sampler": spec.label,
-        "name": spec.part.name,
-        "stated": dict(spec.stated),
-        "units": scores.units,
-        "accuracy": 100 * scores.accuracy_mean,
-        "accuracy_se": _percent(scores.accuracy_mean_se),
-        "collision": 100 * scores.collision_mean,
-        "collision_se": _percent(scores.collision_mean_se),
-        "accuracy_n": list(scores.accuracy),
-        "collision_n": list(scores.collision),
-        "brier_lm": scores.brier_lm,
-        "brier_lm_low": scores.brier_lm_low,
-        "brier_lm_high": scores.brier_lm_high,
-        "draws_per_unit": scores.draws_per_unit,
-        "max_draws": scores.max_draws,
-        "network_calls_per_unit": scores.network_calls_per_unit,
-        "mean_level": mean_level,
-        "levels": {f"{level:g}": share for level, share in scores.levels.items()},
-        "fallback_share": scores.fallback_share,
-        DOCUMENTS: [list(line) for line in scores.documents],
-    }
+def sampler_row(spec: SamplerSpec, scores: Mapping[str, Any]) -> Row:
+    """What one sampler is worth on one trial: see `DataKind.score_sampler`."""
+    return {"sampler": spec.label, "name": spec.part.name, "stated": dict(spec.stated), **scores}
 
 
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
-
-
-def over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def over_seeds(cells: Sequence[Mapping[str, Any]], score: Score) -> dict[str, Any]:
     """The samplers' rows of all trials that are done, averaged over the seeds of a cell.
 
-    A standard error is that over seeds from two seeds on, else the one over rows. What seeds and text leave
-    open of BrierLM stands in `brier_lm_seed_low`, `_seed_high`, `_text_low` and `_text_high`.
+    A standard error is that over seeds from two seeds on, else the one over rows. What seeds and data leave
+    open of the score stands in `<score>_seed_low`, `_seed_high`, `_text_low` and `_text_high`.
 
     Returns:
         `units`, `rows` with `cell` and `seeds` beside what `sampler_row` gives, and `left_out` with `cell`.
@@ -62,13 +34,13 @@ def over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for one in asked:
             for row in one["rows"]:
                 by_sampler.setdefault(row["sampler"], []).append(row)
-        rows += [{"cell": cell["label"]} | _averaged(group) for group in by_sampler.values()]
+        rows += [{"cell": cell["label"]} | _averaged(group, score) for group in by_sampler.values()]
         if asked:
             left_out += [{"cell": cell["label"]} | one for one in asked[0]["left_out"]]
     return {"units": max((row["units"] for row in rows), default=0), "rows": rows, "left_out": left_out}
 
 
-def _averaged(group: Sequence[Row]) -> Row:
+def _averaged(group: Sequence[Row], score: Score) -> Row:
     mean: Row = dict(group[0]) | {"seeds": len(group)}
     for name in group[0]:
         values = [row[name] for row in group if row[name] is not None]
@@ -81,10 +53,10 @@ def _averaged(group: Sequence[Row]) -> Row:
         level: sum(row["levels"].get(level, 0.0) for row in group) / len(group) for level in levels
     }
     mean["max_draws"] = max(row["max_draws"] for row in group)
-    for name in (DOCUMENTS, *SINGLE):
+    for name in (DOCUMENTS, *score.single):
         mean.pop(name, None)
     if len(group) > 1:
         for name in ("accuracy", "collision"):
             values = [row[name] for row in group]
             mean[f"{name}_se"] = stdev(values) / math.sqrt(len(values))
-    return mean | {f"brier_lm_{end}": value for end, value in brier_lm_ends(group).items()}
+    return mean | {f"{score.name}_{end}": value for end, value in ends_of(group, score).items()}

@@ -14,9 +14,10 @@ from calmkit.registry import Manager
 from calmkit.results.relation import Relate
 from calmkit.studies.blocks import Blocks, read_blocks
 from calmkit.studies.cells import Cell, read_cells
+from calmkit.studies.kinds import kind_of_cells
 from calmkit.studies.launcher_choice import is_launcher, read_launcher
 from calmkit.studies.match import Match, read_match
-from calmkit.studies.rankable import rankable
+from calmkit.studies.rankable import of_kind, rankable
 from calmkit.studies.relate import read_relate
 from calmkit.studies.sampling import SamplingWish, read_sampling, refuse_impossible
 from calmkit.studies.study_keys import (
@@ -42,7 +43,7 @@ class Study:
         baseline: Label of the cell that sets the budget and is compared against.
         relate: Which two measures of the points on the way are set against each other.
         sampling: Samplers that every trained cell is measured under.
-        blocks: Lengths of text that every trained cell is measured on.
+        blocks: Lengths of rows that every trained cell is measured on.
         launcher: How its processes are started.
         overrides: From the command line: those of the base of every cell, and of the launcher.
     """
@@ -89,11 +90,12 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
     if base.endswith((".yaml", ".yml")):
         base = str(path.parent / base)  # as `extends` of a recipe: beside the file that names it
     given = [override for override in overrides if not is_launcher(override)]
-    match, seeds = read_match(root), read_seeds(root)
-    cells = read_cells(root, base, manager, given, seeds)
-    refuse_without_effect(root, match)
-    sampling = read_sampling(root, manager)
+    cells = read_cells(root, base, manager, given, read_seeds(root))
     recipes = [recipe for cell in cells for recipe in cell.recipes]
+    name, kind = kind_of_cells(recipes, root, manager)
+    match = read_match(root, kind.words.element)
+    refuse_without_effect(root, match, kind.words.element)
+    sampling = read_sampling(root, manager, kind)
     refuse_impossible(sampling, root, recipes, manager)
     return Study(
         name=read_name(root),
@@ -103,13 +105,13 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
         match=match,
         cells=cells,
         seeds=tuple(recipe.seed for recipe in cells[0].recipes),
-        primary=read_primary(root, rankable(manager), recipes),
+        primary=read_primary(root, of_kind(rankable(manager), name), recipes, kind.words.primary),
         baseline=read_baseline(root, cells),
         text=text,
         path=path,
-        relate=read_relate(root),
+        relate=read_relate(root, kind.words.relate),
         sampling=sampling,
-        blocks=read_blocks(root, recipes),
+        blocks=read_blocks(root, recipes, kind),
         launcher=read_launcher(root, overrides, manager),
         overrides=tuple(overrides),
     )

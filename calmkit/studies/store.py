@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 from calmkit.data.digest import digest
 from calmkit.recipe.dump import as_dict
 from calmkit.recipe.parts import build_corpus
-from calmkit.recipe.schema import PartSpec, Recipe
+from calmkit.recipe.schema import OF_A_KIND, Evaluation, PartSpec, Recipe
 from calmkit.registry import Manager
 from calmkit.training.errors import RunFailed
 from calmkit.training.progress import Say
@@ -33,6 +33,17 @@ from calmkit.training.run_folder import holds_work
 
 KEY_LENGTH = 12  # hexadecimal digits: two of a million cells meet with a chance of 0.2 %
 WITHOUT_EFFECT = ("name", "description", "loggers")
+LATER: Mapping[str, Any] = {
+    "conditioner": None,
+    "order": None,
+    "transforms": [],
+    "trainer.ema": None,
+    "evaluation.metrics": [],
+    "evaluation.sample_rows": Evaluation().sample_rows,
+}
+"""Keys of a recipe that came later, with the value that changes nothing: then keys are as they were
+before.
+"""
 FORMAT = 1  # raised when the same recipe trains to another result
 RUNNING, LOCK = "running.json", ".lock"
 POLL_SECONDS = 2.0
@@ -47,10 +58,7 @@ class Keys:
 
     def of_trial(self, recipe: Recipe) -> str:
         """Equal for recipes that would train the same models and measure them alike."""
-        whole = as_dict(recipe)
-        if not whole["evaluation"]["metrics"]:  # as keys were made before there were any
-            del whole["evaluation"]["metrics"]
-        return self._key(recipe, whole)
+        return self._key(recipe, as_dict(recipe))
 
     def of_autoencoder(self, recipe: Recipe) -> str:
         """Equal for recipes that would train the same autoencoder; a gate asks, and changes nothing."""
@@ -59,14 +67,21 @@ class Keys:
         whole = as_dict(dataclasses.replace(recipe, stages=dataclasses.replace(
             recipe.stages, autoencoder=dataclasses.replace(stage, gate=None), lm=None
         )))  # fmt: skip
-        parts = ("seed", "data", "tokenizer", "autoencoder", "stages", "trainer")
+        parts = ("seed", "data", *OF_A_KIND, "autoencoder", "stages", "trainer")
         rows = recipe.evaluation.max_rows  # what its reconstruction is measured on
         return self._key(recipe, {name: whole[name] for name in parts} | {"max_rows": rows})
 
     def _key(self, recipe: Recipe, made_of: dict[str, Any]) -> str:
         content = {name: value for name, value in made_of.items() if name not in WITHOUT_EFFECT}
+        for key, unset in LATER.items():
+            section, _, name = key.rpartition(".")
+            where = content.get(section, {}) if section else content
+            if where.get(name) == unset:
+                where.pop(name, None)
         content["data"] = [recipe.data.sequence_length, self._identity(recipe)]
-        content["tokenizer"] = {name: told_by_content(value) for name, value in content["tokenizer"].items()}
+        for section in OF_A_KIND:
+            settings = content[section]
+            content[section] = settings and {name: told_by_content(v) for name, v in settings.items()}
         for stage in filter(None, content["stages"].values()):
             stage["init_from"] = told_by_content(stage["init_from"])
         return digest(str(FORMAT), json.dumps(content, sort_keys=True))[:KEY_LENGTH]
@@ -90,8 +105,10 @@ def told_by_content(value: Any) -> Any:
 
 
 def is_trained(folder: Path) -> bool:
-    """Whether a run folder holds a language model that was trained and measured to the end."""
-    return (folder / "samples.txt").is_file() and (folder / "evaluation.json").is_file()
+    """Whether a run folder holds a model that was trained and measured to the end: what it makes is
+    written last.
+    """
+    return any(folder.glob("samples.*")) and (folder / "evaluation.json").is_file()
 
 
 def is_encoded(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from calmkit.recipe.schema import NAME, Recipe
 from calmkit.recipe.tree import Items, Keys, Node, Scalar
 from calmkit.studies.axes import picks, read_axes, read_pick
 from calmkit.studies.cells import Cell
-from calmkit.studies.match import Match
+from calmkit.studies.match import Match, name_of
 from calmkit.studies.rankable import Rankable
 
 VERSION = "1"
@@ -81,7 +81,7 @@ def read_baseline(root: Keys, cells: Sequence[Cell]) -> str:
     return found[0]
 
 
-def refuse_without_effect(root: Keys, match: Match) -> None:
+def refuse_without_effect(root: Keys, match: Match, element: str) -> None:
     """An axis over steps says nothing where the budget sets the steps."""
     if not match.sets_steps:
         return
@@ -89,7 +89,8 @@ def refuse_without_effect(root: Keys, match: Match) -> None:
         for value in axis:
             for setting in value.settings:
                 if setting.key == "stages.lm.max_steps":
-                    message = f"match by {match.by} sets the steps, so this axis would change nothing"
+                    by = name_of(match.by, element)
+                    message = f"match by {by} sets the steps, so this axis would change nothing"
                     help = "match: {by: steps} takes each cell's own steps"
                     raise refuse("CK133", message, setting.mark, "grid.stages.lm.max_steps", help)
 
@@ -108,16 +109,17 @@ def read_seeds(root: Keys) -> list[str | None]:
     return [*seeds]
 
 
-def read_primary(root: Keys, known: Mapping[str, Rankable], recipes: Sequence[Recipe]) -> str:
-    """The measure that cells are ranked by; default BrierLM.
+def read_primary(root: Keys, known: Mapping[str, Rankable], recipes: Sequence[Recipe], usual: str) -> str:
+    """The measure that cells are ranked by; default the usual one of their kind of data.
 
     Args:
         root: The study.
         known: What runs can be ranked by.
         recipes: Of all cells; one that is ranked by a metric must ask for it.
+        usual: The primary number of their kind of data.
     """
     if "primary" not in root.nodes:
-        return "brier_lm"
+        return usual
     name, mark = read_text(root, "primary"), root.key_marks["primary"]
     if name not in known:
         message = f"no study can be ranked by '{name}'"

@@ -96,6 +96,10 @@ class StepClock:
         def batch(rows: int) -> Batch:
             return made_up_batch(model.autoencoder, rows, units, device, sizes.get("conditions", ()))
 
+        if model.transform is not None:  # a scale of made-up values takes as long as that of real ones
+            with torch.no_grad():
+                model.transform.fit([model.autoencoder.encode(batch(second.batch_size).data).mean])
+
         def model_step() -> torch.Tensor:
             with precision.forward_context():
                 return model.loss(batch(second.batch_size)).per_unit.mean()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calmkit.interfaces import KindWords
 from calmkit.recipe.resolved import flat
-from calmkit.results.relation import CURVE_SCORES
 from calmkit.studies.failures import failure
 from calmkit.studies.losses import losses_of
 from calmkit.studies.protocols import protocol_in
@@ -39,7 +40,7 @@ class TrialRun:
     evaluation: str = EVALUATION
 
 
-def trial_results(run: TrialRun) -> dict[str, Any]:
+def trial_results(run: TrialRun, words: KindWords) -> dict[str, Any]:
     """Its state, `done`, `short`, `failed` or `open`, and why; of a finished run everything it wrote."""
     known: dict[str, Any] = {"seed": run.seed, "key": run.folder.name, "run": str(run.folder), "why": ""}
     known["steps"] = run.steps
@@ -55,16 +56,16 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
     return known | {
         "state": "short" if why else "done",
         "why": why,
-        "chunk_size": facts["chunk_size"],
+        **({} if words.size is None else {words.size.name: facts[words.size.name]}),
         "facts": facts,
         "evaluation": evaluation,
         "evaluation_file": run.evaluation,
         "eval_rows": int(recipe["stages.lm.eval_rows"]) if "stages.lm.eval_rows" in recipe else None,
-        "protocol": protocol_in(folder, evaluation, recipe).as_dict(),
-        "curve": curve(folder, facts, evaluation),
+        "protocol": protocol_in(folder, evaluation, recipe, words.length).as_dict(),
+        "curve": curve(folder, facts, evaluation, words),
         "losses": losses_of(folder),
         "resolved": resolved,
-        "sample": (run.folder / "samples.txt").read_text(encoding="utf-8"),
+        "sample": _sample(run.folder / words.sample, words.sample_media),
         "git": str(lock.get("git", "none")),
         "threads": lock.get("threads"),
         "hardware": lock.get("hardware"),
@@ -73,17 +74,26 @@ def trial_results(run: TrialRun) -> dict[str, Any]:
     }
 
 
-def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, int | float]]:
-    """The scores on the way: step, training FLOPs and seconds of the second stage, BrierLM, nats per token
-    where they are known; the untrained model first, and last the trained one, as the evaluation scored them.
+def _sample(path: Path, media: str) -> str:
+    """What a model made: a text as it is, anything else in base64."""
+    data = path.read_bytes()
+    return data.decode("utf-8") if media.startswith("text/") else base64.b64encode(data).decode("ascii")
+
+
+def curve(
+    run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any], words: KindWords
+) -> list[dict[str, int | float]]:
+    """The scores on the way: step, training FLOPs and seconds of the second stage, and what its kind of data
+    keeps for curves, where that is known; the untrained model first, and last the trained one, as the
+    evaluation scored them.
 
     Only the points between these two were measured on `stages.lm.eval_rows` of the evaluation's rows.
     """
     per_step = facts["lm_train_flops"] / facts["lm_steps"]
     pace = facts["lm_seconds"] / facts["lm_steps"]
     points: list[dict[str, int | float]] = []
-    before = {name: evaluation.get(f"untrained_{name}") for name in CURVE_SCORES}
-    if before["brier_lm"] is not None:
+    before = {name: evaluation.get(f"untrained_{name}") for name in words.curve}
+    if before.get(words.primary) is not None:
         known = {name: value for name, value in before.items() if value is not None}
         points.append({"step": 0, "flops": 0.0, "seconds": 0.0, **known})
     if not (run.folder / "metrics.csv").exists():  # a run without the csv logger has no curve
@@ -91,13 +101,13 @@ def curve(run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> 
     last = int(facts["lm_steps"])
     with (run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            if row.get("lm/val/brier_lm"):
+            if row.get(f"lm/val/{words.primary}"):
                 step = int(row["step"]) + 1
                 if step >= last:
                     continue
-                known = {name: float(v) for name in CURVE_SCORES if (v := row.get(f"lm/val/{name}"))}
+                known = {name: float(v) for name in words.curve if (v := row.get(f"lm/val/{name}"))}
                 points.append({"step": step, "flops": step * per_step, "seconds": step * pace, **known})
-    known = {name: float(evaluation[name]) for name in CURVE_SCORES if name in evaluation}
+    known = {name: float(evaluation[name]) for name in words.curve if name in evaluation}
     return [*points, {"step": last, "flops": last * per_step, "seconds": last * pace, **known}]
 
 

@@ -120,6 +120,9 @@ def _world(part: Subject, kind: DataKind, recipe: Recipe, manager: Manager) -> W
     after = dict(prepared.sizes)
     part.require(before == after, SIZES, f"{before} before, {after} after")
     part.require(prepared.told.strip(), WORDS, "nothing is told of the data")
+    names = {"words": kind.words.kept, "what is prepared": prepared.kept}
+    seen = f"what a run keeps is called otherwise by each: {names}"
+    part.require(len(set(names.values())) == 1, WORDS, seen)
     good = isinstance(prepared.notes, tuple) and all(isinstance(note, str) for note in prepared.notes)
     part.require(good, WORDS, f"notes are {prepared.notes!r}, not sentences in a tuple")
     again = kind.prepare(recipe, manager, Progress.silent()).fingerprint

@@ -16,13 +16,15 @@ from calmkit.interfaces import (
     DataKind,
     Front,
     GenerationAsked,
-    KindWords,
     Prepared,
     Sampler,
     Scores,
     Tokenizer,
 )
 from calmkit.model import CalmModel
+from calmkit.text.words import WORDS
+
+FEWEST_CHUNKS = 8  # of a row that is scored
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,10 @@ class KeptTokenizer:
 class Text(DataKind):
     """Documents, tokenised and packed into rows of chunks; judged by BrierLM."""
 
-    words = KindWords(
-        element="token",
-        primary="brier_lm",
-        shown=("loss", "token_accuracy", "brier_lm"),
-        curve=("brier_lm", "nll_per_token", "nll_bound_per_token"),
-        untrained=("brier_lm", "nll_"),
-        lineage=("chunk_size", "event", "tokenizer"),
-        row="row of text",
-        kept="tokenizer",
-        length="tokens",
-    )
+    words = WORDS
     row_length = True
     sections = ("tokenizer",)
+    scores_samplers = True
 
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
         """`vocab_size`, as the tokenizer states it before it is ready."""
@@ -170,12 +163,20 @@ class Text(DataKind):
         max_units: int,
         seed: int,
         progress: Callable[[int], object],
-    ) -> Any:
+    ) -> dict[str, Any]:
         """Accuracy against collision, BrierLM and cost."""
         from calmkit.text.metrics.sampling import measure_sampling
 
         rows = data.all_val_dataloader()
-        return measure_sampling(model, sampler, rows, max_units=max_units, seed=seed, progress=progress)
+        found = measure_sampling(model, sampler, rows, max_units=max_units, seed=seed, progress=progress)
+        return found.as_row()
+
+    def refuses_length(self, recipe: Any, length: int) -> str:
+        """Rows are whole chunks, eight of them at least."""
+        size = int(recipe.autoencoder.options.get("chunk_size", 1))
+        if length % size or length < FEWEST_CHUNKS * size:
+            return f"blocks of {length} tokens don't hold {FEWEST_CHUNKS} or more whole chunks of {size}"
+        return ""
 
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
         """The continuation of a prompt, as it comes."""

@@ -12,19 +12,12 @@ from torch import Tensor
 
 from calmkit.interfaces import Autoencoder, Batch, Scores
 from calmkit.model import CalmModel
-from calmkit.text.metrics.brier import NUM_TOKENS, BrierLM
+from calmkit.text.metrics.brier import BrierLM
+from calmkit.text.metrics.described import COLUMNS
 from calmkit.text.metrics.likelihood import Likelihood, likelihood_kind, unit_nats
 from calmkit.text.metrics.reconstruction import ReconstructionAccuracy, reconstruct
 from calmkit.text.metrics.rollout import brier_draws, eligible_units
 from calmkit.text.units import chunk_size_of
-
-COLUMNS = (
-    "document",
-    *(f"accuracy_{n}" for n in range(1, NUM_TOKENS + 1)),
-    *(f"collision_{n}" for n in range(1, NUM_TOKENS + 1)),
-    "positions",
-)
-"""Of the table by document: sums over its positions, not means."""
 
 
 @final

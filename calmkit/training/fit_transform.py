@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import final
 
 import lightning.pytorch as pl
 import torch
@@ -16,8 +17,10 @@ ROWS_SEEN = 4096
 
 
 def fit_transform(model: CalmModel, data: pl.LightningDataModule, seed: int) -> None:
-    """Fit the transforms of a model to draws of its autoencoder's posteriors; torch's generators stay as they
-    were, and every process sees the same rows.
+    """Fit the transforms of a model to draws of its autoencoder's posteriors of real units.
+
+    torch's generators stay as they were, and every process sees the same rows. Where no transform asks for
+    rows, none are read.
 
     Args:
         model: On any device; its transform changes.
@@ -27,7 +30,20 @@ def fit_transform(model: CalmModel, data: pl.LightningDataModule, seed: int) -> 
     assert model.transform is not None
     device = next(model.parameters()).device
     with torch.no_grad(), SeededRandomness(seed, device).borrowed():
-        model.transform.fit(list(_drawn(model, data, device)))
+        model.transform.fit(_Once(lambda: _drawn(model, data, device)))
+
+
+@final
+class _Once:
+    """Batches that are made when they are first asked for, and kept: the same ones for every transform."""
+
+    def __init__(self, make: Callable[[], Iterator[Tensor]]) -> None:
+        self.make, self.kept = make, list[Tensor]()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.kept:
+            self.kept = list(self.make())
+        return iter(self.kept)
 
 
 def _drawn(model: CalmModel, data: pl.LightningDataModule, device: torch.device) -> Iterator[Tensor]:
@@ -35,5 +51,8 @@ def _drawn(model: CalmModel, data: pl.LightningDataModule, device: torch.device)
     for batch in data.train_dataloader():
         if seen >= ROWS_SEEN:
             return
-        yield model.autoencoder.encode(batch.data.to(device)).sample(1)[0]
+        z = model.autoencoder.encode(batch.data.to(device)).sample(1)[0]
+        if model.autoencoder.layout is None:  # a row may have units that are not real
+            z = z[batch.valid.to(device)].unsqueeze(0)
+        yield z
         seen += len(batch)

@@ -86,8 +86,9 @@ class Protocol:
         return [name for name, (a, b) in pairs.items() if a is not None and b is not None and a != b]
 
     def known(self, names: tuple[str, ...]) -> bool:
-        """Whether all fields of these names are."""
-        return all(getattr(self, name) is not None for name in names)
+        """Whether all fields of these names are; rows that have a length of their own need none."""
+        needed = [name for name in names if name != "sequence_length" or self.length]
+        return all(getattr(self, name) is not None for name in needed)
 
     def filled(self, other: Protocol) -> Protocol:
         """The same, with what is not known of it taken from another."""

@@ -62,8 +62,8 @@ def test_a_part_that_forgets_a_fact_of_its_kind_is_refused_by_name(
 
 def test_assembled_sizes() -> None:
     manager = fake_manager()
-    model = assemble(load_recipe("base.yaml", ["predict_first=false"], manager), manager, 16, 15)
-    assert (model.eos_id, model.predict_first, model.chunk_size) == (15, False, 4)
+    model = assemble(load_recipe("base.yaml", ["predict_first=false"], manager), manager, {"vocab_size": 16})
+    assert (model.predict_first, model.autoencoder.chunk_size) == (False, 4)
     # Linear(4, 6): 4 * 6 + 6; Linear(4, 8): 4 * 8 + 8; two Linear(8, 8); Linear(8, 6): 8 * 6 + 6
     counts = [sum(p.numel() for p in part.parameters()) for part in model.children()]
     assert counts == [30, 40, 144, 54]
@@ -72,7 +72,7 @@ def test_assembled_sizes() -> None:
 def test_validation_gives_the_shapes_of_the_real_model() -> None:
     manager = fake_manager()
     recipe = load_recipe("base.yaml", [], manager)
-    shapes = {name: p.shape for name, p in assemble(recipe, manager, 16, 15).named_parameters()}
+    shapes = {name: p.shape for name, p in assemble(recipe, manager, {"vocab_size": 16}).named_parameters()}
     model = validate(recipe, manager)
     assert {name: p.shape for name, p in model.named_parameters()} == shapes
     assert all(p.is_meta for p in model.parameters())

@@ -272,8 +272,9 @@ def test_an_option_that_the_new_part_does_not_take_is_an_error_when_it_is_stated
         (
             "source=x",
             "error[CK130]: unknown key 'source' of the recipe\n  --> command line (source=x)\n"
-            "  help: keys: autoencoder, backbone, calmkit, data, description, embedder, evaluation, head, "
-            "loggers, name, predict_first, sampler, seed, stages, tokenizer, trainer",
+            "  help: keys: autoencoder, backbone, calmkit, conditioner, data, description, embedder, "
+            "evaluation, head, loggers, name, order, predict_first, sampler, seed, stages, tokenizer, "
+            "trainer, transforms",
         ),
         (
             "calmkit=2",

@@ -74,7 +74,10 @@ def test_what_is_said_is_read_and_written(folder: Path, said: str, read: tuple[P
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("[wid]", "CK120]: unknown metric 'wid'\n.*did you mean 'wide'?  metrics: brier, "),
+        (
+            "[wid]",
+            "CK120]: unknown metric 'wid'\n.*did you mean 'wide'?  metrics: bar_copy, bar_gaussian, brier, ",
+        ),
         ("[{name: wide, fac: 2}]", "CK130]: unknown key 'fac' of metric 'wide'.*did you mean 'factor'?"),
         ("[{name: wide, factor: x}]", "CK132]: evaluation.metrics.factor must be a number, got 'x'"),
         ("[{factor: 2}]", "CK131]: evaluation.metrics needs 'name'"),

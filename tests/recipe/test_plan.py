@@ -80,7 +80,7 @@ def manager() -> Manager:
 
 def test_as_the_real_model(manager: Manager) -> None:
     recipe = load_recipe("mine.yaml", (), manager)
-    counted, model = plan(recipe, manager), assemble(recipe, manager, V, V - 1)
+    counted, model = plan(recipe, manager), assemble(recipe, manager, {"vocab_size": V})
     cost = count_flops(model, 32 // K)
     lm, first = counted.stages["lm"], counted.stages["autoencoder"]
     assert dict(lm.train_flops) == {name: flops * ROWS * STEPS for name, flops in cost.training.items()}
@@ -95,7 +95,7 @@ def test_as_the_real_model(manager: Manager) -> None:
 
 def test_parameters_memory_and_disk_by_hand(manager: Manager) -> None:
     recipe = load_recipe("mine.yaml", (), manager)
-    counted, model = plan(recipe, manager), assemble(recipe, manager, V, V - 1)
+    counted, model = plan(recipe, manager), assemble(recipe, manager, {"vocab_size": V})
     own = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.autoencoder.parameters())
     lm, first = counted.stages["lm"], counted.stages["autoencoder"]

@@ -12,8 +12,9 @@ from calmkit.report.document import latex_document, markdown_document, text_docu
 from calmkit.report.latent_table import distinct_latents, latent_grid
 from calmkit.report.render import Grid
 from calmkit.report.standing import ceiling_lines, reconstruction_lines, standing, standing_grid
-from calmkit.report.table import calls, costs_grid, main_grid, nats, scores_grid
+from calmkit.report.table import column_of, costs_grid, main_grid, scores_grid
 from calmkit.report.table_rows import cell_rows, trial_rows
+from calmkit.text.words import WORDS
 
 
 def row_of(grid: Grid | None, label: str) -> list[str]:
@@ -103,6 +104,15 @@ def test_scores_and_costs_by_hand() -> None:
     }  # fmt: skip
 
 
+nats, calls = column_of(WORDS.scores[-1]).text, column_of(WORDS.costs[-1]).text
+
+
+def against(found: dict[str, Any], rival: str) -> str:
+    """Where the first model stands against one of the rivals of text."""
+    (known,) = (one for one in WORDS.rivals if one.label == rival)
+    return standing(found, found["cells"][0], known)
+
+
 def test_nats_per_token_say_whether_they_are_a_bound() -> None:
     assert nats(made_cell("a", [1.0], nll_per_token=1.23456)) == "1.235"
     assert nats(made_cell("a", [1.0], nll_bound_per_token=1.5)) == "<=1.500"
@@ -140,30 +150,30 @@ def test_a_row_per_trial_whatever_became_of_it() -> None:
 )
 def test_standing_goes_by_the_text_interval_where_there_is_one_seed(score: float, words: str) -> None:
     """Half the width is 0.3."""
-    assert standing(made_results([made_cell("a", [score])])["cells"][0], "bigram") == words
+    assert against(made_results([made_cell("a", [score])]), "bigram") == words
 
 
 def test_standing_goes_by_the_seeds_too() -> None:
     """Seeds 2 and 3 leave -3.9 to 8.9 open, whatever the text says."""
-    assert standing(made_results([made_cell("a", [2.0, 3.0])])["cells"][0], "trigram") == "level 6.02"
+    assert against(made_results([made_cell("a", [2.0, 3.0])]), "trigram") == "level 6.02"
 
 
 def test_standing_without_a_text_interval_goes_by_the_run_s_own() -> None:
     """Plus and minus 1."""
-    cell = made_results([made_cell("a", [5.5])], text=None)["cells"][0]
-    assert standing(cell, "trigram") == "level 6.02"
-    assert standing(cell, "bigram") == "above 1.22"
+    found = made_results([made_cell("a", [5.5])], text=None)
+    assert against(found, "trigram") == "level 6.02"
+    assert against(found, "bigram") == "above 1.22"
 
 
 def test_standing_takes_the_widest_of_the_runs_own_intervals() -> None:
     """Seeds 2.9 and 3.1 leave 1.73 to 4.27 open, the runs 2.8 to 3.0 and 0.5 to 7.0: 0.5 to 7.0 in all. The
     run that is surer of itself draws no end inwards, as it would in a mean of ends: 1.65 to 5.0.
     """
-    cell = made_results([made_cell("a", [2.9, 3.1])], text=None)["cells"][0]
-    for trial, (low, high) in zip(cell["trials"], ((2.8, 3.0), (0.5, 7.0)), strict=True):
+    found = made_results([made_cell("a", [2.9, 3.1])], text=None)
+    for trial, (low, high) in zip(found["cells"][0]["trials"], ((2.8, 3.0), (0.5, 7.0)), strict=True):
         trial["evaluation"] |= {"brier_lm_low": low, "brier_lm_high": high}
-    assert standing(cell, "trigram") == "level 6.02"  # the mean of 3.0 and 7.0 lies under it
-    assert standing(cell, "bigram") == "level 1.22"
+    assert against(found, "trigram") == "level 6.02"  # the mean of 3.0 and 7.0 lies under it
+    assert against(found, "bigram") == "level 1.22"
 
 
 CEILING = {

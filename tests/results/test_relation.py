@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,15 @@ import pytest
 
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.tree import Keys, parse
-from calmkit.results.relation import (
-    Relate,
-    pearson,
-    relation,
-    relation_text,
-    resample,
-    spearman,
-)
-from calmkit.studies.relate import read_relate
+from calmkit.results import relation as related
+from calmkit.results.relation import Relate, pearson, resample, spearman
+from calmkit.studies import relate
+from calmkit.text.words import RELATE
 
 EXACT = Relate("nll_per_token", "brier_lm")
+relation, relation_text, read_relate = (
+    partial(one, words=RELATE) for one in (related.relation, related.relation_text, relate.read_relate)
+)
 
 
 def cell(label: str, pairs: list[tuple[float, float]], name: str = "nll_per_token") -> dict[str, Any]:

@@ -11,7 +11,6 @@ import pytest
 from calmkit.results.statistics import (
     Interval,
     Table,
-    brier_lm_of,
     difference,
     interval,
     ranks,
@@ -20,6 +19,7 @@ from calmkit.results.statistics import (
     t_975,
     t_interval,
 )
+from calmkit.text.metrics.described import COLUMNS, brier_lm_of
 
 
 def table(rng: np.random.Generator, documents: int = 60, quality: float = 0.3, size: float = 20.0) -> Table:
@@ -76,7 +76,7 @@ def test_the_text_interval_is_that_of_an_independent_bootstrap() -> None:
     """
     rng = np.random.default_rng(1)
     one = table(rng)
-    drawn = replicates([[one]])
+    drawn = replicates([[one]], brier_lm_of)
     assert drawn is not None
     other = np.random.default_rng(2)
     keys = list(one)
@@ -92,10 +92,10 @@ def test_pairs_share_documents_so_what_they_have_in_common_cancels() -> None:
     theirs = table(rng)
     ours = {document: sums * np.array([1.1] * 4 + [1.0] * 5) for document, sums in theirs.items()}
     scores = [float(brier_lm_of(sum(one.values()))) for one in (ours, theirs)]
-    drawn = replicates([[ours], [theirs]])
+    drawn = replicates([[ours], [theirs]], brier_lm_of)
     assert drawn is not None
     alone = interval([scores[0]], drawn[0])
-    apart = difference({1: scores[0]}, {1: scores[1]}, {1: ours}, {1: theirs})
+    apart = difference({1: scores[0]}, {1: scores[1]}, {1: ours}, {1: theirs}, brier_lm_of)
     assert apart is not None
     assert None not in (apart.text_low, apart.text_high, alone.text_low, alone.text_high)
     assert apart.text_high - apart.text_low < 0.2 * (alone.text_high - alone.text_low)
@@ -115,11 +115,11 @@ def test_differences_are_over_the_seeds_that_both_have() -> None:
 
 def test_too_few_documents_or_a_missing_table_give_no_text_interval() -> None:
     rng = np.random.default_rng(4)
-    assert replicates([[table(rng, documents=9)]]) is None
-    assert replicates([[table(rng), {}]]) is None
-    assert replicates([]) is None
+    assert replicates([[table(rng, documents=9)]], brier_lm_of) is None
+    assert replicates([[table(rng), {}]], brier_lm_of) is None
+    assert replicates([], brier_lm_of) is None
     alone, apart = table(rng, documents=30), {k + 25: v for k, v in table(rng, documents=30).items()}
-    assert replicates([[alone], [apart]]) is None  # five in common
+    assert replicates([[alone], [apart]], brier_lm_of) is None  # five in common
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_coverage_of_the_text_interval() -> None:
     truth = float(brier_lm_of(sum(sums for one in truth_of for sums in one.values())))
     hits = 0
     for seed in range(100):
-        drawn = replicates([[table(np.random.default_rng(seed))]])
+        drawn = replicates([[table(np.random.default_rng(seed))]], brier_lm_of)
         assert drawn is not None
         low, high = np.quantile(drawn[0], [0.025, 0.975])
         hits += low <= truth <= high
@@ -169,11 +169,11 @@ def test_tables_are_read_as_they_are_written(tmp_path: Path) -> None:
 
     evaluation = tmp_path / "evaluation.json"
     lines = torch.tensor([[7.0, *[0.5] * 4, *[0.25] * 4, 3.0], [9.0, *[1 / 3] * 4, *[0.0] * 4, 2.0]])
-    write_documents(evaluation, lines)
-    found = read_table(documents_file(evaluation))
+    write_documents(evaluation, (COLUMNS, lines))
+    found = read_table(documents_file(evaluation), COLUMNS[1:])
     assert list(found) == [7, 9]
     assert found[7].tolist() == lines[0, 1:].tolist()
     assert math.isclose(found[9][0], 1 / 3, rel_tol=1e-9)
-    assert read_table(tmp_path / "nothing.csv") == {}
+    assert read_table(tmp_path / "nothing.csv", COLUMNS[1:]) == {}
     write_documents(evaluation, None)  # another evaluation, of text whose documents are not known
-    assert read_table(documents_file(evaluation)) == {}
+    assert read_table(documents_file(evaluation), COLUMNS[1:]) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -12,16 +13,20 @@ import pytest
 
 from calmkit.data.digest import digest
 from calmkit.results.statistics import replicates, table_of
-from calmkit.studies import ask
-from calmkit.studies.asked_rows import brier_lm_ends, without_documents
-from calmkit.studies.blocks import Blocks, block_curve
+from calmkit.studies import ask, asked_rows, blocks, sampling_rows
+from calmkit.studies.asked_rows import Score, without_documents
+from calmkit.studies.blocks import Blocks
 from calmkit.studies.display import Display
 from calmkit.studies.failures import work_folder
 from calmkit.studies.plan import Places, StudyPlan, Trial
-from calmkit.studies.sampling_rows import over_seeds
 from calmkit.studies.schema import Study
+from calmkit.text.metrics.described import brier_lm_of
 
 FEW, ENOUGH = 9, 12
+SCORE = Score("brier_lm", brier_lm_of)
+brier_lm_ends = partial(asked_rows.ends_of, score=SCORE)
+over_seeds = partial(sampling_rows.over_seeds, score=SCORE)
+block_curve = partial(blocks.block_curve, element="token", score=SCORE)
 
 
 def documents(score: float, count: int = ENOUGH, uneven: float = 0.0) -> list[list[float]]:
@@ -76,7 +81,7 @@ def test_the_text_interval_averages_scores_of_the_same_documents() -> None:
     assert alone["text_low"] is not None
     assert alone["text_low"] < 3.2
     assert (both["text_low"], both["text_high"]) == (pytest.approx(4.0), pytest.approx(4.0))
-    drawn = replicates([[table_of(one) for one in tables]])
+    drawn = replicates([[table_of(one) for one in tables]], brier_lm_of)
     assert drawn is not None
     assert both["text_low"] == np.quantile(drawn[0], 0.025)
 

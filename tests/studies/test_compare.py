@@ -16,15 +16,19 @@ from calmkit.cli.main import cli
 from calmkit.registry import make_manager
 from calmkit.studies.compare import Comparison, compare
 from calmkit.studies.compared_runs import grouped, read_runs
+from calmkit.studies.kinds import ToldKind
 from calmkit.studies.labels import described
 from calmkit.studies.rankable import rankable
 from calmkit.studies.results import results
 from calmkit.studies.run_labels import labelled
 from calmkit.studies.schema import read_study
 from calmkit.studies.trial_results import TrialRun
+from calmkit.text.words import WORDS
 from calmkit.training.errors import RunFailed
 from calmkit.training.protocol import SCORED, Protocol
 from calmkit.training.run import Run
+
+TEXT = ToldKind("text", WORDS)
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def labels(runs: list[Path]) -> list[str]:
-    return [model.label for model in labelled(grouped(read_runs(runs)))]
+    return [model.label for model in labelled(grouped(read_runs(runs)[0]))]
 
 
 def test_seeds_of_a_recipe_are_one_model(runs: list[Path]) -> None:
@@ -282,7 +286,7 @@ def test_of_an_older_evaluation_is_known_what_its_numbers_leave_no_doubt_of(
     del evaluation["protocol"]
     evaluation = {name: value for name, value in evaluation.items() if value is not None}
     (run / "evaluation.json").write_text(json.dumps(evaluation))
-    (read,) = read_runs([run])
+    ((read,), _) = read_runs([run])
     assert read.candidate.own == expected
     newer = made_run(tmp_path / "b", head="flow", **recipe)
     told = compare([run, newer], any_protocol=True).results["warnings"]
@@ -300,7 +304,7 @@ def test_cells_of_a_study_that_vary_the_protocol_are_marked_and_not_ranked_toget
     ]
     head = {"study": "rows", "path": "", "description": "", "base": "", "overrides": [],
             "machine_train_flops": 0}  # fmt: skip
-    found = results(head, runs, {}, "long", "brier_lm", None, None, known=rankable(make_manager()))
+    found = results(head, runs, {}, "long", "brier_lm", None, None, known=rankable(make_manager()), kind=TEXT)
     assert [one["cells"] for one in found["protocols"]] == [["short"], ["long", "longer"]]
     short, long, longer = found["cells"]
     assert (short["rank"], long["rank"], longer["rank"]) == (None, [2, 2], [1, 1])
@@ -319,10 +323,12 @@ def test_a_study_says_of_which_trial_it_is_not_known_how_it_was_measured(tmp_pat
             "machine_train_flops": 0}  # fmt: skip
     runs = [TrialRun(folder.name, 1, folder, {}) for folder in folders]
     known = rankable(make_manager())
-    found = results(head, runs, {}, "energy", "brier_lm", None, None, known=known)
+    found = results(head, runs, {}, "energy", "brier_lm", None, None, known=known, kind=TEXT)
     (warning,) = found["warnings"]
     assert warning.startswith(f"How {folders[0]} was measured is known in part only")
-    assert "warnings" not in results(head, runs[1:], {}, "flow", "brier_lm", None, None, known=known)
+    assert "warnings" not in results(
+        head, runs[1:], {}, "flow", "brier_lm", None, None, known=known, kind=TEXT
+    )
 
 
 def test_what_may_move_numbers_a_little_is_said(tmp_path: Path) -> None:

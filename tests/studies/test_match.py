@@ -83,7 +83,7 @@ def test_flops_agree_with_the_plan() -> None:
 def test_tokens_by_hand() -> None:
     """50 steps of 8 rows of 32 tokens are 12,800 tokens: 100 steps of 4 rows."""
     cells = recipes(a="", b="stages.lm.batch_size=4")
-    found, value = matched(cells, "a", Match("tokens"), MANAGER, no_clock)
+    found, value = matched(cells, "a", Match("elements"), MANAGER, no_clock)
     assert (steps(found), value) == ([50, 100], 12800)
 
 

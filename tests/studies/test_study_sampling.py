@@ -17,6 +17,8 @@ from calmkit.report.gallery import draw
 from calmkit.report.sampling_table import sampling_grid
 from calmkit.results.sampling_lines import family
 from calmkit.studies.sampling import SamplingWish, honoured, read_sampling
+from calmkit.text.kind import Text
+from calmkit.text.words import WORDS
 
 MANAGER = make_manager(guests=[])
 
@@ -24,7 +26,7 @@ MANAGER = make_manager(guests=[])
 def read(text: str) -> SamplingWish | None:
     tree = parse(text, "s.yaml")
     assert isinstance(tree, Keys)
-    return read_sampling(tree, MANAGER)
+    return read_sampling(tree, MANAGER, Text())
 
 
 def row(cell: str, name: str, accuracy: float = 10.0, **stated: Any) -> dict[str, Any]:
@@ -124,7 +126,8 @@ def test_the_text_by_hand() -> None:
         "rows": [row("a", "direct"), row("softmax", "vote", candidates=5)],
         "left_out": [{"cell": "a", "sampler": name, "why": "tired."} for name in ("vote", "greedy")],
     }
-    grid = sampling_grid(result)
+    grid = sampling_grid({"kind": {"words": WORDS.as_plain()}, "sampling": result})
+    assert grid is not None
     assert [*grid.rows[0]] == [
         "a", "direct", "10.00", "0.50", "20.00", "-", "3.00", "-", "[2.50, 3.25]", "50.0", "adaptive",
         "1.75", "12.5",

@@ -118,6 +118,8 @@ def test_batches_that_are_only_accumulated_are_no_steps_of_the_average(tmp_path:
     torch.testing.assert_close(module.weight.detach(), by_hand(module.trained[2::3], 0.99)[-1])
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
 def test_a_checkpoint_holds_the_trained_weights_and_the_average_and_both_go_on(tmp_path: Path) -> None:
     whole = Line()
     with averaged(0.99, whole) as callbacks:

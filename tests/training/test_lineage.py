@@ -42,6 +42,15 @@ def source(tmp_path: Path) -> tuple[Path, VAE, dict[str, Any]]:
     return tmp_path, made, facts
 
 
+def facts_of(mine: VAE) -> dict[str, Any]:
+    """What the other run must share."""
+    return {
+        "chunk_size": mine.chunk_size,
+        "event": list(mine.event.shape),
+        "tokenizer": BytesTokenizer().fingerprint(),
+    }
+
+
 def weights(module: VAE) -> list[torch.Tensor]:
     return [value.clone() for value in module.state_dict().values()]
 
@@ -57,14 +66,14 @@ def test_the_weights_are_taken_and_the_facts_told(
     folder, theirs, facts = source
     mine = autoencoder(seed=2)
     assert not same(weights(mine), weights(theirs))
-    assert load_autoencoder(folder, mine, BytesTokenizer(), gate) == facts
+    assert load_autoencoder(folder, mine, facts_of(mine), gate) == facts
     assert same(weights(mine), weights(theirs))
 
 
 def refused(folder: Path, mine: VAE, said: str, error: type[RunFailed] = RunFailed) -> None:
     before = weights(mine)
     with pytest.raises(error, match=said):
-        load_autoencoder(folder, mine, BytesTokenizer(), GATE)
+        load_autoencoder(folder, mine, facts_of(mine), GATE)
     assert same(weights(mine), before)
 
 

@@ -8,16 +8,29 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, sections 2
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
+
+import numpy as np
 
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import Measure, MeasureInfo, Number
+from calmkit.text.metrics.num_tokens import NUM_TOKENS
+
+COLUMNS = (
+    "document",
+    *(f"accuracy_{n}" for n in range(1, NUM_TOKENS + 1)),
+    *(f"collision_{n}" for n in range(1, NUM_TOKENS + 1)),
+    "positions",
+)
+"""Of the table by document: sums over its positions, not means."""
 
 
 @final
 class Brier(Measure):
     """BrierLM and the Brier scores of the first one to four tokens, from draws alone."""
 
+    data_kind = "text"
     info = MeasureInfo(
         {
             "lm": Number(
@@ -40,12 +53,29 @@ class Brier(Measure):
             },
         }
     )
+    sums: ClassVar[Mapping[str, tuple[str, ...]]] = {"brier_lm": COLUMNS[1:]}
+
+    @classmethod
+    def of_sums(cls, name: str, sums: np.ndarray) -> np.ndarray:
+        """See `brier_lm_of`."""
+        del name
+        return brier_lm_of(sums)
+
+
+def brier_lm_of(sums: np.ndarray) -> np.ndarray:
+    """BrierLM of the sums of accuracy (4), collision (4) and positions, `[..., 9]` -> `[...]`; 0 where a
+    factor is not positive.
+    """
+    accuracy, collision, positions = np.split(sums, [NUM_TOKENS, 2 * NUM_TOKENS], axis=-1)
+    brier = (2 * accuracy - collision) / np.maximum(positions, 1e-300)
+    return np.asarray(100 * np.clip(brier, 0, None).prod(-1) ** (1 / NUM_TOKENS))
 
 
 @final
 class Nll(Measure):
     """Cross-entropy per token of a head that knows its density: exact over ids, a bound over latents."""
 
+    data_kind = "text"
     info = MeasureInfo(
         {
             "per_token": Number(
@@ -67,6 +97,7 @@ class Nll(Measure):
 class LatentNll(Measure):
     """Minus the log density of the latents under a head that knows it; models of one autoencoder compare."""
 
+    data_kind = "text"
     info = MeasureInfo(
         Number(
             "latent nats/chunk",
@@ -81,6 +112,7 @@ class LatentNll(Measure):
 class TokensPerSecond(Measure):
     """Speed of writing one text on the machine that measured it, with the recipe's sampler."""
 
+    data_kind = "text"
     info = MeasureInfo(
         Number(
             "tokens/s", better="higher", meaning="Tokens written per second, one text at a time.", digits=0
@@ -92,6 +124,7 @@ class TokensPerSecond(Measure):
 class Reconstruction(Measure):
     """What comes back from a draw of the autoencoder's posterior: the ceiling of all that rests on it."""
 
+    data_kind = "text"
     info = MeasureInfo(
         {
             f"{what}_accuracy": Number(

@@ -7,7 +7,7 @@ https://arxiv.org/abs/2510.27688
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -60,6 +60,34 @@ class SamplingScores:
     levels: dict[float, float]
     fallback_share: float
     documents: tuple[tuple[float, ...], ...] = ()
+
+    def as_row(self) -> dict[str, Any]:
+        """As plain values, see `DataKind.score_sampler`."""
+        exact = sum(self.levels.values())
+        mean_level = sum(level * share for level, share in self.levels.items()) / exact if exact else None
+        return {
+            "units": self.units,
+            "accuracy": 100 * self.accuracy_mean,
+            "accuracy_se": _percent(self.accuracy_mean_se),
+            "collision": 100 * self.collision_mean,
+            "collision_se": _percent(self.collision_mean_se),
+            "accuracy_n": list(self.accuracy),
+            "collision_n": list(self.collision),
+            "brier_lm": self.brier_lm,
+            "brier_lm_low": self.brier_lm_low,
+            "brier_lm_high": self.brier_lm_high,
+            "draws_per_unit": self.draws_per_unit,
+            "max_draws": self.max_draws,
+            "network_calls_per_unit": self.network_calls_per_unit,
+            "mean_level": mean_level,
+            "levels": {f"{level:g}": share for level, share in self.levels.items()},
+            "fallback_share": self.fallback_share,
+            "documents": [list(line) for line in self.documents],
+        }
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
 
 
 def summarise(

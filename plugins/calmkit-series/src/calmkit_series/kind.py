@@ -12,30 +12,13 @@ from typing import Any, final
 
 import numpy as np
 
-from calmkit.generation import Precision
-from calmkit.interfaces import (
-    Autoencoder,
-    DataKind,
-    Front,
-    GenerationAsked,
-    KindWords,
-    Prepared,
-    Sampler,
-    Scores,
-)
+from calmkit.interfaces import Autoencoder, DataKind, Front, GenerationAsked, Prepared, Scores
 from calmkit.model import CalmModel
-from calmkit.recipe.parts import build_corpus
-from calmkit.recipe.schema import Recipe
-from calmkit.registry import Manager
-from calmkit.training.checkpoints import write_text
-from calmkit.training.progress import Progress
-from calmkit_series.bars import bar_scores
 from calmkit_series.corpus import KnownLaw, SeriesCorpus
-from calmkit_series.front import SeriesModel
 from calmkit_series.law import best_by_unit
 from calmkit_series.numbers import SHOWN, as_csv, read_prompt
 from calmkit_series.prepare import KeptLength, PreparedSeries, prepare_series, width_of
-from calmkit_series.scores import CodingError, SeriesScores
+from calmkit_series.words import WORDS
 
 LENGTH = 64  # values that are made where nobody says how many
 
@@ -44,73 +27,74 @@ LENGTH = 64  # values that are made where nobody says how many
 class SeriesKind(DataKind):
     """Numbers over time, real-valued units of P of them; judged by the CRPS."""
 
-    words = KindWords(
-        element="value",
-        primary="crps",
-        shown=("loss", "crps"),
-        curve=("crps", "nats_per_value"),
-        untrained=("crps", "nats_per_value"),
-        lineage=("event",),
-        row="row of a series",
-    )
+    words = WORDS
     row_length = True
 
-    def known_sizes(self, recipe: Recipe, manager: Manager) -> dict[str, Any]:
+    def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
         """`series_length`: T."""
         del manager
-        return KeptLength(length_of(recipe)).sizes
+        return KeptLength(recipe.data.length).sizes
 
-    def num_units(self, recipe: Recipe, autoencoder: Autoencoder) -> int:
+    def num_units(self, recipe: Any, autoencoder: Autoencoder) -> int:
         """T / P."""
-        return length_of(recipe) // width_of(autoencoder)
+        return recipe.data.length // width_of(autoencoder)
 
-    def elements_per_row(self, recipe: Recipe) -> float:
+    def elements_per_row(self, recipe: Any) -> float:
         """T."""
-        return float(length_of(recipe))
+        return float(recipe.data.length)
 
-    def prepare(
-        self, recipe: Recipe, manager: Manager, progress: Progress, kept: Any = None
-    ) -> PreparedSeries:
+    def prepare(self, recipe: Any, manager: Any, progress: Any, kept: Any = None) -> PreparedSeries:
         """Read both splits; there is nothing to cache."""
+        from calmkit.recipe.parts import build_corpus
+
         del kept
         corpus: Any = build_corpus(recipe, manager)
         assert isinstance(corpus, SeriesCorpus)
         with progress.phase("reading series"):
-            return prepare_series(corpus, length_of(recipe))
+            return prepare_series(corpus, recipe.data.length)
 
-    def restore(self, recipe: Recipe, manager: Manager, folder: Path) -> KeptLength:
+    def restore(self, recipe: Any, manager: Any, folder: Path) -> KeptLength:
         """The length of a row."""
         del manager, folder
-        return KeptLength(length_of(recipe))
+        return KeptLength(recipe.data.length)
 
-    def front(self, model: CalmModel, kept: Any, sampler: Sampler, precision: Precision) -> SeriesModel:
+    def front(self, model: CalmModel, kept: Any, sampler: Any, precision: Any) -> Front:
         """Numbers in, numbers out."""
+        from calmkit_series.front import SeriesModel
+
         del kept
         return SeriesModel(model, sampler, precision)
 
     def coding_scores(self, autoencoder: Autoencoder) -> Scores:
         """How far values come back."""
+        from calmkit_series.scores import CodingError
+
         del autoencoder
         return CodingError()
 
     def scores(
-        self, model: CalmModel, recipe: Recipe, manager: Manager, prepared: Prepared, *, final: bool = True
+        self, model: CalmModel, recipe: Any, manager: Any, prepared: Prepared, *, final: bool = True
     ) -> Scores:
         """CRPS, and nats."""
+        from calmkit_series.scores import SeriesScores
+
         del manager, prepared, final
         return SeriesScores(model, recipe.evaluation.draws)
 
     def beside(
-        self, recipe: Recipe, manager: Manager, prepared: Any, data: Any, front: Any, progress: Progress
+        self, recipe: Any, manager: Any, prepared: Any, data: Any, front: Any, progress: Any
     ) -> dict[str, Any]:
         """The scores of forecasts that learn next to nothing, and of the true law where it is known."""
+        from calmkit.recipe.parts import build_corpus
+        from calmkit_series.bars import bar_scores
+
         with progress.phase("measuring bars"):
             batches, model = list(data.all_val_dataloader()), front.model
             counted = sum(model.counted(batch.to(_device(model))).sum(0).cpu().numpy() for batch in batches)
             scores = bar_scores(prepared.train, batches, model)
             corpus = build_corpus(recipe, manager)
             if isinstance(corpus, KnownLaw):
-                covariance = corpus.covariance(length_of(recipe))
+                covariance = corpus.covariance(recipe.data.length)
                 for name, best in zip(
                     ("crps_best", "nats_per_value_best"), best_by_unit(covariance, front.width), strict=True
                 ):
@@ -119,6 +103,9 @@ class SeriesKind(DataKind):
 
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
         """The continuation of a prompt as numbers, as it comes; with `--out` as a CSV file."""
+        from calmkit.training.checkpoints import write_text
+        from calmkit_series.front import SeriesModel
+
         assert isinstance(front, SeriesModel)
         if asked.condition:
             raise ValueError("--condition is nothing that series have; --prompt gives what stands before")
@@ -139,11 +126,14 @@ class SeriesKind(DataKind):
         write_text(asked.out, as_csv(rows))
         yield f"{num} rows of {length} values: {asked.out}"
 
-    def sample(self, front: Front, recipe: Recipe, folder: Path) -> None:
+    def sample(self, front: Front, recipe: Any, folder: Path) -> None:
         """`samples.csv`: as many rows as `evaluation.sample_rows` says, a column each."""
+        from calmkit.training.checkpoints import write_text
+        from calmkit_series.front import SeriesModel
+
         assert isinstance(front, SeriesModel)
         prompt, num = read_prompt(recipe.evaluation.sample_prompt), recipe.evaluation.sample_rows
-        rows = front.generate(prompt, length=length_of(recipe), num=num, seed=recipe.seed)
+        rows = front.generate(prompt, length=recipe.data.length, num=num, seed=recipe.seed)
         write_text(folder / "samples.csv", as_csv(rows))
 
     def tell(self, scores: Mapping[str, Any]) -> list[str]:
@@ -161,13 +151,6 @@ class SeriesKind(DataKind):
             of_law = "" if best is None else f" (the true law: {best:.4f})"
             lines.append(f"{scores['nats_per_value']:.4f} nats per value{of_law}")
         return lines
-
-
-def length_of(recipe: Recipe) -> int:
-    """T, values of a row."""
-    length = recipe.data.sequence_length
-    assert length is not None
-    return length
 
 
 def _device(model: CalmModel) -> Any:

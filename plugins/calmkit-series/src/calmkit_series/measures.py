@@ -14,15 +14,16 @@ and 4.3. https://doi.org/10.1198/016214506000001437 Without bias: Ferro, Fair sc
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
-import torchmetrics
 from jaxtyping import Float
 from torch import Tensor
 
 from calmkit.interfaces import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number
-from calmkit.metrics.unit_means import UnitMeans
+
+if TYPE_CHECKING:  # whoever only lists parts does not wait for it
+    import torchmetrics
 
 UNIT = "units of the data"
 
@@ -49,6 +50,7 @@ class Crps(Measure):
     values, and of a random walk from the last value that is known.
     """
 
+    sums = {"crps": ("crps", "units")}  # noqa: RUF012
     info = MeasureInfo(
         {
             "": Number(
@@ -88,6 +90,7 @@ class Crps(Measure):
 class NatsPerValue(Measure):
     """Minus the log density of a value given its past, of heads that know it; in every evaluation."""
 
+    sums = {"nats_per_value": ("nats_per_value", "units")}  # noqa: RUF012
     info = MeasureInfo(
         {
             "": Number(
@@ -135,6 +138,8 @@ class SeriesEnergy(HeldOutMeasure):
 
     def metric(self) -> torchmetrics.Metric:
         """A mean over units."""
+        from calmkit.metrics.unit_means import UnitMeans
+
         return UnitMeans()
 
     def update(self, metric: torchmetrics.Metric, held: HeldOut) -> None:

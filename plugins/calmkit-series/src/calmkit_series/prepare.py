@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from jaxtyping import Float
@@ -12,8 +12,10 @@ from jaxtyping import Float
 from calmkit.data.digest import digest
 from calmkit.interfaces import Autoencoder, Prepared
 from calmkit_series.corpus import SeriesCorpus, Stretch
-from calmkit_series.rows import SeriesDataModule, SeriesRows
 from calmkit_series.units import SeriesUnits
+
+if TYPE_CHECKING:  # Lightning takes a while to load
+    from calmkit_series.rows import SeriesDataModule
 
 
 @final
@@ -39,6 +41,7 @@ class PreparedSeries(Prepared):
     length: int
     fingerprint: str
     notes: tuple[str, ...]
+    kept: str = "series"
 
     @property
     def sizes(self) -> dict[str, Any]:  # type: ignore[override]
@@ -74,6 +77,8 @@ class PreparedSeries(Prepared):
         among: int | None = None,
     ) -> SeriesDataModule:
         """Rows of units."""
+        from calmkit_series.rows import SeriesDataModule, SeriesRows
+
         train, valid = (
             SeriesRows(split, self.length, width_of(autoencoder)) for split in (self.train, self.valid)
         )
