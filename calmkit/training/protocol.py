@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.data.digest import digest
-from calmkit.recipe.schema import PartSpec, Recipe
+from calmkit.recipe.schema import Evaluation, PartSpec, Recipe
 from calmkit.training.precision import choose_precision
 from calmkit.training.run import Run, read_json
 
@@ -24,7 +24,12 @@ NO_DATA = "none"  # no fingerprint is called so
 MEASURES = 1  # raised when the same settings measure something else
 SCORED = ("data", "sequence_length", "max_rows", "draws")
 """What a score depends on, whatever the model: scores that differ in one of these are not to be ranked."""
-ASIDE = ("batch_size", "untrained", "sample_prompt", "sample_tokens", "sample_rows", "metrics")
+ASIDE = (
+    "batch_size",
+    "untrained",
+    "metrics",
+    *(one.name for one in fields(Evaluation) if one.name.startswith("sample_")),
+)
 """Keys of a recipe's `evaluation` that change the meaning of no number: metrics only add some."""
 
 
@@ -40,7 +45,7 @@ class Protocol:
         sequence_length: Of a row, where rows have no length of their own.
         max_rows: Held-out rows, at most.
         draws: Per position.
-        sampler: Its name and settings, which `tokens_per_second` and what goes with it are measured with.
+        sampler: Its name and settings, which speed and what goes with it are measured with.
         precision: Lightning's name.
         device: Its kind, such as `cpu` or `cuda`.
         length: What `sequence_length` counts, in words; it changes no meaning.
@@ -57,7 +62,7 @@ class Protocol:
 
     @property
     def scores(self) -> str:
-        """The name of what scores depend on, such as `rows256-tokens512-draws4-9f2a1c`."""
+        """The name of what scores depend on, such as `rows256-draws4-9f2a1c`."""
         shown = [("rows", self.max_rows), (self.length, self.sequence_length), ("draws", self.draws)]
         words = (f"{word}{'?' if value is None else value}" for word, value in shown if word)
         return "-".join([*words, self._digest(SCORED)[:6]])
