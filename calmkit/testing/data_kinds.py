@@ -141,8 +141,10 @@ def _check_facts(part: Subject, world: World) -> None:
     facts = world.prepared.facts(world.model.autoencoder)
     back = json.loads(json.dumps(facts))
     part.require(back == facts, FACTS, f"written as JSON and read back {facts} are {back}")
-    lacking = [name for name in world.kind.words.lineage if name not in facts]
-    part.require(not lacking, FACTS, f"words.lineage names {lacking}, and facts have {sorted(facts)}")
+    words = world.kind.words
+    lacking = [name for name in (*words.lineage, *words.reads) if name not in facts]
+    seen = f"words.lineage and words.reads name {lacking}, and facts have {sorted(facts)}"
+    part.require(not lacking, FACTS, seen)
     each = world.kind.elements_per_row(world.recipe)
     part.require(math.isfinite(each) and each > 0, FACTS, f"a row has {each} elements")
 
@@ -217,7 +219,8 @@ def _check_front(part: Subject, world: World, front: Front, folder: Path) -> Non
     with part.under(SAMPLE):
         world.kind.sample(front, world.recipe, folder)
     fresh = [Path(name).name for name in files().keys() - written.keys()]
-    part.require(any(name.startswith("samples.") for name in fresh), SAMPLE, f"new in it: {fresh}")
+    wanted = world.kind.words.sample
+    part.require(wanted in fresh, SAMPLE, f"words.sample is '{wanted}', and new in it are {fresh}")
 
 
 @laws.law(TOLD)

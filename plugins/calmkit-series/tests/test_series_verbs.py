@@ -257,7 +257,6 @@ name: heads
 description: Two heads on oscillators.
 base: {base}
 match: {{by: train_flops}}
-primary: crps
 set: {{{settings}}}
 grid:
   head:
