@@ -40,8 +40,8 @@ class RandomOrder(Order):
             per step.
         least_hidden: Smallest ratio. Training never sees more than the share 1 - least_hidden of a row known,
             and generation does: a short row wants a smaller one. The official code's 0.7 is for 256 units.
-        spread: Of the ratio. A larger one shows more rows of which much is known, as a generation's last steps
-            do; at 1 and above the ratio is nearly uniform.
+        spread: Of the ratio. A larger one shows more rows of which much is known, as the last steps of a
+            generation do; at 1 and above the ratio is nearly uniform.
     """
 
     reads = "any"
