@@ -75,7 +75,7 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("heads", "local_ar"): [{"width": 16, "depth": 1, "heads": 2}],
     ("heads", "mixture"): [{"num_components": 3, "depth": 2}],
     ("launchers", "slurm"): [{"cluster": "local"}],
-    ("orders", "random"): [{}, {"steps": 4, "least_hidden": 0.2}],
+    ("orders", "random"): [{}, {"steps": 4, "least_hidden": 0.2, "spread": 1.0}],
     ("orders", "confidence"): [{}, {"steps": 4, "choice_temperature": 0.0, "trained_progress": 1.0}],
     ("samplers", "vote"): [{"candidates": 20}, {"temperature": 1.0}],
     ("samplers", "rejection"): [{}, {"temperature": 0.7}, {"temperature": 1.0}],

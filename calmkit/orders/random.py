@@ -9,6 +9,7 @@ LTH14/mar@fe470ac, models/mar.py.
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import torch
@@ -23,12 +24,12 @@ from calmkit.orders.hide import hide
 from calmkit.orders.known import known_at_start
 from calmkit.orders.walk import Walk
 
-RATIO_MEAN, RATIO_STD = 1.0, 0.25  # mask_ratio_generator of the official code
+RATIO_MEAN = 1.0  # mask_ratio_generator of the official code
 
 
 @final
 class RandomOrder(Order):
-    """Training hides a share of a row, ratio ~ N(1, 0.25^2) cut to [least_hidden, 1], and predicts it.
+    """Training hides a share of a row, ratio ~ N(1, spread^2) cut to [least_hidden, 1], and predicts it.
 
     Every row draws its own ratio. MAR draws one per batch, because its encoder leaves hidden units out and
     needs as many left in every row; a ratio per row shows more of them in one step, with the same expectation
@@ -39,20 +40,30 @@ class RandomOrder(Order):
             per step.
         least_hidden: Smallest ratio. Training never sees more than the share 1 - least_hidden of a row known,
             and generation does: a short row wants a smaller one. The official code's 0.7 is for 256 units.
+        spread: Of the ratio. A larger one shows more rows of which much is known, as the last steps of a
+            generation do; at 1 and above the ratio is nearly uniform.
     """
 
     reads = "any"
 
-    def __init__(self, *, steps: int | None = None, least_hidden: float = 0.7) -> None:
+    def __init__(
+        self,
+        *,
+        steps: int | None = None,
+        least_hidden: float = 0.7,
+        spread: float = 0.25,  # the official code
+    ) -> None:
         require_at_least("random", 1, steps=steps)
         if not 0 < least_hidden <= 1:
             raise ValueError(f"random: least_hidden must be in (0, 1], got {least_hidden}; 0.7 would do.")
-        self.steps, self.least_hidden = steps, least_hidden
+        if not 0 < spread < math.inf:
+            raise ValueError(f"random: spread must be above 0 and finite, got {spread}; 0.25 would do.")
+        self.steps, self.least_hidden, self.spread = steps, least_hidden, spread
 
     def plan(self, valid: Bool[Tensor, "B L"]) -> Plan:
         """What is hidden is predicted, from what is not."""
         ratio = torch.empty(len(valid), dtype=torch.float32, device=valid.device)
-        nn.init.trunc_normal_(ratio, RATIO_MEAN, RATIO_STD, self.least_hidden, 1.0)
+        nn.init.trunc_normal_(ratio, RATIO_MEAN, self.spread, self.least_hidden, 1.0)
         return hide(valid, ratio)
 
     def num_steps(self, units: int) -> int:

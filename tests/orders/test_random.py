@@ -23,6 +23,14 @@ def test_hidden_counts_follow_the_cut_normal_law() -> None:
     assert share[:8].sum() == 0
 
 
+def test_a_wide_spread_hides_all_numbers_of_units_alike() -> None:
+    rows = 30_000
+    predict = RandomOrder(spread=100.0).plan(torch.ones(rows, 10, dtype=torch.bool)).predict
+    share = torch.bincount(predict.sum(1), minlength=11)[8:].double() / rows
+    # a ratio in (0.7, 0.8], (0.8, 0.9] or (0.9, 1]; six standard errors: false alarm below 1e-8
+    assert (share - 1 / 3).abs().max() < 6 * (2 / 9 / rows) ** 0.5
+
+
 def test_rows_hide_different_numbers_of_units() -> None:
     predict = RandomOrder().plan(torch.ones(50, 256, dtype=torch.bool)).predict
     assert len(set(predict.sum(1).tolist())) > 10
@@ -63,6 +71,7 @@ def test_known_units_are_left_alone() -> None:
         ({"steps": 0}, "random: steps must be at least 1, got 0"),
         ({"least_hidden": 0.0}, r"random: least_hidden must be in \(0, 1\], got 0.0; 0.7 would do"),
         ({"least_hidden": 1.5}, "random: least_hidden"),
+        ({"spread": 0.0}, r"random: spread must be above 0 and finite, got 0\.0; 0\.25 would do"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], told: str) -> None:
