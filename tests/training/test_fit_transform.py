@@ -89,6 +89,17 @@ def test_a_transform_behind_another_is_fitted_to_what_that_one_gives() -> None:
     torch.testing.assert_close(model.encode(data).mean.flatten(0, 1).std(0, correction=0), torch.ones(4))
 
 
+def test_rows_are_read_and_drawn_once_for_all_transforms() -> None:
+    """The second sees what the first made of the same draws: center 0 and scale 1 to rounding."""
+    read = rows(torch.zeros(8, 1, 2, 2), 4)
+    model = model_of(Patches((1, 2, 2), patch=1, noise=0.5), NormaliseTransform, NormaliseTransform)
+    fit_transform(model, read, seed=0)
+    center, scale = numbers(model, 1)
+    torch.testing.assert_close(center, torch.zeros(1))
+    torch.testing.assert_close(scale, torch.ones(1))
+    assert read.read == 2
+
+
 def test_the_seed_says_which_draws_and_torchs_generator_stays_as_it_was() -> None:
     data, found = torch.zeros(6, 1, 2, 2), list[float]()
     for seed in (0, 0, 1):
