@@ -1,4 +1,4 @@
-"""Every shipped recipe loads, holds together, survives its dump; tiny ones take a step and draw a chunk."""
+"""Every shipped recipe loads, holds together, survives its dump; tiny ones take a step and draw something."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from calmkit.interfaces import Batch
+from calmkit.interfaces import Batch, RowSampler
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, build_sampler, validate
 from calmkit.recipe.load import load_recipe, shipped_recipes, to_yaml
+from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.rows import draw_rows
 
 NAMES = sorted(shipped_recipes())
 TINY = [name for name in NAMES if name.startswith("tiny/")]
+IMAGES = ["tiny/ear", "tiny/givt_causal", "tiny/givt_masked", "tiny/latentlm", "tiny/mar", "tiny/pixels"]
+TEXT = [name for name in TINY if name not in IMAGES]
+LABELS = {"label": torch.tensor([0, 9])}
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +29,21 @@ def manager() -> Manager:
 
 
 def small_model(recipe: Recipe, manager: Manager) -> CalmModel:
-    vocab_size = 257
-    return assemble(recipe, manager, {"vocab_size": vocab_size})
+    if recipe.tokenizer is not None:
+        return assemble(recipe, manager, {"vocab_size": 257})
+    model = assemble(recipe, manager, kind_of(recipe, manager).known_sizes(recipe, manager))
+    if model.transform is not None:
+        model.transform.fit([model.autoencoder.encode(a_batch(model).data).mean])
+    return model
+
+
+def a_batch(model: CalmModel) -> Batch:
+    """Two rows: of digits with labels, or of six chunks of bytes."""
+    if model.layout is not None:
+        images, valid = torch.rand(2, 1, 8, 8) * 2 - 1, torch.ones(2, 16, dtype=torch.bool)
+        return Batch(images, valid, condition=LABELS)
+    chunks = torch.randint(0, 256, (2, 6, model.autoencoder.chunk_size))
+    return Batch(chunks, torch.ones(2, 6, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,7 +51,7 @@ def test_holds_together_and_survives_its_dump(name: str, manager: Manager, tmp_p
     recipe = load_recipe(name, (), manager)
     assert recipe.name == name
     assert recipe.description
-    assert recipe.source_text.startswith(f"# calmkit train {name}\n")
+    assert recipe.source_text.splitlines()[0].split()[:4] == ["#", "calmkit", "train", name]
     validate(recipe, manager)
     (tmp_path / "again.yaml").write_text(to_yaml(recipe))
     assert load_recipe(tmp_path / "again.yaml", (), manager) == recipe
@@ -43,13 +61,12 @@ def test_holds_together_and_survives_its_dump(name: str, manager: Manager, tmp_p
 def test_one_step_lowers_the_loss_of_its_batch(name: str, manager: Manager) -> None:
     recipe = load_recipe(name, (), manager)
     model = small_model(recipe, manager)
-    chunks = torch.randint(0, 256, (2, 6, model.chunk_size))
-    valid = torch.ones(2, 6, dtype=torch.bool)
+    batch = a_batch(model)
 
     def loss() -> torch.Tensor:
         torch.manual_seed(1)  # the same noise before and after the step
-        per_unit = model.loss(Batch(chunks, valid)).per_unit
-        assert per_unit.shape == (12,)
+        per_unit = model.loss(batch).per_unit
+        assert per_unit.shape == (12,) or model.layout is not None  # of images those that are hidden
         return per_unit.mean()
 
     before = loss()
@@ -66,7 +83,17 @@ def test_one_step_lowers_the_loss_of_its_batch(name: str, manager: Manager) -> N
     assert float(before.detach() - loss().detach()) > 0.5 * step * float(slope)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", IMAGES)
+def test_two_images_are_drawn(name: str, manager: Manager) -> None:
+    recipe = load_recipe(name, (), manager)
+    model, sampler = small_model(recipe, manager).eval(), build_sampler(recipe, manager)
+    assert isinstance(sampler, RowSampler)
+    images = draw_rows(model, sampler, 2, condition=LABELS, seed=1).data
+    assert images.shape == (2, 1, 8, 8)
+    assert images.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", TEXT)
 def test_one_chunk_is_drawn(name: str, manager: Manager) -> None:
     recipe = load_recipe(name, (), manager)
     model = small_model(recipe, manager).eval()
@@ -78,7 +105,7 @@ def test_one_chunk_is_drawn(name: str, manager: Manager) -> None:
 
     with torch.no_grad():
         choice = sampler.choose(draw, torch.arange(2))
-    assert choice.data.shape == (2, model.chunk_size)
+    assert choice.data.shape == (2, model.autoencoder.chunk_size)
     assert ((choice.data >= 0) & (choice.data < 257)).all()
 
 
@@ -90,3 +117,5 @@ def test_the_tiny_recipes_show_one_part_each() -> None:
     assert {recipe.autoencoder.name for recipe in recipes} == set(manager.parts["autoencoders"])
     assert {recipe.backbone.name for recipe in recipes} == set(manager.parts["backbones"])
     assert {recipe.embedder.name for recipe in recipes} == set(manager.parts["embedders"])
+    orders = {recipe.order.name for recipe in recipes if recipe.order is not None}
+    assert orders | {"left_to_right"} == set(manager.parts["orders"])  # which is meant where none is named

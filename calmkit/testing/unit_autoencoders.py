@@ -42,7 +42,8 @@ def check_unit_autoencoder(part: Subject, sizes: Mapping[str, Any]) -> None:
     first = sizes_for(part, sizes)
     autoencoder: UnitwiseAutoencoder = part.build(*first)
     laws.check_facts(part, autoencoder)
-    _check_facts(part, autoencoder)
+    event = autoencoder.event
+    part.require(event.vocab_size is None, "the value of a unit is continuous", f"its event is {event}")
     check_registered(part, autoencoder)
     _check_shapes(part, autoencoder)
     _check_loss(part, autoencoder)
@@ -79,16 +80,6 @@ def values(autoencoder: UnitwiseAutoencoder, units: tuple[int, ...] = (4, 5)) ->
     """Units of real numbers, in the dtype of the autoencoder's parameters, else in double precision."""
     dtype = next((p.dtype for p in autoencoder.parameters()), torch.float64)
     return torch.randn(*units, *autoencoder.unit_shape, dtype=dtype)
-
-
-@laws.law("event and unit_shape say what a unit is")
-def _check_facts(part: Subject, autoencoder: UnitwiseAutoencoder) -> None:
-    law, event, shape = "event and unit_shape say what a unit is", autoencoder.event, autoencoder.unit_shape
-    seen = f"its data are real numbers, and its event holds ids below {event.vocab_size}"
-    part.require(event.vocab_size is None, law, seen)
-    for name, sizes in (("event.shape", event.shape), ("unit_shape", shape)):
-        good = isinstance(sizes, Sequence) and all(isinstance(s, int) and s > 0 for s in sizes)
-        part.require(good, law, f"{name} is {sizes!r}, not a tuple of whole numbers above 0")
 
 
 @laws.law("encode, decode and to_data for any leading dimensions")

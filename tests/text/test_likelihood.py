@@ -40,7 +40,7 @@ def make_model(autoencoder: Autoencoder, head: type[GenerativeHead], predict_fir
     event = autoencoder.event
     embedder = TokensEmbedder(8, event, autoencoder.chunk_size, VOCAB)
     parts = (autoencoder, embedder, backbone, head(8, event))
-    model = CalmModel(*parts - 1, predict_first=predict_first).eval()
+    model = CalmModel(*parts, predict_first=predict_first).eval()
     with torch.no_grad():
         for p in model.parameters():
             p += 0.3 * torch.randn_like(p)

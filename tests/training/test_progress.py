@@ -80,6 +80,7 @@ def test_a_long_validation_is_told_of() -> None:
 def test_scores_worth_a_line() -> None:
     lines: list[str] = []
     progress = stage(lines)
+    progress.shown = ("loss", "brier_lm")
     progress.on_validation_end(trainer(3, units=9.0), MODULE)
     progress.on_validation_end(trainer(3, loss=0.25, brier_lm=1.5, units=9.0), MODULE)
     assert lines == ["lm  held out: loss 0.25  brier_lm 1.5"]

@@ -20,8 +20,8 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from calmkit.metrics.blocks import FEWEST_DOCUMENTS, UNKNOWN, grouped, ratio_standard_error, resampled_means
+from calmkit.text.metrics.num_tokens import NUM_TOKENS
 
-NUM_TOKENS = 4  # Brier-1 to Brier-4, Eq. 15
 NORMAL_975 = 1.959964  # 97.5 % quantile of N(0, 1)
 
 

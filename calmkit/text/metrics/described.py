@@ -15,7 +15,7 @@ import numpy as np
 
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import Measure, MeasureInfo, Number
-from calmkit.text.metrics.brier import NUM_TOKENS
+from calmkit.text.metrics.num_tokens import NUM_TOKENS
 
 COLUMNS = (
     "document",

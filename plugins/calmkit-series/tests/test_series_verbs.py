@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,21 @@ def installed() -> Manager:
     return make_manager([entry_point()])
 
 
+def at_the_door(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """What an installed plugin leaves, for this process and its children, where it isn't installed."""
+    try:
+        distribution("calmkit-series")
+        return
+    except PackageNotFoundError:
+        pass
+    left, one = folder / "calmkit_series-0.1.0.dist-info", entry_point()
+    left.mkdir(parents=True)
+    (left / "METADATA").write_text("Metadata-Version: 2.1\nName: calmkit-series\nVersion: 0.1.0\n")
+    (left / "entry_points.txt").write_text(f"[calmkit]\n{one.name} = {one.value}\n")
+    patch.syspath_prepend(folder)
+    patch.setenv("PYTHONPATH", os.pathsep.join(map(str, sys.path)))
+
+
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder and a cache of their own, the guest at the door, float32 as users have it."""
@@ -63,7 +80,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_default_dtype(torch.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CALMKIT_CACHE", str(folder / "cache"))
-        patch.setattr("importlib.metadata.entry_points", lambda **wanted: [entry_point()])
+        at_the_door(folder / "door", patch)
         patch.chdir(folder)
         yield folder
     torch.set_default_dtype(before)
@@ -220,3 +237,36 @@ def test_parts_of_other_kinds_are_refused(overrides: tuple[str, ...], message: s
     mine, manager = [one for one in SMALL if one.partition(".")[0] not in swapped], installed()
     with pytest.raises(RecipeError, match=message):
         validate(calmkit.load_recipe(RECIPE, [*mine, *overrides], manager), manager)
+
+
+def test_compare_ranks_by_the_crps(mixture: Run, energy: Run) -> None:
+    found = calmkit.compare([mixture, energy], manager=installed())
+    assert found.results["primary"] == "crps"
+    for cell in found.results["cells"]:  # by series, from the table beside each evaluation
+        assert cell["summary"]["crps"]["text_low"] < cell["summary"]["crps"]["text_high"]
+    assert "CRPS" in found.text()
+
+
+STUDY = """\
+calmkit_study: 1
+name: heads
+description: Two heads on oscillators.
+base: {base}
+match: {{by: train_flops}}
+primary: crps
+set: {{{settings}}}
+grid:
+  head:
+    - {{label: mixture, head: mixture}}
+    - {{label: energy, head: energy, head.num_targets: 1}}
+baseline: mixture
+"""
+
+
+def test_a_study_runs_and_reports(workshop: Path) -> None:
+    settings = ", ".join(one.replace("=", ": ", 1) for one in SMALL if not one.startswith("head."))
+    text = STUDY.format(base=RECIPE, settings=settings)
+    (workshop / "heads.yaml").write_text(text, encoding="utf-8")
+    answer = command("study", "run", "heads.yaml")
+    assert "CRPS" in answer
+    assert (workshop / "runs" / "studies" / "heads" / "report.html").is_file()

@@ -12,12 +12,13 @@ from typing import Any, final
 
 import numpy as np
 
-from calmkit.interfaces import Autoencoder, DataKind, Front, GenerationAsked, KindWords, Prepared, Scores
+from calmkit.interfaces import Autoencoder, DataKind, Front, GenerationAsked, Prepared, Scores
 from calmkit.model import CalmModel
 from calmkit_series.corpus import KnownLaw, SeriesCorpus
 from calmkit_series.law import best_by_unit
 from calmkit_series.numbers import SHOWN, as_csv, read_prompt
 from calmkit_series.prepare import KeptLength, PreparedSeries, prepare_series, width_of
+from calmkit_series.words import WORDS
 
 LENGTH = 64  # values that are made where nobody says how many
 
@@ -26,17 +27,7 @@ LENGTH = 64  # values that are made where nobody says how many
 class SeriesKind(DataKind):
     """Numbers over time, real-valued units of P of them; judged by the CRPS."""
 
-    words = KindWords(
-        element="value",
-        primary="crps",
-        shown=("loss", "crps"),
-        curve=("crps", "nats_per_value"),
-        untrained=("crps", "nats_per_value"),
-        lineage=("event",),
-        row="row of a series",
-        kept="series",
-        length="values",
-    )
+    words = WORDS
     row_length = True
 
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:

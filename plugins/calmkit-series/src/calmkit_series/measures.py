@@ -50,6 +50,7 @@ class Crps(Measure):
     values, and of a random walk from the last value that is known.
     """
 
+    sums = {"crps": ("crps", "units")}  # noqa: RUF012
     info = MeasureInfo(
         {
             "": Number(
@@ -89,6 +90,7 @@ class Crps(Measure):
 class NatsPerValue(Measure):
     """Minus the log density of a value given its past, of heads that know it; in every evaluation."""
 
+    sums = {"nats_per_value": ("nats_per_value", "units")}  # noqa: RUF012
     info = MeasureInfo(
         {
             "": Number(
