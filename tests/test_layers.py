@@ -213,9 +213,7 @@ def told_in(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def speaks_of_a_kind(path: str, tree: ast.Module) -> list[str]:
-    """What serves every kind of data asks the kind for its words (`calmkit.interfaces.KindWords`). Where a
-    docstring names its sources, it may say whose idea it was.
-    """
+    """What serves every kind of data asks the kind for its words (`calmkit.interfaces.KindWords`)."""
     if not path.startswith(SERVES_EVERY_KIND):
         return []
     found = (
