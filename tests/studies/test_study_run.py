@@ -19,6 +19,7 @@ from calmkit.interfaces import Job
 from calmkit.recipe.errors import RecipeError
 from calmkit.registry import make_manager
 from calmkit.studies.failures import failure, work_folder
+from calmkit.studies.kinds import ToldKind
 from calmkit.studies.rankable import rankable
 from calmkit.studies.results import study_results
 from calmkit.studies.run import report_study, resume_study, run_study
@@ -26,10 +27,12 @@ from calmkit.studies.snapshot import planned_in
 from calmkit.studies.status import status_rows
 from calmkit.studies.store import claimed
 from calmkit.studies.timing import StepClock
+from calmkit.text.words import WORDS
 from calmkit.training.errors import RunFailed
 from calmkit.training.run import Run
 from calmkit.training.standing import read_standing
 
+TEXT = ToldKind("text", WORDS)
 STUDY = """\
 calmkit_study: 1
 name: two heads
@@ -243,7 +246,7 @@ def test_a_trial_that_missed_its_budget_is_marked_and_in_no_mean(
         stopped = json.loads(before)
         stopped |= {"lm_steps": 8, "lm_train_flops": stopped["lm_train_flops"] / 2}
         facts.write_text(json.dumps(stopped))
-        energy = study_results(planned, {}, rankable(manager))["cells"][0]
+        energy = study_results(planned, {}, rankable(manager), TEXT)["cells"][0]
     finally:
         facts.write_text(before)
     kept, short = energy["trials"]
