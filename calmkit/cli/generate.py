@@ -92,8 +92,12 @@ def generate(
     recipe = read(str(run / "resolved.yaml"), words, manager)
     from calmkit.training.run import load_run
 
-    front = load_run(run, manager, overrides, device=device, precision=precision)
-    sampler = build_sampler(recipe, manager, front.model.head)
+    orders = [word for word in overrides if word.startswith("order")]
+    if orders:
+        front = load_run(run, manager, orders, device=device, precision=precision)
+    else:
+        front = load_run(run, device=device, precision=precision)
+    sampler = build_sampler(recipe, manager, front.model.head) if overrides else None
     asked = GenerationAsked(prompt, max_tokens, conditions, num, out, seed, sampler)
     try:
         for piece in kind_of(recipe, manager).generate(front, asked, lambda line: click.echo(line, err=True)):

@@ -181,14 +181,13 @@ class Text(DataKind):
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
         """The continuation of a prompt, as it comes."""
         from calmkit.metrics.sampler_use import SamplerUse
-        from calmkit.text.generation import TextModel
 
-        assert isinstance(front, TextModel)
+        writer: Any = front
         for option, value in (("--condition", asked.condition), ("-n", asked.num), ("--out", asked.out)):
             if value:
                 raise ValueError(f"{option} is nothing that text has; give --prompt and --max-tokens")
         use = SamplerUse()
-        yield from front.stream(
+        yield from writer.stream(
             asked.prompt or "",
             max_tokens=asked.length or 256,
             seed=asked.seed,

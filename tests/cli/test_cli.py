@@ -24,6 +24,7 @@ from calmkit.generation import Unit
 from calmkit.interfaces import (
     Context,
     DensityHead,
+    Front,
     HeadInfo,
     HeldOutMeasure,
     IterativeHead,
@@ -311,7 +312,8 @@ def test_ls_metrics_says_which_way_is_better(monkeypatch: pytest.MonkeyPatch) ->
     assert rows[0] == ["name", "plugin", "summary", "numbers"]
     nll = next(row for row in rows if row[0] == "nll")
     assert nll[3] == "nll_per_token (lower), nll_bound_per_token (lower)"
-    assert "brier_lm (higher), brier_1 (higher)" in rows[1][3]
+    brier = next(row for row in rows if row[0] == "brier")
+    assert "brier_lm (higher), brier_1 (higher)" in brier[3]
 
 
 def test_show_metrics_tells_numbers_and_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,7 +470,7 @@ def test_generate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 raise ValueError("narrow: num_steps got 9; 8 would do.")
             return 8
 
-    class Model:
+    class Model(Front):
         model = types.SimpleNamespace(head=Head())
 
         def stream(
