@@ -46,7 +46,7 @@ def batch_law(candidates: int) -> list[float]:
 
 
 def chi_square(sampler: Sampler, law: tuple[float, ...], rows: int) -> float:
-    ids = sampler.choose(source(), torch.arange(rows)).ids
+    ids = sampler.choose(source(), torch.arange(rows)).data
     counts = (ids[:, None] == CHUNKS).all(-1).double().sum(0)
     expected = rows * torch.tensor(law) / sum(law)
     return ((counts - expected).square() / expected).sum().item()

@@ -290,6 +290,6 @@ def test_rows_of_the_world_keep_their_units_whichever_are_asked_for() -> None:
     world = HeldOutWorld("continuous")
     whole, one = world.held(), world.held([3])
     mine = whole.rows == 3
-    assert torch.equal(whole.ids[mine], one.ids)
+    assert torch.equal(whole.data[mine], one.data)
     assert torch.equal(whole.draws()[:, mine], one.draws())
     assert torch.equal(whole.target.mean[mine], one.target.mean)

@@ -305,7 +305,7 @@ def shares(sampler: Sampler, windows: Tensor, copies: int) -> Tensor:
     def draw(num: int, rows: Tensor) -> Tensor:
         return draw_letters(TRUTH, windows[rows], num, 2)
 
-    ids = torch.cat([sampler.choose(draw, part).ids for part in rows.split(5000)])
+    ids = torch.cat([sampler.choose(draw, part).data for part in rows.split(5000)])
     pairs = (ids[:, 0] * LETTERS + ids[:, 1]).view(len(windows), copies)
     return torch.nn.functional.one_hot(pairs, LETTERS**2).to(torch.get_default_dtype()).mean(1)
 

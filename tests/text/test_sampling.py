@@ -289,7 +289,7 @@ def test_what_each_document_gave_adds_up_to_the_whole() -> None:
     model, batches = world(2)
     rows = torch.arange(ROWS).div(10, rounding_mode="floor").unsqueeze(1).expand(ROWS, UNITS)
     told = [
-        batch | {"documents": numbers}
+        Batch(batch.data, batch.valid, group=numbers)
         for batch, numbers in zip(batches, rows.split((40, 40, 20)), strict=True)
     ]
     scores = measure_sampling(model, DirectSampler(), told, max_units=300)
@@ -311,6 +311,6 @@ def test_nothing_to_score_is_refused() -> None:
     model, batches = world(1)
     with pytest.raises(ValueError, match="max_units must be at least 1, got 0"):
         measure_sampling(model, DirectSampler(), batches, max_units=0)
-    short = [{name: value[:, :3] for name, value in batch.items()} for batch in batches]
+    short = [Batch(batch.data[:, :3], batch.valid[:, :3]) for batch in batches]
     with pytest.raises(ValueError, match="no unit of the data is followed by 4 tokens"):
         measure_sampling(model, DirectSampler(), short)

@@ -21,6 +21,7 @@ from calmkit.interfaces import Batch
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.schema import Optimizer
 from calmkit.registry import make_manager
+from calmkit.text.scores import Reconstruction, TextScores
 from calmkit.training import stages
 from calmkit.training.stages import AutoencoderModule, ModelModule, StageModule
 
