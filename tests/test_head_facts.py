@@ -125,7 +125,7 @@ def test_weights_of_half_precision_are_refused_for_a_head_that_does_not_hold_in_
 def model_of(head: GenerativeHead) -> CalmModel:
     autoencoder = VAE(V, chunk_size=K, latent_dim=D, hidden_dim=8)
     embedder = TokensEmbedder(H, autoencoder.event, K, V)
-    return CalmModel(autoencoder, embedder, GRUBackbone(hidden_dim=H), head - 1).float().eval()
+    return CalmModel(autoencoder, embedder, GRUBackbone(hidden_dim=H), head).float().eval()
 
 
 def test_every_way_to_the_head_leads_through_the_model() -> None:
@@ -250,7 +250,7 @@ def test_guidance_is_taken_where_the_head_says_and_refused_where_it_is_nowhere()
 # Each field of HeadInfo, where the program reads it, and the tests that see what it does with it.
 HONOURED: dict[str, tuple[set[str], list[Any]]] = {
     "sampling": (
-        {"metrics/throughput.py", "admission.py"},
+        {"text/metrics/throughput.py", "admission.py"},
         [test_the_calls_of_a_draw_follow_the_sampling],
     ),
     "temperature": (

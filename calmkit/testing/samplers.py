@@ -98,7 +98,7 @@ def _check_device(part: Subject, sampler: Sampler) -> None:
     if device is None:
         return
     choice = sampler.choose(_random_chunks(2), torch.arange(3, device=device))
-    for name in ("ids", "index", "draws", "level"):
+    for name in ("data", "index", "draws", "level"):
         laws.check_device(part, getattr(choice, name), device, name)
 
 
@@ -122,7 +122,7 @@ def _check_choice(part: Subject, sampler: Sampler, rows: Tensor, chunk_size: int
     where = f"rows {rows.tolist()}, K = {chunk_size}"
     part.require(not source.strangers, "only the rows given are asked for", f"{source.strangers}; {where}")
     for name, wanted in (
-        ("ids", (len(rows), chunk_size)),
+        ("data", (len(rows), chunk_size)),
         *((n, (len(rows),)) for n in ("index", "draws", "level")),
     ):
         shape = tuple(getattr(choice, name).shape)
@@ -140,7 +140,7 @@ def _check_choice(part: Subject, sampler: Sampler, rows: Tensor, chunk_size: int
         seen = f"{choice.data[i].tolist()} is not draw {index}, {given[index].tolist()}; {where}"
         part.require(torch.equal(choice.data[i], given[index]), "the ids are the draw at index", seen)
     again = laws.with_seed(0, lambda: sampler.choose(_random_chunks(chunk_size), rows))
-    for name in ("ids", "index", "draws"):
+    for name in ("data", "index", "draws"):
         same = torch.equal(getattr(choice, name), getattr(again, name))
         part.require(same, "same seed, same choice", f"{name} differs; {where}")
 

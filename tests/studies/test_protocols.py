@@ -29,7 +29,9 @@ def test_what_is_not_known_of_a_cell_joins_no_two_groups_that_differ() -> None:
 
 
 def test_marks_stand_where_there_are_several() -> None:
-    one, other = cell("a", Protocol("f00d", 256, 8, 2)), cell("b", Protocol("f00d", 256, 64, 2))
+    one, other = (
+        cell(name, Protocol("f00d", 256, rows, 2, length="tokens")) for name, rows in (("a", 8), ("b", 64))
+    )
     alone = {"protocols": told_protocols(measured_alike([one]))}
     assert mark(alone, one) == ""
     assert protocol_notes(alone)[0].startswith("Protocol rows8-tokens256-draws2-")

@@ -111,7 +111,7 @@ class Unlearned(Named):
     [
         (Longer, r"the prefix is \[B, length, H\] and finite"),
         (Always, "drop is a probability"),
-        (Unsaid, r"the prefix is \[B, length, H\] and finite': .* raised KeyError: 'label'"),
+        (Unsaid, "a dropped row gets the null condition, whatever its own is"),
         (Keeps, "a dropped row gets the null condition"),
         (Shrinks, "a dropped row gets the null condition"),
         (Blind, "rows differ by their conditions"),

@@ -199,7 +199,7 @@ def test_devices_are_looked_for_before_a_document_is_read(run: Run, monkeypatch:
     def read(*given: object) -> None:
         raise AssertionError("a document was read")
 
-    monkeypatch.setattr("calmkit.text.kind.prepare_data", read)
+    monkeypatch.setattr("calmkit.text.prepare.prepare_data", read)
     with pytest.raises(RecipeError, match=r"CK150.*trainer\.devices=99999 would start"):
         evaluate(run.folder, ["trainer.devices=99999"])
 

@@ -127,7 +127,7 @@ def test_checkpoints_hold_the_last_step(autoencoder: Run) -> None:
         (
             ("data.sequence_length=4",),
             RunFailed,
-            "A row of 4 tokens is 1 unit of 4, with nothing to",
+            "A row of 4 tokens is 1 unit, with nothing to",
         ),
         (("trainer.accelerator=cuda",), RecipeError, "accelerator=cuda"),
         (("trainer.strategy=deepest",), RecipeError, "strategy=deepest"),
