@@ -21,7 +21,7 @@ def test_without_a_name_the_contents_are_shown_and_how_to_go_on() -> None:
     done = run()
     assert done.exit_code == 0
     assert done.stdout.startswith((DOCS / "index.md").read_text(encoding="utf-8"))
-    assert "calmkit docs PAGE shows one of: extending/head, " in done.stdout
+    assert "calmkit docs PAGE shows one of: extending/data, " in done.stdout
 
 
 @pytest.mark.parametrize("name", ["recipes", "extending/head", "docs/official.md"])
