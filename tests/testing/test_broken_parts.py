@@ -553,7 +553,7 @@ class Swaps(Second):
 
     def choose(self, draw: Draw, rows: Tensor, generator: torch.Generator | None = None) -> Choice:
         choice = super().choose(draw, rows)
-        return replace(choice, ids=choice.data.roll(1, 0))
+        return replace(choice, data=choice.data.roll(1, 0))
 
 
 class Favours(Second):
