@@ -16,6 +16,7 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, sections 2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ class CalmModel(nn.Module):
     def context(
         self,
         data: Shaped[Tensor, "*rows_and_data"],
-        valid: Bool[Tensor, "B L"] | None = None,
+        valid: Bool[Tensor, "B U"] | None = None,
         z: Tensor | None = None,
         *,
         known: Bool[Tensor, "B L"] | None = None,
@@ -160,7 +161,7 @@ class CalmModel(nn.Module):
 
         Args:
             data: As the autoencoder reads them.
-            valid: Which units are real; None: all.
+            valid: Which units are real, of the data or of the model (see `by_unit`); None: all.
             z: `[B, L, *E]`, what a latent-reading embedder sees; None: the posterior's mean.
             known: For a backbone of any order: the units it may read; None: all real ones.
             condition: Of each row, for the conditioner.
@@ -170,6 +171,7 @@ class CalmModel(nn.Module):
             z = self.encode(data).mean
         if valid is None:
             valid = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
+        valid = self.by_unit(valid)
         x = self.embedder(self.unit_data(data), z)
         return self.conditions(x, valid, known, self.prefix(len(x), condition, drop))
 
@@ -218,21 +220,30 @@ class CalmModel(nn.Module):
         """The data of each unit, for an embedder; None where only whole rows have any."""
         return data if isinstance(self.autoencoder, UnitwiseAutoencoder) else None
 
+    def by_unit(self, said: Bool[Tensor, "B U"]) -> Bool[Tensor, "B L"]:
+        """What data say of the units of their autoencoder, said of those of the model.
+
+        Where a transform makes other units of a row, each of them holds for the whole row or for none of it.
+        """
+        if self.layout is None or said.shape[1] == math.prod(self.layout):
+            return said
+        return said.all(1, keepdim=True).expand(-1, math.prod(self.layout))
+
     def predict(self, valid: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
         """Which units are predicted: all real ones, or all but the first real one of each row."""
         return valid if self.predict_first else valid & (valid.long().cumsum(1) > 1)
 
     def counted(self, batch: Batch) -> Bool[Tensor, "B L"]:
         """Which units of a batch count: predicted, and wanted by the data."""
-        predicted = self.predict(batch.valid)
-        return predicted if batch.predict is None else predicted & batch.predict
+        predicted = self.predict(self.by_unit(batch.valid))
+        return predicted if batch.predict is None else predicted & self.by_unit(batch.predict)
 
     def loss(self, batch: Batch) -> UnitLoss:
         """Loss of each unit that counts; the mean is taken by whoever trains."""
         target, z, log_det = self.target(batch.data)
         keep, known = self.counted(batch), None
         if self.order is not None and self.order.reads == "any":
-            plan = self.order.plan(batch.valid)
+            plan = self.order.plan(self.by_unit(batch.valid))
             keep, known = keep & plan.predict, plan.known
         drop = self._dropped(len(batch))
         context = self.context(batch.data, batch.valid, z, known=known, condition=batch.condition, drop=drop)

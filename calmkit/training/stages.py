@@ -135,7 +135,7 @@ class AutoencoderModule(StageModule):
         """Mean loss of the real units, nats per unit."""
         del batch_idx
         out = self.autoencoder.loss(batch.data)
-        loss = out.per_unit[_of_units(batch.valid, out.per_unit)].mean()
+        loss = out.per_unit[batch.valid].mean()
         self.log("autoencoder/train/loss", self.checked(loss))
         self.log_dict({f"autoencoder/train/{name}": v for name, v in out.terms.items()}, sync_dist=True)
         return loss
@@ -201,8 +201,3 @@ class ModelModule(StageModule):
         self.log_dict({f"{self.prefix}/{name}": value.float() for name, value in scores.items()})
         self.val_loss.reset()
         self.scores.reset()
-
-
-def _of_units(valid: Tensor, per_unit: Tensor) -> Tensor:
-    """`valid` by the units of stage 1: where a transform makes others of them, a row is real or not."""
-    return valid if valid.shape == per_unit.shape else valid.any(1, keepdim=True).expand_as(per_unit)

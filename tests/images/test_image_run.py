@@ -48,6 +48,26 @@ def test_a_run_ends_with_its_numbers_its_grid_and_its_lines(
     assert facts["label_names"] == [str(label) for label in range(10)]
 
 
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        "[normalise,{name: patchify, patch: 2}]",  # a quarter of the units, of four times the width
+        "[{name: adaptor, blocks: 2, width: 8}]",  # learned with the model, keeps no Gaussian
+    ],
+)
+@pytest.mark.parametrize("order", ["any", "causal"])
+def test_every_transform_is_trained_measured_and_undone(digits: Path, transforms: str, order: str) -> None:
+    given = ["autoencoder.patch=2", f"transforms={transforms}", "evaluation.max_rows=20"]
+    if order == "causal":
+        given += ["backbone=transformer", "backbone.hidden_dim=16", "backbone.depth=1", "backbone.heads=2"]
+        given += ["order=null", "head=mixture", "head.num_components=2", "sampler.guidance=1"]
+    folder = f"{order}-{'patchify' if 'patchify' in transforms else 'adaptor'}"
+    run = digits_run(digits, folder, *given)
+    assert math.isfinite(run.evaluation["fd"])
+    assert run.load(device="cpu").generate(3).shape == (3, 1, 8, 8)
+    assert ("nats_per_dim" in run.evaluation) == (order == "causal")
+
+
 def test_a_curve_is_kept_on_the_way(digits: Path) -> None:
     with (digits / "first" / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["lm/val/fd"]]
