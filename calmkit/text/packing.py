@@ -14,11 +14,10 @@ from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from calmkit.data.order import NO_ROW
-from calmkit.interfaces import DataError
+from calmkit.interfaces import Batch, DataError
 from calmkit.text.token_file import TokenFile
 
 
@@ -40,8 +39,9 @@ def check_lengths(sequence_length: int, chunk_size: int) -> None:
 
 
 @final
-class PackedRows(Dataset[dict[str, Tensor]]):
-    """Rows of a token file: `chunks` [L, K], `valid` [L] and `documents` [L], each unit's document from 0.
+class PackedRows(Dataset[Batch]):
+    """Rows of a token file as batches: `data` [B, L, K] ids, `valid` [B, L], and in `group` [B, L] the
+    document of each unit, from 0.
 
     Args:
         token_file: The documents.
@@ -82,14 +82,12 @@ class PackedRows(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self._rows
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One row; `NO_ROW` gives one without valid units."""
-        return {name: value[0] for name, value in self.__getitems__([index]).items()}
+    def __getitem__(self, index: int) -> Batch:
+        """A batch of one row; `NO_ROW` gives one without valid units."""
+        return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """A batch at once, `chunks` [B, L, K], `valid` and `documents` [B, L] (0 where no unit is): what the
-        loader asks for first.
-        """
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """A batch at once: what the loader asks for first. Where no unit is, the group is 0."""
         rows = np.asarray(indices, dtype=np.int64)
         if ((rows < NO_ROW) | (rows >= self._rows)).any():
             raise IndexError(f"rows {rows.tolist()} of {self._rows}")
@@ -99,8 +97,8 @@ class PackedRows(Dataset[dict[str, Tensor]]):
         documents = np.zeros(units.shape, dtype=np.int64)
         documents[valid] = np.searchsorted(self._first_unit, units[valid], side="right") - 1
         chunks[valid] = self._chunks(units[valid], documents[valid])
-        made = {"chunks": chunks, "valid": valid, "documents": documents}
-        return {name: torch.from_numpy(array) for name, array in made.items()}
+        data, real, group = (torch.from_numpy(array) for array in (chunks, valid, documents))
+        return Batch(data, real, group=group)
 
     def _chunks(self, units: np.ndarray, document: np.ndarray) -> np.ndarray:
         """The tokens [N, K] of units by their number [N] in the whole split, and that of their document."""

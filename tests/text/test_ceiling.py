@@ -110,7 +110,7 @@ def test_whole_documents_in_a_row(document_length: int, chunk_size: int, tmp_pat
     file = TokenFile.build(corpus, "valid", BytesTokenizer(), tmp_path)
     rows = PackedRows(file, chunk_size, 16, EOS, keep_remainder=True)
     batch = rows.__getitems__(range(len(rows)))
-    found = ceiling(corpus, [(batch["chunks"], batch["valid"])], EOS)
+    found = ceiling(corpus, [(batch.data, batch.valid)], EOS)
     fill = 15 - document_length  # end-of-text at the left of a document that is no whole number of chunks
     terms = []
     for place in range(0, 16 if chunk_size >= 4 else 13, chunk_size):

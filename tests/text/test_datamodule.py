@@ -54,7 +54,7 @@ def test_batches_are_the_rows_in_order(module):
         assert batch.data.shape == (3, 4, 4)
         assert batch.valid.all()
         for place in range(3):
-            assert torch.equal(batch.data[place], rows[int(order[3 * number + place])]["chunks"])
+            assert torch.equal(batch.data[place], rows[int(order[3 * number + place])].data[0])
 
 
 def test_validation_is_every_row_once_with_the_remainder(module):
@@ -73,7 +73,7 @@ def test_a_sample_of_the_validation_rows(module):
     [batch] = data.val_dataloader()
     count = len(data.valid_rows)
     expected = data.valid_rows.__getitems__([count // 4, 3 * count // 4])
-    assert torch.equal(batch.data, expected["chunks"])
+    assert torch.equal(batch.data, expected.data)
 
 
 def test_the_global_generator_is_left_alone(module):
@@ -128,7 +128,7 @@ def test_too_few_rows_for_a_step_are_refused_at_once(module):
     rows = len(module().train_rows)
     with pytest.raises(
         DataError,
-        match=rf"makes {rows} rows of 16 tokens, fewer than one step of {rows + 1} .*lower batch_size",
+        match=rf"has {rows} rows of 16 tokens, fewer than one step of {rows + 1} .*lower batch_size",
     ):
         module(batch_size=rows + 1)
     data = module(batch_size=rows)

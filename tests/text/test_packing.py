@@ -21,16 +21,16 @@ def test_rows_by_hand(byte_file):
     file = byte_file("abcd", "e", "fgh")
     rows = PackedRows(file, 4, 8, E, keep_remainder=False)
     assert len(rows) == 2
-    assert rows[0]["chunks"].tolist() == [ids("...a"), ids("bcd.")]
-    assert rows[1]["chunks"].tolist() == [ids("..e."), ids("fgh.")]
-    assert rows[0]["chunks"].dtype == torch.int64
-    assert rows[0]["valid"].tolist() == [True, True]
+    assert rows[0].data[0].tolist() == [ids("...a"), ids("bcd.")]
+    assert rows[1].data[0].tolist() == [ids("..e."), ids("fgh.")]
+    assert rows[0].data[0].dtype == torch.int64
+    assert rows[0].valid[0].tolist() == [True, True]
 
 
 def test_every_unit_knows_its_document(byte_file):
     """...abcd. is two chunks of document 0, ..e. one of 1, fgh. one of 2; what is not there counts as 0."""
     rows = PackedRows(byte_file("abcd", "e", "fgh"), 4, 12, E, keep_remainder=True)
-    assert [row["documents"].tolist() for row in (rows[0], rows[1])] == [[0, 0, 1], [2, 0, 0]]
+    assert [row.group[0].tolist() for row in (rows[0], rows[1])] == [[0, 0, 1], [2, 0, 0]]
 
 
 def test_the_remainder_is_dropped_or_filled_up(byte_file):
@@ -38,16 +38,16 @@ def test_the_remainder_is_dropped_or_filled_up(byte_file):
     assert len(PackedRows(file, 4, 12, E, keep_remainder=False)) == 1
     rows = PackedRows(file, 4, 12, E, keep_remainder=True)
     assert len(rows) == 2
-    assert rows[1]["chunks"].tolist() == [ids("fgh."), ids("...."), ids("....")]
-    assert rows[1]["valid"].tolist() == [True, False, False]
+    assert rows[1].data[0].tolist() == [ids("fgh."), ids("...."), ids("....")]
+    assert rows[1].valid[0].tolist() == [True, False, False]
 
 
 def test_no_row(byte_file):
     rows = PackedRows(byte_file("abcd", "e"), 2, 4, E, keep_remainder=True)
     batch = rows.__getitems__([1, NO_ROW])
-    assert batch["valid"].tolist() == [[True, True], [False, False]]
-    assert (batch["chunks"][1] == E).all()
-    assert (rows[NO_ROW]["chunks"] == E).all()
+    assert batch.valid.tolist() == [[True, True], [False, False]]
+    assert (batch.data[1] == E).all()
+    assert (rows[NO_ROW].data == E).all()
     for index in (-2, len(rows)):
         with pytest.raises(IndexError):
             rows[index]
@@ -60,7 +60,7 @@ def test_text_to_rows_and_back(byte_file, chunk_size, units, keep_remainder):
     texts = ["x" * (i * 5 % 23) + f"{i}é" for i in range(60)]
     rows = PackedRows(byte_file(*texts), chunk_size, chunk_size * units, E, keep_remainder=keep_remainder)
     batch = rows.__getitems__(list(range(len(rows))))
-    chunks = batch["chunks"][batch["valid"]]  # in reading order
+    chunks = batch.data[batch.valid]  # in reading order
     # by the plain rule, document by document
     tokenizer = BytesTokenizer()
     expected = []
@@ -73,12 +73,12 @@ def test_text_to_rows_and_back(byte_file, chunk_size, units, keep_remainder):
     assert chunks.tolist() == expected
     if keep_remainder:
         assert tokenizer.decode(chunks.flatten().tolist()) == "".join(texts)
-        assert rows.total_units == len(expected) == int(batch["valid"].sum())
-    assert batch["valid"].sum() + (~batch["valid"]).sum() == len(rows) * units
+        assert rows.total_units == len(expected) == int(batch.valid.sum())
+    assert batch.valid.sum() + (~batch.valid).sum() == len(rows) * units
     # one by one, and in any order, the rows are the same
-    assert all(torch.equal(rows[i]["chunks"], batch["chunks"][i]) for i in range(0, len(rows), 7))
+    assert all(torch.equal(rows[i].data[0], batch.data[i]) for i in range(0, len(rows), 7))
     shuffled = torch.randperm(len(rows)).tolist()
-    assert torch.equal(rows.__getitems__(shuffled)["chunks"], batch["chunks"][shuffled])
+    assert torch.equal(rows.__getitems__(shuffled).data, batch.data[shuffled])
 
 
 def test_a_length_that_does_not_divide_names_what_would(byte_file):

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from calmkit.data.digest import digest
-from calmkit.interfaces import Autoencoder, Prepared
+from calmkit.interfaces import Autoencoder, DataError, Prepared
 from calmkit_series.corpus import SeriesCorpus, Stretch
 from calmkit_series.units import SeriesUnits
 
 if TYPE_CHECKING:  # Lightning takes a while to load
-    from calmkit_series.rows import SeriesDataModule
+    from calmkit.data.datamodule import RowsDataModule
 
 
 @final
@@ -75,14 +75,17 @@ class PreparedSeries(Prepared):
         batch_size: int,
         max_rows: int,
         among: int | None = None,
-    ) -> SeriesDataModule:
+    ) -> RowsDataModule:
         """Rows of units."""
-        from calmkit_series.rows import SeriesDataModule, SeriesRows
+        from calmkit.data.datamodule import RowsDataModule
+        from calmkit_series.rows import SeriesRows
 
         train, valid = (
             SeriesRows(split, self.length, width_of(autoencoder)) for split in (self.train, self.valid)
         )
-        return SeriesDataModule(
+        if not len(valid):
+            raise DataError("no row is held out: no stretch of the valid split fills a unit")
+        return RowsDataModule(
             train,
             valid,
             batch_size=batch_size,
@@ -90,6 +93,7 @@ class PreparedSeries(Prepared):
             seed=recipe.seed,
             max_eval_rows=max_rows,
             among=among,
+            cure="give longer series, or lower data.sequence_length or batch_size",
         )
 
 

@@ -1,4 +1,4 @@
-"""Rows of T values for Lightning: batches of units, in an order that depends on seed, epoch and rank."""
+"""Rows of T values, as batches of units."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import final
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from calmkit.data.order import NO_ROW, SeededOrder
-from calmkit.interfaces import Batch, DataError
+from calmkit.data.order import NO_ROW
+from calmkit.interfaces import Batch
 from calmkit_series.corpus import Stretch
 
 
@@ -68,97 +67,3 @@ class SeriesRows(Dataset[Batch]):
         valid = torch.from_numpy((place < self.units[number][:, None]) & real[:, None])
         group = torch.from_numpy(self.series[number])[:, None].expand(valid.shape).contiguous()
         return Batch(data, valid, group=group)
-
-
-@final
-class SeriesDataModule(LightningDataModule):
-    """Rows of two splits.
-
-    Args:
-        train: Permuted every epoch; a last batch that isn't full is left out.
-        valid: All of it, or `max_eval_rows` rows evenly spaced over it, in order.
-        batch_size: Rows per process and step.
-        eval_batch_size: The same in evaluation.
-        seed: Of the order.
-        max_eval_rows: Over all processes.
-        among: These are taken of the rows that a `max_eval_rows` of so many would give.
-
-    Raises:
-        DataError: There are too few rows for one batch, or none is held out.
-    """
-
-    def __init__(
-        self,
-        train: SeriesRows,
-        valid: SeriesRows,
-        *,
-        batch_size: int,
-        eval_batch_size: int,
-        seed: int,
-        max_eval_rows: int,
-        among: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.train_rows, self.valid_rows = train, valid
-        self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
-        self.max_eval_rows, self.among = max_eval_rows, among
-        if not len(valid):
-            raise DataError("no row is held out: no stretch of the valid split fills a unit")
-        self._check_one_batch(1)
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Whole batches, of the rows of this process."""
-        rank, world_size = self._place()
-        self._check_one_batch(world_size)
-        order = SeededOrder(
-            len(self.train_rows), seed=self.seed, rank=rank, world_size=world_size, train=True
-        )
-        return _loader(self.train_rows, order, self.batch_size, drop_last=True)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Equally many batches in every process; rows that even them out have no real unit."""
-        return self._valid_loader(*self._place())
-
-    def all_val_dataloader(self) -> DataLoader[Batch]:
-        """The rows of all processes, in order: for one that measures alone."""
-        return self._valid_loader(0, 1)
-
-    def _valid_loader(self, rank: int, world_size: int) -> DataLoader[Batch]:
-        order = SeededOrder(
-            len(self.valid_rows),
-            rank=rank,
-            world_size=world_size,
-            train=False,
-            max_rows=self.max_eval_rows,
-            among=self.among,
-        )
-        return _loader(self.valid_rows, order, self.eval_batch_size, drop_last=False)
-
-    def _place(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-
-    def _check_one_batch(self, world_size: int) -> None:
-        count, needed = len(self.train_rows), self.batch_size * world_size
-        if count < needed:
-            raise DataError(
-                f"the train split has {count} rows, fewer than one step of {needed} (batch_size "
-                f"{self.batch_size}); give longer series, or lower data.sequence_length or batch_size"
-            )
-
-
-def _loader(rows: SeriesRows, order: SeededOrder, batch_size: int, drop_last: bool) -> DataLoader[Batch]:
-    return DataLoader(
-        rows,
-        batch_size=batch_size,
-        sampler=order,
-        drop_last=drop_last,
-        collate_fn=_as_it_is,  # type: ignore[arg-type]
-        num_workers=0,
-        generator=torch.Generator(),  # else the loader draws from torch's default generator at every epoch
-    )
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    """`SeriesRows` makes whole batches."""
-    return batch
