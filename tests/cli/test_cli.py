@@ -92,6 +92,11 @@ def test_help_needs_no_torch() -> None:
     assert [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()] == verbs
 
 
+def test_the_package_is_run_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "calmkit", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: calmkit ")
+
+
 def test_validate() -> None:
     result = run("validate", "base.yaml", "head=narrow")
     assert result.exit_code == 0
