@@ -35,6 +35,7 @@ def quiet_libraries() -> None:
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
+        ".*GPU available but not used.*",  # the recipe asks for the CPU
         ".*does not have many workers.*",
         ".*Experiment logs directory.*",
         ".*exists and is not empty.*",
