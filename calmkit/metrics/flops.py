@@ -23,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from calmkit.generation import SeededRandomness
+from calmkit.head_calls import head_draws, head_loss
 from calmkit.interfaces import (
     PASSES,
     AnyOrderBackbone,
@@ -42,7 +43,7 @@ from calmkit.interfaces import (
     UnitwiseAutoencoder,
 )
 from calmkit.metrics.made_up import made_up_data
-from calmkit.model import CalmModel, head_draws, head_loss
+from calmkit.model import CalmModel
 
 Part = TypeVar("Part", bound=nn.Module)
 
