@@ -18,7 +18,7 @@ from typing import Any, cast
 import pluggy
 
 from calmkit import hookspecs
-from calmkit.admission import NAME, Setting, broken, name_refusal, settings
+from calmkit.admission import NAME, broken, name_refusal
 from calmkit.interfaces import (
     AnyOrderBackbone,
     Autoencoder,
@@ -40,6 +40,7 @@ from calmkit.interfaces import (
     Tokenizer,
 )
 from calmkit.interfaces.head import EVENT_KINDS
+from calmkit.part_settings import Setting, settings
 
 ENTRY_POINT_GROUP = "calmkit"
 

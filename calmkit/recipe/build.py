@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from calmkit.admission import Setting
+from calmkit.part_settings import Setting
 from calmkit.recipe.convert import Misfit, convert, to_node
 from calmkit.recipe.errors import Mark, Problem, RecipeError, suggest
 from calmkit.recipe.schema import (
