@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from calmkit.interfaces import (
@@ -24,9 +24,11 @@ from calmkit.interfaces import (
     Guidance,
     GuidedHead,
     HeadInfo,
+    HeldOutMeasure,
     ImageAutoencoder,
     IterativeHead,
     LatentTransform,
+    MeasureInfo,
     Order,
     RowSampler,
     SampleOptions,
@@ -35,6 +37,7 @@ from calmkit.interfaces import (
     Tokenizer,
     UnitwiseAutoencoder,
 )
+from calmkit.interfaces.head import EVENT_KINDS
 from calmkit.part_settings import constructor_faults, setting_faults
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -58,6 +61,30 @@ def name_refusal(name: object) -> str | None:
         return f"the name {name!r} can't be written in a recipe; allowed are {allowed}"
     if name.lower() == "null":
         return f"the name {name!r} is what a recipe writes for nothing"
+    return None
+
+
+def number_refusal(name: str, cls: type, there: Mapping[str, str]) -> str | None:
+    """Why the numbers of a measure can't stand beside those there are; None where they can.
+
+    Args:
+        name: Of the measure.
+        cls: Its class.
+        there: Every number there is, by the name it is stored under, and the name of its measure.
+    """
+    info = getattr(cls, "info", None)
+    if not isinstance(info, MeasureInfo):
+        return f"metrics: '{name}' has no info, or one that is no MeasureInfo: {info!r}"
+    described = not issubclass(cls, HeldOutMeasure)
+    if described and (info.needs or info.events != frozenset(EVENT_KINDS)):
+        return (
+            f"metrics: '{name}' is only described, so its needs and events would say nothing; leave them out"
+        )
+    for stored in info.named(name):
+        if stored in there:
+            return f"metrics: '{name}' yields '{stored}', a number of '{there[stored]}' already"
+        if not NAME.fullmatch(stored):
+            return f"metrics: '{name}' yields '{stored}', which is no column: letters, digits and _ would do"
     return None
 
 
