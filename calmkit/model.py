@@ -4,9 +4,8 @@
          -> embedder, behind the conditioner's prefix -> backbone (in an order) -> context -> keep = valid
             & predict -> head.loss -> one value per unit
 
-What the data are made of is known to their kind and its autoencoders alone. Whoever wants something of a
-head asks here, with or without a model: `head_loss`, `head_log_prob`, `head_draws` and `guided_draws` call it
-in the precision that its `HeadInfo` allows, and never with zero units.
+What the data are made of is known to their kind and its autoencoders alone. How a head is called is said in
+`calmkit.head_calls`.
 
 A discrete model is the same thing with an identity autoencoder and a head over ids, so one training loop and
 one table serve both.
@@ -17,15 +16,15 @@ Source: Shao et al., Continuous Autoregressive Language Models, 2025, sections 2
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import final
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from calmkit.head_calls import UnitLoss, head_draws, head_log_prob, unit_loss
+from calmkit.head_calls import guided_draws as guided_draws  # the docs import it from here
 from calmkit.interfaces import (
     AnyOrderBackbone,
     Autoencoder,
@@ -37,8 +36,6 @@ from calmkit.interfaces import (
     Embedder,
     EventSpec,
     GenerativeHead,
-    Guided,
-    GuidedHead,
     LatentTransform,
     Order,
     Posterior,
@@ -46,19 +43,6 @@ from calmkit.interfaces import (
     UnitwiseAutoencoder,
 )
 from calmkit.transforms.chain import Chain
-
-
-@dataclass(frozen=True)
-class UnitLoss:
-    """The head's loss of the units that count, and which ones they are.
-
-    Attributes:
-        per_unit: `[N]`, in the head's own unit.
-        keep: `[B, L]`, true where a unit counts; N of them, in row-major order.
-    """
-
-    per_unit: Float[Tensor, " N"]
-    keep: Bool[Tensor, "B L"]
 
 
 @final
@@ -247,13 +231,10 @@ class CalmModel(nn.Module):
             keep, known = keep & plan.predict, plan.known
         drop = self._dropped(len(batch))
         context = self.context(batch.data, batch.valid, z, known=known, condition=batch.condition, drop=drop)
-        if self.head.info.needs_memory:
-            per_unit = head_loss(self.head, context, target)[keep]
-        else:
-            per_unit = head_loss(self.head, context[keep], target[keep])
+        found = unit_loss(self.head, context, target, keep)
         if log_det is not None and isinstance(self.head, DensityHead):  # else volume could be shrunk for free
-            per_unit = per_unit - log_det[keep]
-        return UnitLoss(per_unit, keep)
+            return UnitLoss(found.per_unit - log_det[keep], keep)
+        return found
 
     def target(self, data: Tensor) -> tuple[Posterior, Tensor, Tensor | None]:
         """What the head shall predict, the values that the backbone reads (one draw), and the log volume by
@@ -311,105 +292,3 @@ class CalmModel(nn.Module):
         self.autoencoder.eval()
         if self.transform is not None and not self.transform.learned:
             self.transform.eval()
-
-
-HALF = (torch.bfloat16, torch.float16)
-
-
-def head_loss(head: GenerativeHead, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
-    """The head's loss of each unit, as its facts ask to be called."""
-    if context.h[..., 0].numel() == 0:
-        return context.h.sum(-1)
-    with _precision_of(head, context.h.device):
-        if head.info.half_precision:
-            return head.loss(context, target)
-        mean, log_std = _wide(target.mean), None if target.log_std is None else _wide(target.log_std)
-        return head.loss(_wide_context(context), Posterior(mean, log_std))
-
-
-def head_log_prob(
-    head: DensityHead, context: Context, z: Shaped[Tensor, "*units_and_event"]
-) -> Float[Tensor, "*units"]:
-    """The head's log density of each value, as its facts ask to be called."""
-    if context.h[..., 0].numel() == 0:
-        return context.h.sum(-1)
-    with _precision_of(head, context.h.device):
-        if head.info.half_precision:
-            return head.log_prob(context, z)
-        return head.log_prob(_wide_context(context), _wide(z))
-
-
-def head_draws(
-    head: GenerativeHead, context: Context, num: int = 1, options: SampleOptions | None = None
-) -> Shaped[Tensor, "num *units_and_event"]:
-    """`num` draws of each unit, of which there is one at least, as the head's facts ask to be called."""
-    with _precision_of(head, context.h.device):
-        return head.sample(context if head.info.half_precision else _wide_context(context), num, options)
-
-
-def guided_draws(
-    head: GenerativeHead, guided: Guided, num: int = 1, options: SampleOptions | None = None
-) -> Shaped[Tensor, "num *units_and_event"]:
-    """`num` draws of each unit under an affine combination of conditions, taken where the head says.
-
-    Terms of weight 0 are left out. One term that is left is `head_draws`, bit for bit, for any head.
-
-    Args:
-        head: Its `info.guidance` says where the combination is taken.
-        guided: Conditions of the same units and their weights, the condition wished for before the null ones.
-        num: Draws per unit.
-        options: Of each draw.
-
-    Raises:
-        ValueError: If the weights do not sum to 1, the head can't be guided, or it refuses the combination.
-    """
-    total = sum(weight for _, weight in guided)
-    if not abs(total - 1) <= 1e-6:  # also refuses NaN
-        weights = ", ".join(f"{weight:g}" for _, weight in guided)
-        raise ValueError(f"guided_draws: weights must sum to 1, got {weights}; w and 1 - w would do.")
-    terms = tuple((context, float(weight)) for context, weight in guided if weight != 0)
-    if len(terms) == 1:
-        return head_draws(head, terms[0][0], num, options)
-    if isinstance(head, GuidedHead):
-        if not head.info.half_precision:
-            terms = tuple((_wide_context(context), weight) for context, weight in terms)
-        with _precision_of(head, terms[0][0].h.device):
-            return head.sample_guided(terms, num, options)
-    if head.info.guidance == "none":
-        name = type(head).__name__
-        raise ValueError(
-            f"{name} can't be guided (its HeadInfo.guidance is 'none'), and {len(terms)} conditions came; "
-            "guidance 1 would do."
-        )
-    mixed = torch.stack([weight * _wide(context.h) for context, weight in terms]).sum(0)
-    return head_draws(head, Context(mixed.to(terms[0][0].h.dtype)), num, options)
-
-
-@contextmanager
-def _precision_of(head: GenerativeHead, device: torch.device) -> Iterator[None]:
-    """Outside autocast for a head that does not hold in half precision.
-
-    Raises:
-        ValueError: If the weights of such a head are of half precision.
-    """
-    if head.info.half_precision:
-        yield
-        return
-    half = next((name for name, value in head.named_parameters() if value.dtype in HALF), None)
-    if half is not None:
-        name = type(head).__name__
-        raise ValueError(
-            f"{name} does not hold in half precision (its HeadInfo.half_precision is false), and its "
-            f"parameter '{half}' is of half precision; keep the model in float32 and use autocast."
-        )
-    with torch.autocast(device.type, enabled=False):
-        yield
-
-
-def _wide(value: Tensor) -> Tensor:
-    return value.float() if value.dtype in HALF else value
-
-
-def _wide_context(context: Context) -> Context:
-    memory = None if context.memory is None else _wide(context.memory)
-    return Context(_wide(context.h), memory, context.visible)

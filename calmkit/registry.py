@@ -18,7 +18,7 @@ from typing import Any, cast
 import pluggy
 
 from calmkit import hookspecs
-from calmkit.admission import NAME, Setting, broken, name_refusal, settings
+from calmkit.admission import broken, name_refusal, number_refusal
 from calmkit.interfaces import (
     AnyOrderBackbone,
     Autoencoder,
@@ -28,18 +28,16 @@ from calmkit.interfaces import (
     DataKind,
     Embedder,
     GenerativeHead,
-    HeldOutMeasure,
     LatentTransform,
     Launcher,
     Measure,
-    MeasureInfo,
     Number,
     Order,
     RowSampler,
     Sampler,
     Tokenizer,
 )
-from calmkit.interfaces.head import EVENT_KINDS
+from calmkit.part_settings import Setting, settings
 
 ENTRY_POINT_GROUP = "calmkit"
 
@@ -248,32 +246,13 @@ def _admit(manager: Manager, module: object, plugin: str) -> None:
             reason = refusal(kind, name, cls)
             if name in manager.parts[kind]:
                 reason = f"{kind}: the name '{name}' is taken by {manager.parts[kind][name].plugin}"
-            reason = reason or number_refusal(manager, kind, name, cls)
+            if reason is None and kind == "metrics":
+                there = {stored: part.name for stored, (_, part) in manager.numbers().items()}
+                reason = number_refusal(cast(str, name), cast(type, cls), there)
             if reason:
                 manager.rejected.append(Rejected(plugin, reason))
             else:
                 manager.parts[kind][cast(str, name)] = Part(kind, cast(str, name), cast(type, cls), plugin)
-
-
-def number_refusal(manager: Manager, kind: str, name: object, cls: object) -> str | None:
-    """Why the numbers of a measure can't stand beside those there are; None where they can."""
-    if kind != "metrics":
-        return None
-    info = getattr(cls, "info", None)
-    if not isinstance(info, MeasureInfo):
-        return f"{kind}: '{name}' has no info, or one that is no MeasureInfo: {info!r}"
-    described = not issubclass(cast(type, cls), HeldOutMeasure)
-    if described and (info.needs or info.events != frozenset(EVENT_KINDS)):
-        return (
-            f"{kind}: '{name}' is only described, so its needs and events would say nothing; leave them out"
-        )
-    there = manager.numbers()
-    for stored in info.named(str(name)):
-        if stored in there:
-            return f"{kind}: '{name}' yields '{stored}', a number of '{there[stored][1].name}' already"
-        if not NAME.fullmatch(stored):
-            return f"{kind}: '{name}' yields '{stored}', which is no column: letters, digits and _ would do"
-    return None
 
 
 def _offers(module: object, plugin: str) -> dict[str, dict[object, object]]:

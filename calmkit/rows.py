@@ -22,6 +22,7 @@ from torch import Tensor
 
 from calmkit.beams import beam_rows
 from calmkit.generation import Precision, SeededRandomness, in_precision
+from calmkit.head_calls import guided_draws
 from calmkit.interfaces import (
     AnyOrderBackbone,
     Backbone,
@@ -32,7 +33,7 @@ from calmkit.interfaces import (
     RowSampler,
     State,
 )
-from calmkit.model import CalmModel, guided_draws
+from calmkit.model import CalmModel
 
 ROWS_AT_ONCE = 128
 """Rows that pass the model together; more are drawn in parts."""

@@ -23,9 +23,10 @@ from calmkit.autoencoders.token_chunks import TokenChunks
 from calmkit.autoencoders.vae import VAE
 from calmkit.backbones.transformer import TransformerBackbone
 from calmkit.embedders.tokens import TokensEmbedder
+from calmkit.head_calls import head_draws, head_loss
 from calmkit.heads.energy_score import gaussian_energy_loss
 from calmkit.interfaces import Autoencoder, Batch, Context, DensityHead, EventSpec, Posterior
-from calmkit.model import CalmModel, head_draws, head_loss
+from calmkit.model import CalmModel
 from calmkit.registry import make_manager
 from calmkit.text.generation import generate
 from calmkit.text.metrics.rollout import brier_draws

@@ -23,10 +23,12 @@ ORDER = """
 interfaces, hookspecs, cores
 nn, dynamics
 autoencoders | transforms | conditioners | embedders | backbones | orders | heads | samplers | launchers
+head_calls
 model
 beams
 generation
 rows, metrics
+part_settings
 admission
 registry
 recipe
@@ -148,21 +150,24 @@ def asks_whether_it_has(path: str, tree: ast.Module) -> list[str]:
 
 
 def calls_a_head(path: str, tree: ast.Module) -> list[str]:
-    """Heads are called by `calmkit.model`, as their facts ask for; the kit asks them itself."""
-    if room_of(path) in ("model", "heads", "testing"):
+    """Heads are called by `calmkit.head_calls`, as their facts ask for; the kit asks them itself."""
+    if room_of(path) in ("head_calls", "heads", "testing"):
         return []
     asked = ("loss", "log_prob", "sample", "sample_guided")
     calls = (n.func for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
     return [
-        f"line {call.lineno}: {ast.unparse(call)}; calmkit.model has head_loss, head_log_prob, head_draws "
-        "and guided_draws"
+        f"line {call.lineno}: {ast.unparse(call)}; calmkit.head_calls has head_loss, head_log_prob, "
+        "head_draws and guided_draws"
         for call in calls
         if call.attr in asked and ast.unparse(call.value).split(".")[-1] == "head"
     ]
 
 
 KINDS_OF_DATA = ("text", "images")
-ASK_THE_KIND = ("model", "generation", "beams", "rows", "recipe", "training", "results", "report", "studies")
+ASK_THE_KIND = (
+    "head_calls", "model", "generation", "beams", "rows",
+    "recipe", "training", "results", "report", "studies",
+)  # fmt: skip
 
 
 def knows_a_kind(path: str, tree: ast.Module) -> list[str]:
@@ -188,7 +193,8 @@ def without_source(path: str, tree: ast.Module) -> list[str]:
 
 
 SERVES_EVERY_KIND = (
-    "model.py", "generation.py", "rows.py", "beams.py", "training/", "studies/", "report/", "results/",
+    "head_calls.py", "model.py", "generation.py", "rows.py", "beams.py",
+    "training/", "studies/", "report/", "results/",
 )  # fmt: skip
 OF_A_KIND = re.compile(
     "tokens?|tokeni[sz]e\\w*|chunks?|brier|bos|eos|pixels?|images?|((uni|bi|tri|n)-?)?grams?|bytelm"
@@ -262,6 +268,8 @@ def test_the_whole_house_was_read() -> None:
 
 BROKEN = [
     (points_up, "heads/a.py", "import calmkit.model"),
+    (points_up, "heads/a.py", "from calmkit.head_calls import head_loss"),
+    (points_up, "head_calls.py", "from calmkit.model import CalmModel"),
     (points_up, "heads/a.py", "from calmkit import model"),
     (points_up, "heads/a.py", "def f():\n    from calmkit.training import train"),
     (points_up, "heads/a.py", "from calmkit.samplers.vote import vote"),
@@ -269,6 +277,7 @@ BROKEN = [
     (points_up, "studies/a.py", "from calmkit.testing import check_head"),
     (points_up, "report/a.py", "from calmkit.studies.plan import plan_study"),
     (points_up, "launchers/a.py", "from calmkit.training import run"),
+    (points_up, "part_settings.py", "from calmkit.admission import broken"),
     (points_up, "registry.py", "import calmkit.recipe.schema"),
     (points_up, "cellar/a.py", ""),
     (heavy_on_load, "heads/a.py", "import diffusers"),
@@ -285,11 +294,13 @@ BROKEN = [
     (calls_a_head, "metrics/a.py", "x = model.head.log_prob(context, z)"),
     (calls_a_head, "training/a.py", "head.loss(context, target)"),
     (calls_a_head, "generation.py", "model.head.sample_guided(guided)"),
+    (calls_a_head, "model.py", "self.head.loss(context, target)"),
     (knows_a_kind, "studies/a.py", "from calmkit.text.kind import Text"),
     (knows_a_kind, "training/a.py", "def f():\n    from calmkit.images import kind"),
     (knows_a_guest, "heads/a.py", "import calmkit_laplace_head"),
     (without_source, "heads/energy.py", '"""A head."""'),
     (speaks_of_a_kind, "model.py", "num_tokens = 3"),
+    (speaks_of_a_kind, "head_calls.py", "num_tokens = 3"),
     (speaks_of_a_kind, "rows.py", "def draw(*, chunk_size): pass"),
     (speaks_of_a_kind, "training/a.py", "from calmkit.interfaces import Tokenizer"),
     (speaks_of_a_kind, "training/a.py", "score = found['brier_lm']"),
@@ -316,7 +327,7 @@ ALLOWED = [
     (heavy_on_load, "data/datamodule.py", "import lightning.pytorch as pl"),
     (heavy_on_load, "heads/a.py", "def f():\n    import diffusers"),
     (heavy_on_load, "heads/a.py", "if TYPE_CHECKING:\n    import diffusers"),
-    (calls_a_head, "model.py", "head.loss(context, target)"),
+    (calls_a_head, "head_calls.py", "head.loss(context, target)"),
     (calls_a_head, "metrics/a.py", "head_loss(model.head, context, target); autoencoder.loss(chunks)"),
     (unpickles, "data/a.py", "torch.load(path, weights_only=True)"),
     (without_source, "heads/energy.py", '"""A head. https://arxiv.org/abs/2510.27688"""'),

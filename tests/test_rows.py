@@ -16,6 +16,7 @@ from calmkit.backbones.gru import GRUBackbone
 from calmkit.backbones.transformer import TransformerBackbone
 from calmkit.conditioners.label import LabelConditioner
 from calmkit.embedders.latents import LatentsEmbedder
+from calmkit.head_calls import guided_draws, head_draws
 from calmkit.heads.diffusion import DiffusionHead
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.mixture import MixtureHead
@@ -32,7 +33,7 @@ from calmkit.interfaces import (
     RowSampler,
     SampleOptions,
 )
-from calmkit.model import CalmModel, guided_draws, head_draws
+from calmkit.model import CalmModel
 from calmkit.orders.confidence import ConfidenceOrder
 from calmkit.orders.random import RandomOrder
 from calmkit.rows import draw_rows

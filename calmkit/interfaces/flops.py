@@ -2,7 +2,7 @@
 
 A formula is arithmetic on the sizes of a part, so it holds on the meta device, before there is a weight.
 Attention is counted over all pairs, not halved for causality. The cost of a part that states nothing is
-measured with `torch.utils.flop_counter` (`calmkit.metrics.flops`).
+measured with `torch.utils.flop_counter` (`calmkit.metrics.measured_flops`).
 """
 
 from __future__ import annotations

@@ -68,13 +68,13 @@ class HeadInfo:
             generation feeds none back, so a recipe that names such a head is refused when it is composed.
         options: Fields of `SampleOptions` it honours. Any other that is set is an error, never ignored.
         guidance: Where the affine combination of several conditions is taken. `condition`: of the hidden
-            states, which `calmkit.model` does for it, and which a head that needs a memory can't have.
+            states, which `calmkit.head_calls` does for it, and which a head that needs a memory can't have.
             `output`: of what its network gives, at every step; `density`: of log densities. The class of
             these two is a `GuidedHead`, and no other is. `none`: guidance is refused. Weight 1 is no guidance
             for any head, bit for bit, and needs no such fact.
         half_precision: True where loss, draws and density hold in bfloat16 too, both under autocast and with
             weights of half precision. Otherwise the head is called outside autocast, with everything in
-            float32, and weights of half precision are refused (`calmkit.model`).
+            float32, and weights of half precision are refused (`calmkit.head_calls`).
 
     Raises:
         ValueError: For a value that is none of these, or two that contradict each other.
@@ -133,8 +133,8 @@ class GenerativeHead(nn.Module, ABC):
 
     The constructor is `(hidden_dim, event, *, ...)`; what follows the star is settable in a recipe. Draws
     come from torch's default generator, which callers fork and seed; a head that lists `generator` in
-    `info.options` also honours that one. The program calls a head through `calmkit.model`, in the precision
-    that `info` allows, and never with zero units.
+    `info.options` also honours that one. The program calls a head through `calmkit.head_calls`, in the
+    precision that `info` allows, and never with zero units.
 
     Attributes:
         info: Facts about the class, stated on the class.

@@ -1,28 +1,22 @@
 """FLOPs of training and of writing, part by part, so that systems can be compared at equal cost.
 
 Each part says its own (`calmkit.interfaces.flops`): arithmetic on sizes, on the meta device too. What a part
-does not state, guests too, is measured: a copy of it runs on one row of made-up input under
-`torch.utils.flop_counter`. FLOPs are 2 per multiply-add of a matrix product, attention in full, all else
-free.
+does not state, guests too, is measured (`calmkit.metrics.measured_flops`): a copy of it runs on one row of
+made-up input. FLOPs are 2 per multiply-add of a matrix product, attention in full, all else free.
 
 Source: Shao et al., Continuous Autoregressive Language Models, 2025, Table 1. https://arxiv.org/abs/2510.27688
 """
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar, final
+from typing import final
 
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from calmkit.generation import SeededRandomness
+from calmkit.head_calls import head_draws, head_loss
 from calmkit.interfaces import (
     PASSES,
     AnyOrderBackbone,
@@ -32,7 +26,6 @@ from calmkit.interfaces import (
     Embedder,
     GenerativeHead,
     NotTrainable,
-    Posterior,
     SampleOptions,
     StatesCodingFlops,
     StatesDrawFlops,
@@ -41,10 +34,9 @@ from calmkit.interfaces import (
     StatesTrainingFlops,
     UnitwiseAutoencoder,
 )
-from calmkit.metrics.made_up import made_up_data
-from calmkit.model import CalmModel, head_draws, head_loss
-
-Part = TypeVar("Part", bound=nn.Module)
+from calmkit.metrics.made_up import MadeUpInput, made_up_data
+from calmkit.metrics.measured_flops import copied, flops_of, flops_with_gradients, given
+from calmkit.model import CalmModel
 
 
 @final
@@ -103,9 +95,9 @@ def count_flops(
     """
     if units < 2:
         raise ValueError(f"FLOPs are counted on rows of at least 2 units, got {units}.")
-    samples = _Samples.of(model, units)
+    samples = MadeUpInput.of(model, units)
     behind = units + (0 if model.conditioner is None else model.conditioner.length)
-    coded = samples if model.transform is None else _Samples.coded(model.autoencoder, units)
+    coded = samples if model.transform is None else MadeUpInput.coded(model.autoencoder, units)
     parts = (
         ("embedder", model.embedder, units),
         ("backbone", model.backbone, behind),
@@ -122,7 +114,7 @@ def count_flops(
     return FlopCount(training, inference)
 
 
-def _context_of_one(model: CalmModel, behind: int, units: int, samples: _Samples) -> int:
+def _context_of_one(model: CalmModel, behind: int, units: int, samples: MadeUpInput) -> int:
     """Of the condition of one unit: a causal backbone reads one more, one of any order reads the row anew at
     every step of its order, which gives several.
     """
@@ -132,181 +124,89 @@ def _context_of_one(model: CalmModel, behind: int, units: int, samples: _Samples
     steps = units if model.order is None else model.order.num_steps(units)
     if isinstance(backbone, StatesFlops):
         return -(-steps * backbone.forward_flops(behind) // units)
-    with torch.no_grad(), _copied(backbone) as (part, device, dtype):
+    with torch.no_grad(), copied(backbone) as (part, device, dtype):
         x, known = samples.hidden(device, dtype), torch.ones(1, units, dtype=torch.bool, device=device)
-        return -(-steps * _forward(lambda: part(x, known)) // units)
+        return -(-steps * flops_of(lambda: part(x, known)) // units)
 
 
 def autoencoder_train_flops(autoencoder: Autoencoder, units: int) -> int:
     """FLOPs of one step of stage 1 on one row of `units` units; 0 where there is nothing to train."""
     if isinstance(autoencoder, StatesCodingFlops):
         return PASSES * units * (autoencoder.encode_flops() + autoencoder.decode_flops())
-    with _copied(autoencoder) as (autoencoder, device, _):
+    with copied(autoencoder) as (autoencoder, device, _):
         autoencoder.requires_grad_(True)
         data = made_up_data(autoencoder, 1, units, device)
         try:
-            return _forward_backward(autoencoder, lambda: autoencoder.loss(data).per_unit, [])
+            return flops_with_gradients(autoencoder, lambda: autoencoder.loss(data).per_unit, [])
         except NotTrainable:
             return 0
 
 
-@final
-@dataclass(frozen=True)
-class _Samples:
-    """Made-up input of the right shapes for parts that are measured: zeros, and numbers around 0."""
-
-    units: int
-    autoencoder: Autoencoder
-    hidden_dim: int
-    event: tuple[int, ...]
-    discrete: bool
-
-    @classmethod
-    def of(cls, model: CalmModel, units: int) -> _Samples:
-        event = model.event
-        return cls(
-            units, model.autoencoder, model.backbone.hidden_dim, event.shape, event.kind != "continuous"
-        )
-
-    @classmethod
-    def coded(cls, autoencoder: Autoencoder, units: int) -> _Samples:
-        """As the autoencoder sees them, where a transform makes other units of them."""
-        event, layout = autoencoder.event, autoencoder.layout
-        length = units if layout is None else math.prod(layout)
-        return cls(length, autoencoder, 1, event.shape, event.kind != "continuous")
-
-    def data(self, device: torch.device) -> Tensor:
-        return made_up_data(self.autoencoder, 1, self.units, device)
-
-    def target(self, device: torch.device, dtype: torch.dtype) -> Posterior:
-        if self.discrete:
-            return Posterior(self.data(device))
-        mean = torch.zeros(1, self.units, *self.event, device=device, dtype=dtype)
-        return Posterior(mean, torch.zeros_like(mean))
-
-    def unit_data(self, device: torch.device) -> Tensor | None:
-        return self.data(device) if isinstance(self.autoencoder, UnitwiseAutoencoder) else None
-
-    def hidden(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        return torch.randn(1, self.units, self.hidden_dim, device=device, dtype=dtype)
-
-
-def _encode(part: Autoencoder, samples: _Samples) -> int:
+def _encode(part: Autoencoder, samples: MadeUpInput) -> int:
     if isinstance(part, StatesCodingFlops):
         return samples.units * part.encode_flops()
-    with _copied(part) as (part, device, _):
-        return _forward(lambda: part.encode(samples.data(device)))
+    with copied(part) as (part, device, _):
+        return flops_of(lambda: part.encode(samples.data(device)))
 
 
-def _decode(part: Autoencoder, samples: _Samples) -> int:
+def _decode(part: Autoencoder, samples: MadeUpInput) -> int:
     if isinstance(part, StatesCodingFlops):
         return part.decode_flops()
-    with _copied(part) as (part, device, dtype):
+    with copied(part) as (part, device, dtype):
         z = samples.target(device, dtype).mean
         if isinstance(part, UnitwiseAutoencoder):
-            return _forward(lambda: part.to_data(z[:, :1]))
-        return -(-_forward(lambda: part.to_data(z)) // samples.units)
+            return flops_of(lambda: part.to_data(z[:, :1]))
+        return -(-flops_of(lambda: part.to_data(z)) // samples.units)
 
 
-def _training(part: nn.Module, units: int, samples: _Samples) -> int:
+def _training(part: nn.Module, units: int, samples: MadeUpInput) -> int:
     if isinstance(part, StatesTrainingFlops):
         return part.training_flops(units)
     if isinstance(part, StatesFlops):
         return PASSES * part.forward_flops(units)
-    with _copied(part) as (part, device, dtype):
-        target, x = samples.target(device, dtype), _given(samples.hidden(device, dtype))
+    with copied(part) as (part, device, dtype):
+        target, x = samples.target(device, dtype), given(samples.hidden(device, dtype))
         if isinstance(part, Embedder):
             data, z = samples.unit_data(device), target.mean
-            return _forward_backward(part, lambda: part(data, z), [])
+            return flops_with_gradients(part, lambda: part(data, z), [])
         if isinstance(part, AnyOrderBackbone):
             known = torch.ones(1, samples.units, dtype=torch.bool, device=device)
-            x = _given(samples.hidden(device, dtype))
-            return _forward_backward(part, lambda: part(x, known).h, [x])
+            x = given(samples.hidden(device, dtype))
+            return flops_with_gradients(part, lambda: part(x, known).h, [x])
         if isinstance(part, Backbone):
             valid = torch.ones(1, samples.units, dtype=torch.bool, device=device)
-            return _forward_backward(part, lambda: part(x, valid).h, [x])
+            return flops_with_gradients(part, lambda: part(x, valid).h, [x])
         assert isinstance(part, GenerativeHead)
         if not part.info.needs_memory:
-            return _forward_backward(part, lambda: head_loss(part, Context(x[0]), target[0]), [x])
-        memory = _given(samples.hidden(device, dtype))
+            return flops_with_gradients(part, lambda: head_loss(part, Context(x[0]), target[0]), [x])
+        memory = given(samples.hidden(device, dtype))
         visible = torch.ones(1, units, units, dtype=torch.bool, device=device).tril()
         past = Context(x, memory, visible)
-        return _forward_backward(part, lambda: head_loss(part, past, target), [x, memory])
+        return flops_with_gradients(part, lambda: head_loss(part, past, target), [x, memory])
 
 
-def _step(part: Embedder | Backbone, units: int, samples: _Samples) -> int:
+def _step(part: Embedder | Backbone, units: int, samples: MadeUpInput) -> int:
     if isinstance(part, StatesStepFlops):
         return part.step_flops(units - 1)
-    with torch.no_grad(), _copied(part) as (part, device, dtype):
+    with torch.no_grad(), copied(part) as (part, device, dtype):
         if isinstance(part, Embedder):
             data, z = samples.unit_data(device), samples.target(device, dtype).mean[:, :1]
-            return _forward(lambda: part(None if data is None else data[:, :1], z))
+            return flops_of(lambda: part(None if data is None else data[:, :1], z))
         x = samples.hidden(device, dtype)
         valid = torch.ones(x.shape[:2], dtype=torch.bool, device=device)
         _, state = part.start(1, units)
         _, state = part.step(x[:, :-1], valid[:, :-1], state)
-        return _forward(lambda: part.step(x[:, -1:], valid[:, -1:], state))
+        return flops_of(lambda: part.step(x[:, -1:], valid[:, -1:], state))
 
 
-def _draw(part: GenerativeHead, draws: int, options: SampleOptions | None, samples: _Samples) -> int | None:
+def _draw(
+    part: GenerativeHead, draws: int, options: SampleOptions | None, samples: MadeUpInput
+) -> int | None:
     if isinstance(part, StatesDrawFlops):
         return part.draw_flops(draws, options)
-    with torch.no_grad(), _copied(part) as (part, device, dtype):
+    with torch.no_grad(), copied(part) as (part, device, dtype):
         context = Context(samples.hidden(device, dtype)[:, :1])
         if part.info.needs_memory:
             visible = torch.ones(1, 1, samples.units, dtype=torch.bool, device=device)
             context = Context(context.h, samples.hidden(device, dtype), visible)
-        return _forward(lambda: head_draws(part, context, draws, options))
-
-
-@contextmanager
-def _copied(part: Part) -> Iterator[tuple[Part, torch.device, torch.dtype]]:
-    """A copy of a part that may run, its device and dtype; the random numbers are of this block alone.
-
-    Raises:
-        ValueError: If the part has no numbers to run on.
-    """
-    parameter = next(part.parameters(), torch.empty(0))
-    if parameter.is_meta:
-        raise ValueError(
-            f"{type(part).__name__} does not state its FLOPs, so they are measured, which the meta device "
-            "does not allow: build it for real, or let it state them (calmkit.interfaces.flops)."
-        )
-    with SeededRandomness(0, parameter.device).borrowed(), _comparable():
-        yield copy.deepcopy(part), parameter.device, parameter.dtype  # a running statistic must not move
-
-
-@torch.enable_grad()
-def _given(tensor: Tensor) -> Tensor:
-    """A copy that takes a gradient, and no leaf: the counter's hooks on a module's inputs refuse leaves."""
-    return tensor.detach().requires_grad_().clone()
-
-
-@torch.no_grad()
-def _forward(call: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
-
-
-@torch.enable_grad()
-def _forward_backward(module: nn.Module, call: Callable[[], Tensor], inputs: list[Tensor]) -> int:
-    """FLOPs of a call and of the gradients for the inputs and the module's trainable parameters."""
-    wanted = [*inputs, *(parameter for parameter in module.parameters() if parameter.requires_grad)]
-    with FlopCounterMode(display=False) as counter:
-        result = call()
-        if result.requires_grad and wanted:
-            torch.autograd.grad(result.sum(), wanted, allow_unused=True)  # leaves no .grad behind
-    return counter.get_total_flops()
-
-
-@contextmanager
-def _comparable() -> Iterator[None]:
-    """Kernels that count the same on every device: plain attention and recurrences, no fused fast paths."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+        return flops_of(lambda: head_draws(part, context, draws, options))

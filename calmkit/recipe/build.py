@@ -9,14 +9,13 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from calmkit.admission import Setting
+from calmkit.part_settings import Setting
 from calmkit.recipe.convert import Misfit, convert, to_node
 from calmkit.recipe.errors import Mark, Problem, RecipeError, suggest
 from calmkit.recipe.schema import (
     ALONE,
     METRICS,
     NOUNS,
-    OF_A_KIND,
     SECTIONS,
     VERSION,
     DataSection,
@@ -24,6 +23,7 @@ from calmkit.recipe.schema import (
     Recipe,
     Source,
 )
+from calmkit.recipe.sections import corpus_of, has_length, sections_of_kind
 from calmkit.recipe.tree import Items, Keys, Node, Scalar
 from calmkit.registry import Manager, UnknownPart
 
@@ -53,7 +53,8 @@ def build_recipe(tree: Keys, manager: Manager, source: Source) -> Recipe:
         message = f"this calmkit reads recipes of version {VERSION}, got '{version.text}'"
         raise RecipeError([Problem("CK105", message, version.mark, "calmkit", f"write 'calmkit: {VERSION}'")])
     fields = builder.fields(Recipe, tree.without("source"), "")
-    builder.sections_of_kind(tree, fields)
+    if "data" in fields:
+        builder.problems += sections_of_kind(tree, fields["data"].part.name, manager)
     if "source" in tree.nodes:
         builder.unknown("source", tree.key_marks["source"], "", Recipe)
     if builder.problems:
@@ -142,65 +143,19 @@ class _Builder:
     def data(self, node: Keys, path: str) -> Any:
         """The data section: its own field, and a corpus beside it."""
         length = next(f for f in dataclasses.fields(DataSection) if f.name == "sequence_length")
-        has_length = self.has_length(node)
-        if not has_length and length.name in node.nodes:
+        with_length = has_length(node, self.manager)
+        if not with_length and length.name in node.nodes:
             mark = node.key_marks.get(length.name, node.mark)
-            message = f"rows of data '{self.corpus_of(node)}' have a length of their own"
+            message = f"rows of data '{corpus_of(node)}' have a length of their own"
             help = f"leave {_join(path, length.name)} out"
             self.problems.append(Problem("CK130", message, mark, _join(path, length.name), help))
         part = self.named_part(path, node.without(length.name))
-        value: Any = length.default if has_length else None
-        if has_length and length.name in node.nodes:
+        value: Any = length.default if with_length else None
+        if with_length and length.name in node.nodes:
             value = self.converted(int, node.nodes[length.name], _join(path, length.name))
             if value is not _MISSING:
                 self.in_range(length.metadata, value, _join(path, length.name), node.nodes[length.name])
         return _MISSING if _MISSING in (part, value) else DataSection(value, part)
-
-    def corpus_of(self, node: Keys) -> str:
-        """The name in a data section, as far as there is one."""
-        name = node.nodes.get("name")
-        return name.text if isinstance(name, Scalar) else ""
-
-    def has_length(self, node: Keys) -> bool:
-        """Whether the rows of a data section are as long as it says."""
-        corpus = self.manager.parts["corpora"].get(self.corpus_of(node))
-        kind = None if corpus is None else self.manager.parts["data_kinds"].get(str(corpus.cls.data_kind))
-        return kind is None or bool(kind.cls.row_length)
-
-    def sections_of_kind(self, tree: Keys, fields: Mapping[str, Any]) -> None:
-        """Sections that the kind of data needs, or does not have."""
-        data = fields.get("data", _MISSING)
-        if data is _MISSING:
-            return
-        kind = self.kind_of(data.part.name)
-        if kind not in self.manager.parts["data_kinds"]:  # told where the kind is asked for
-            return
-        wanted = self.wanted_sections(data.part.name)
-        for section in OF_A_KIND:
-            node = tree.nodes.get(section)
-            there = node is not None and not (isinstance(node, Scalar) and node.is_null)
-            if section in wanted and node is None:
-                self.missing(section, "", tree.mark)
-            elif section in wanted and not there:
-                mark = tree.key_marks.get(section, tree.mark)
-                message = f"data '{data.part.name}' are {kind}, which need a {section}"
-                parts = SECTIONS[section]
-                help = f"{parts}: {', '.join(sorted(self.manager.parts[parts])) or 'none'}"
-                self.problems.append(Problem("CK131", message, mark, section, help))
-            if section not in wanted and there:
-                mark = tree.key_marks.get(section, tree.mark)
-                message = f"data '{data.part.name}' are {kind}, which have no {section}"
-                self.problems.append(Problem("CK130", message, mark, section, f"write {section}=null"))
-
-    def kind_of(self, corpus: str) -> str:
-        """The kind of data of a corpus."""
-        return str(self.manager.find("corpora", corpus).cls.data_kind)
-
-    def wanted_sections(self, corpus: str) -> tuple[str, ...]:
-        """The sections that its kind needs."""
-        found = self.manager.parts["data_kinds"].get(self.kind_of(corpus))
-        cls: Any = None if found is None else found.cls
-        return () if cls is None else cls.sections
 
     def named_part(self, section: str, node: Keys) -> Any:
         """A part whose name stands in its section."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from calmkit.head_calls import guided_draws
 from calmkit.interfaces import Context, EventSpec, GuidedHead, SampleOptions
-from calmkit.model import guided_draws
 from calmkit.testing import laws
 from calmkit.testing.density import make_context
 from calmkit.testing.laws import HIDDEN_DIM, Subject

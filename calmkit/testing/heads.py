@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from calmkit.head_calls import head_draws, head_log_prob, head_loss
 from calmkit.interfaces import (
     Context,
     DensityHead,
@@ -18,7 +19,6 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
 )
-from calmkit.model import head_draws, head_log_prob, head_loss
 from calmkit.testing import laws
 from calmkit.testing.density import check_density, make_context, make_target
 from calmkit.testing.guidance import check_guidance

@@ -24,8 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from calmkit.head_calls import head_draws, head_loss
 from calmkit.interfaces import Context, EventSpec, GenerativeHead, Posterior
-from calmkit.model import head_draws, head_loss
 from calmkit.testing.mean_norm import mean_norm
 
 RADIUS = 2.0

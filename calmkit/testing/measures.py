@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from calmkit.admission import number_refusal
 from calmkit.interfaces import EventSpec, HeldOut, HeldOutMeasure, Measure, Number, Posterior, stored_name
-from calmkit.registry import Manager, number_refusal
 from calmkit.testing import laws
 from calmkit.testing.held_out_world import ROWS, Flaw, HeldOutWorld, KnownHead, RoundingAutoencoder
 from calmkit.testing.laws import Subject
@@ -47,7 +47,7 @@ def check_measure(part: str | type[Measure], **settings: Any) -> None:
     """
     with laws.undisturbed(), laws.default_dtype(torch.float32):
         subject = laws.subject("metrics", part, settings)
-        reason = number_refusal(Manager(), "metrics", subject.name, subject.cls)
+        reason = number_refusal(subject.name, subject.cls, {})
         subject.require(reason is None, "its words and its numbers come through the door", str(reason))
         measure = subject.build()
         if not isinstance(measure, HeldOutMeasure) or not all(

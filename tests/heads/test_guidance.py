@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from calmkit.head_calls import guided_draws, head_draws
 from calmkit.heads.diffusion import DiffusionHead
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.flow import FlowHead
@@ -17,7 +18,6 @@ from calmkit.heads.gaussian_mixture import Mixture, guided_mixture, mixture_log_
 from calmkit.heads.mixture import MixtureHead
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import Context, EventSpec, Guided, SampleOptions
-from calmkit.model import guided_draws, head_draws
 from calmkit.nn import adaln
 
 H, D = 8, 3

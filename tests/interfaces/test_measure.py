@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from calmkit.autoencoders.token_chunks import TokenChunks
+from calmkit.head_calls import head_log_prob
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.mixture import MixtureHead
 from calmkit.interfaces import (
@@ -23,7 +24,6 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
 )
-from calmkit.model import head_log_prob
 
 WORDS: dict[str, Any] = {"label": "width", "better": "lower", "meaning": "How wide."}
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from small_jobs import log, python, run, wait_for
 
-from calmkit.admission import settings
 from calmkit.interfaces import Job
 from calmkit.launchers import slurm, slurm_left
 from calmkit.launchers.slurm import SlurmLauncher
 from calmkit.launchers.slurm_left import note_job, noted_job
+from calmkit.part_settings import settings
 from calmkit.recipe.convert import convert, to_node
 from calmkit.recipe.errors import Mark
 from calmkit.testing.launchers import check_launcher

@@ -30,7 +30,8 @@ from calmkit.interfaces import (
     StatesTrainingFlops,
     TokenAutoencoder,
 )
-from calmkit.metrics.flops import _comparable, autoencoder_train_flops, count_flops, states_flops
+from calmkit.metrics.flops import autoencoder_train_flops, count_flops, states_flops
+from calmkit.metrics.measured_flops import comparable
 from calmkit.model import CalmModel
 from calmkit.nn.linear_flops import linear_flops
 from calmkit.recipe.shapes_only import shapes_only
@@ -240,7 +241,7 @@ BACKWARD_TOLERANCE = 0.06
 
 
 def counted(call: Callable[[], object]) -> int:
-    with _comparable(), FlopCounterMode(display=False) as counter:
+    with comparable(), FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
 
