@@ -27,6 +27,7 @@ class PreparedImages(Prepared):
         leaked: The held-out images that also stand among the training images.
         skipped_notes: What was left out, a line each.
         leak_notes: What leaks, a line, where something does.
+        flip: See `ImageCorpus.flip`.
     """
 
     train: Images
@@ -37,6 +38,7 @@ class PreparedImages(Prepared):
     leaked: Overlap
     skipped_notes: tuple[str, ...]
     leak_notes: tuple[str, ...]
+    flip: bool = False
     kept: str = "images"
 
     @property
@@ -87,7 +89,7 @@ class PreparedImages(Prepared):
             batch_size=batch_size,
             eval_batch_size=recipe.evaluation.batch_size,
             seed=recipe.seed,
-            flip=bool(recipe.data.part.options.get("flip", False)),
+            flip=self.flip,
             max_eval_rows=max_rows,
             among=among,
         )
@@ -124,4 +126,5 @@ def prepare_images(corpus: ImageCorpus, cache: Path) -> PreparedImages:
         leaked,
         tuple(dict.fromkeys(notes)),  # where both sides stand in the same files, once
         tuple(leak_notes(corpus, leaked)),
+        corpus.flip,
     )
