@@ -11,7 +11,7 @@ from calmkit.data.digest import digest
 from calmkit.images.corpus import ImageCorpus, Images
 from calmkit.images.datamodule import ImageDataModule
 from calmkit.images.image_file import decoded
-from calmkit.images.kind import LABELS
+from calmkit.images.kind import LABELS, sizes_of
 from calmkit.images.overlap import Overlap, leak_notes, overlap
 from calmkit.interfaces import Autoencoder, Prepared
 
@@ -43,10 +43,8 @@ class PreparedImages(Prepared):
 
     @property
     def sizes(self) -> dict[str, Any]:  # type: ignore[override]
-        """What parts are built with: labels only where there are some."""
-        names = self.label_names
-        labels = {"num_labels": len(names), "conditions": ("label",)} if names else {}
-        return {"image_shape": self.image_shape, **labels}
+        """What parts are built with."""
+        return sizes_of(self.image_shape, len(self.label_names))
 
     @property
     def told(self) -> str:  # type: ignore[override]
