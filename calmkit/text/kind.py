@@ -19,6 +19,7 @@ from calmkit.interfaces import (
     Prepared,
     Sampler,
     Scores,
+    TextCorpus,
     Tokenizer,
 )
 from calmkit.model import CalmModel
@@ -49,6 +50,7 @@ class Text(DataKind):
     """Documents, tokenised and packed into rows of chunks; judged by BrierLM."""
 
     words = WORDS
+    corpus = TextCorpus
     row_length = True
     sections = ("tokenizer",)
     scores_samplers = True
