@@ -22,7 +22,6 @@ class PreparedImages(Prepared):
     """Both splits, decoded.
 
     Attributes:
-        kept: Where a run keeps their names.
         fingerprint: Of the images, their labels and their split.
         leaked: The held-out images that also stand among the training images.
         skipped_notes: What was left out, a line each.
@@ -39,7 +38,6 @@ class PreparedImages(Prepared):
     skipped_notes: tuple[str, ...]
     leak_notes: tuple[str, ...]
     flip: bool = False
-    kept: str = "images"
 
     @property
     def sizes(self) -> dict[str, Any]:  # type: ignore[override]

@@ -63,14 +63,12 @@ class Prepared(ABC):
         sizes: What parts are built with, by name, such as `vocab_size`.
         notes: Warnings, a sentence each.
         told: What there is, in a line.
-        kept: See `KindWords.kept`.
     """
 
     fingerprint: str
     sizes: Mapping[str, Any]
     notes: tuple[str, ...]
     told: str
-    kept: str = "data"
 
     @abstractmethod
     def facts(self, autoencoder: Any) -> dict[str, Any]:

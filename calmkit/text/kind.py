@@ -33,7 +33,6 @@ class KeptTokenizer:
     """The tokenizer that a run was trained with."""
 
     tokenizer: Tokenizer
-    kept: str = "tokenizer"
 
     def save(self, folder: Path) -> None:
         """Write it."""
