@@ -47,11 +47,19 @@ class ImageCorpus(Corpus):
     Attributes:
         apart: How its settings keep the two splits apart, for a message.
         unit: What its records are, in the plural.
+        flip: In training, half of the images are mirrored left to right, others in every epoch. All that is
+            measured sees them as they are.
     """
 
     data_kind: ClassVar[str] = "images"
     apart: ClassVar[str]
     unit: ClassVar[str] = "images"
+    flip: bool = False
+
+    @property
+    def augmentation(self) -> str:
+        """`flip`, or nothing."""
+        return "flip" if self.flip else ""
 
     @property
     @abstractmethod

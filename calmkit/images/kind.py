@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 from calmkit.hookspecs import hookimpl
+from calmkit.images.corpus import ImageCorpus
 from calmkit.images.words import WORDS
 from calmkit.interfaces import (
     Autoencoder,
@@ -56,14 +57,13 @@ class ImagesKind(DataKind):
     """Pictures of one size, with or without labels; judged by the Frechet distance of what is drawn."""
 
     words = WORDS
+    corpus = ImageCorpus
 
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
         """`image_shape`, and `num_labels` where there are labels."""
-        from calmkit.images.corpus import ImageCorpus
         from calmkit.recipe.parts import build_corpus
 
         corpus: Any = build_corpus(recipe, manager)
-        assert isinstance(corpus, ImageCorpus)
         return sizes_of(corpus.image_shape, corpus.num_labels)
 
     def num_units(self, recipe: Any, autoencoder: Autoencoder) -> int:

@@ -11,7 +11,7 @@ from calmkit.data.digest import digest
 from calmkit.images.corpus import ImageCorpus, Images
 from calmkit.images.datamodule import ImageDataModule
 from calmkit.images.image_file import decoded
-from calmkit.images.kind import LABELS
+from calmkit.images.kind import LABELS, sizes_of
 from calmkit.images.overlap import Overlap, leak_notes, overlap
 from calmkit.interfaces import Autoencoder, Prepared
 
@@ -22,11 +22,11 @@ class PreparedImages(Prepared):
     """Both splits, decoded.
 
     Attributes:
-        kept: Where a run keeps their names.
         fingerprint: Of the images, their labels and their split.
         leaked: The held-out images that also stand among the training images.
         skipped_notes: What was left out, a line each.
         leak_notes: What leaks, a line, where something does.
+        flip: See `ImageCorpus.flip`.
     """
 
     train: Images
@@ -37,14 +37,12 @@ class PreparedImages(Prepared):
     leaked: Overlap
     skipped_notes: tuple[str, ...]
     leak_notes: tuple[str, ...]
-    kept: str = "images"
+    flip: bool = False
 
     @property
     def sizes(self) -> dict[str, Any]:  # type: ignore[override]
-        """What parts are built with: labels only where there are some."""
-        names = self.label_names
-        labels = {"num_labels": len(names), "conditions": ("label",)} if names else {}
-        return {"image_shape": self.image_shape, **labels}
+        """What parts are built with."""
+        return sizes_of(self.image_shape, len(self.label_names))
 
     @property
     def told(self) -> str:  # type: ignore[override]
@@ -87,7 +85,7 @@ class PreparedImages(Prepared):
             batch_size=batch_size,
             eval_batch_size=recipe.evaluation.batch_size,
             seed=recipe.seed,
-            flip=bool(recipe.data.part.options.get("flip", False)),
+            flip=self.flip,
             max_eval_rows=max_rows,
             among=among,
         )
@@ -124,4 +122,5 @@ def prepare_images(corpus: ImageCorpus, cache: Path) -> PreparedImages:
         leaked,
         tuple(dict.fromkeys(notes)),  # where both sides stand in the same files, once
         tuple(leak_notes(corpus, leaked)),
+        corpus.flip,
     )

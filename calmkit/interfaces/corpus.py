@@ -23,6 +23,13 @@ class Corpus(ABC):
     def identity(self) -> str:
         """A text that changes whenever the data would: the key of what is cached."""
 
+    @property
+    def augmentation(self) -> str:
+        """What is done to training rows anew in every epoch, as a text; empty where nothing is. The data and
+        all that is measured on them stay the same, and what is trained on them does not.
+        """
+        return ""
+
 
 class TextCorpus(Corpus):
     """A source of documents, split by document."""

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from calmkit.interfaces.batch import Batch
+from calmkit.interfaces.corpus import Corpus
 from calmkit.interfaces.kind_words import KindWords
 
 
@@ -62,14 +63,12 @@ class Prepared(ABC):
         sizes: What parts are built with, by name, such as `vocab_size`.
         notes: Warnings, a sentence each.
         told: What there is, in a line.
-        kept: See `KindWords.kept`.
     """
 
     fingerprint: str
     sizes: Mapping[str, Any]
     notes: tuple[str, ...]
     told: str
-    kept: str = "data"
 
     @abstractmethod
     def facts(self, autoencoder: Any) -> dict[str, Any]:
@@ -145,12 +144,14 @@ class DataKind(ABC):
 
     Attributes:
         words: How it is told.
+        corpus: What its corpora derive from; a recipe with another one that names this kind is refused.
         row_length: True where `data.sequence_length` of a recipe says how long a row is.
         sections: Sections of a recipe that only some kinds have, and this one must, such as `tokenizer`.
         scores_samplers: True where `score_sampler` has something to say.
     """
 
     words: ClassVar[KindWords]
+    corpus: ClassVar[type[Corpus]] = Corpus  # type: ignore[type-abstract]
     row_length: ClassVar[bool] = False
     sections: ClassVar[tuple[str, ...]] = ()
     scores_samplers: ClassVar[bool] = False

@@ -94,10 +94,11 @@ def kind_of(recipe: Recipe, manager: Manager) -> DataKind:
     """The kind of data of a recipe.
 
     Raises:
-        RecipeError: CK120 nobody brings the kind that its corpus names.
+        RecipeError: CK120 nobody brings the kind that its corpus names, CK141 the corpus is none of it.
     """
     corpus = recipe.data.part.name
-    name = str(manager.find("corpora", corpus).cls.data_kind)
+    cls: type[Corpus] = manager.find("corpora", corpus).cls
+    name = str(cls.data_kind)
     if name not in manager.parts["data_kinds"]:
         there = ", ".join(sorted(manager.parts["data_kinds"]))
         message = (
@@ -105,7 +106,16 @@ def kind_of(recipe: Recipe, manager: Manager) -> DataKind:
         )
         help = "install the plugin that has it (hook calmkit_data_kinds)"
         raise refuse("CK120", message, recipe.source.mark("data.name"), "data.name", help)
-    return manager.build("data_kinds", name, {})
+    kind: DataKind = manager.build("data_kinds", name, {})
+    if not issubclass(cls, kind.corpus):
+        wanted = kind.corpus
+        message = f"corpus '{corpus}' names the kind '{name}', and its class is no {wanted.__name__}"
+        help = (
+            f"derive {cls.__module__}.{cls.__qualname__} from {wanted.__module__}.{wanted.__qualname__}, or "
+            "name another kind in its data_kind"
+        )
+        raise refuse("CK141", message, recipe.source.mark("data.name"), "data.name", help)
+    return kind
 
 
 def build_tokenizer(recipe: Recipe, manager: Manager) -> Tokenizer:

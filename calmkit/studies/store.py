@@ -54,7 +54,7 @@ class Keys:
     """Makes keys; a corpus is read once for all recipes that name it."""
 
     manager: Manager
-    _identities: dict[str, str] = field(default_factory=dict)
+    _corpora: dict[str, list[str]] = field(default_factory=dict)
 
     def of_trial(self, recipe: Recipe) -> str:
         """Equal for recipes that would train the same models and measure them alike."""
@@ -78,7 +78,7 @@ class Keys:
             where = content.get(section, {}) if section else content
             if where.get(name) == unset:
                 where.pop(name, None)
-        content["data"] = [recipe.data.sequence_length, self._identity(recipe)]
+        content["data"] = [recipe.data.sequence_length, *self._corpus(recipe)]
         for section in OF_A_KIND:
             settings = content[section]
             content[section] = settings and {name: told_by_content(v) for name, v in settings.items()}
@@ -86,12 +86,14 @@ class Keys:
             stage["init_from"] = told_by_content(stage["init_from"])
         return digest(str(FORMAT), json.dumps(content, sort_keys=True))[:KEY_LENGTH]
 
-    def _identity(self, recipe: Recipe) -> str:
+    def _corpus(self, recipe: Recipe) -> list[str]:
+        """What the data are, and what is done to them in training, where something is."""
         part: PartSpec = recipe.data.part
         name = json.dumps([part.name, part.options], sort_keys=True, default=str)
-        if name not in self._identities:
-            self._identities[name] = build_corpus(recipe, self.manager).identity()
-        return self._identities[name]
+        if name not in self._corpora:
+            corpus = build_corpus(recipe, self.manager)
+            self._corpora[name] = [said for said in (corpus.identity(), corpus.augmentation) if said]
+        return self._corpora[name]
 
 
 def told_by_content(value: Any) -> Any:

@@ -107,6 +107,8 @@ def _check_words(part: Subject, kind: DataKind, manager: Manager) -> None:
     words = kind.words
     good = re.fullmatch(r"[a-z]+(_[a-z]+)*", words.element)
     part.require(good, WORDS, f"element is {words.element!r}, which is no small word such as 'value'")
+    seen = f"kept is {words.kept!r}, which names no folder of its own"
+    part.require(re.fullmatch(r"\w+", words.kept), WORDS, seen)
     seen = f"no measure describes its primary number '{words.primary}' (hook calmkit_metrics)"
     part.require(words.primary in manager.numbers(), WORDS, seen)
     part.require(words.lineage, WORDS, "lineage is empty: any autoencoder could be built upon")
@@ -120,9 +122,6 @@ def _world(part: Subject, kind: DataKind, recipe: Recipe, manager: Manager) -> W
     after = dict(prepared.sizes)
     part.require(before == after, SIZES, f"{before} before, {after} after")
     part.require(prepared.told.strip(), WORDS, "nothing is told of the data")
-    names = {"words": kind.words.kept, "what is prepared": prepared.kept}
-    seen = f"what a run keeps is called otherwise by each: {names}"
-    part.require(len(set(names.values())) == 1, WORDS, seen)
     good = isinstance(prepared.notes, tuple) and all(isinstance(note, str) for note in prepared.notes)
     part.require(good, WORDS, f"notes are {prepared.notes!r}, not sentences in a tuple")
     again = kind.prepare(recipe, manager, Progress.silent()).fingerprint

@@ -16,6 +16,7 @@ SHAPE = "images are bytes of image_shape, and there are some"
 LABELS = "labels are indices of label_names, and there where names are"
 PLACES = "every image has a place of its own, in one split"
 AGAIN = "another instance gives the same images under the same identity"
+FLIP = "flip is true or false"
 WORDS = "source and apart are words"
 
 
@@ -24,7 +25,8 @@ def check_image_corpus(part: str | type[ImageCorpus], **settings: Any) -> None:
 
     Laws: constructor; images are bytes of `image_shape`, one channel or three, and no split is empty; labels
     are indices of `label_names`, and there where names are; every image has a place of its own, in one split;
-    another instance gives the same images under the same identity; `source` and `apart` are words.
+    another instance gives the same images under the same identity; `flip` is true
+    or false; `source` and `apart` are words.
 
     Args:
         part: Name in the registry, or a class.
@@ -42,6 +44,7 @@ def check_image_corpus(part: str | type[ImageCorpus], **settings: Any) -> None:
             _check_labels(subject, corpus, split, images)
         _check_places(subject, corpus, found)
         _check_again(subject, corpus, found)
+        subject.require(isinstance(corpus.flip, bool), FLIP, f"it is {corpus.flip!r}")
         _check_words(subject, corpus)
 
 

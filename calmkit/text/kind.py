@@ -19,6 +19,7 @@ from calmkit.interfaces import (
     Prepared,
     Sampler,
     Scores,
+    TextCorpus,
     Tokenizer,
 )
 from calmkit.model import CalmModel
@@ -32,7 +33,6 @@ class KeptTokenizer:
     """The tokenizer that a run was trained with."""
 
     tokenizer: Tokenizer
-    kept: str = "tokenizer"
 
     def save(self, folder: Path) -> None:
         """Write it."""
@@ -49,6 +49,7 @@ class Text(DataKind):
     """Documents, tokenised and packed into rows of chunks; judged by BrierLM."""
 
     words = WORDS
+    corpus = TextCorpus
     row_length = True
     sections = ("tokenizer",)
     scores_samplers = True

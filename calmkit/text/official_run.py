@@ -20,6 +20,7 @@ from calmkit.text.interop.official import Checkpoint, build, end_of_text, read, 
 from calmkit.text.kind import KeptTokenizer
 from calmkit.text.tokenizer_json import FILE_NAME, JsonTokenizer, read_tokenizer
 from calmkit.text.tokenizers.ids import IdsTokenizer
+from calmkit.text.words import WORDS
 from calmkit.training.checkpoints import load_weights
 from calmkit.training.lock import write_lock
 from calmkit.training.progress import Say
@@ -80,9 +81,10 @@ def import_official(
     facts = _facts(checkpoint, folder, ready)
     if isinstance(model, CalmModel):
         parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-        run.save_model(model, KeptTokenizer(ready), facts | {"parameters": parts, "lm_steps": 0})
+        facts |= {"parameters": parts, "lm_steps": 0}
+        run.save_model(model, KeptTokenizer(ready), facts, kept=WORDS.kept)
     else:
-        run.save_model(model.autoencoder, KeptTokenizer(ready), facts, prefix="autoencoder")
+        run.save_model(model.autoencoder, KeptTokenizer(ready), facts, kept=WORDS.kept, prefix="autoencoder")
     say(f"run: {run.folder}")
     return run
 
@@ -125,7 +127,7 @@ def _recipe(checkpoint: Checkpoint, folder: Path, tokenizer: Tokenizer, run: Run
     if isinstance(tokenizer, JsonTokenizer):
         part = {
             "name": "file",
-            "path": str((run.kept_folder("tokenizer") / FILE_NAME).absolute()),
+            "path": str((run.kept_folder(WORDS.kept) / FILE_NAME).absolute()),
             "eos": tokenizer.eos,
         }
     config, kind = checkpoint.config, "autoencoder"

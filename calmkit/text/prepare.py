@@ -41,7 +41,6 @@ class PreparedData(Prepared):
     leaked: Overlap
     skipped_notes: tuple[str, ...]
     leak_notes: tuple[str, ...]
-    kept: str = "tokenizer"
 
     @property
     def sizes(self) -> dict[str, Any]:  # type: ignore[override]

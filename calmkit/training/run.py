@@ -35,10 +35,6 @@ RUN_FOLDER_OF_RANK_ZERO = "CALMKIT_RUN_FOLDER"  # how the processes that Lightni
 class Saves(Protocol):
     """What is kept beside weights, such as `Prepared`."""
 
-    @property
-    def kept(self) -> str:
-        """Name of its folder."""
-
     def save(self, folder: Path) -> None:
         """Write it into a folder."""
 
@@ -97,11 +93,17 @@ class Run:
         return load_run(self.folder, device=device, precision=precision)
 
     def save_model(
-        self, module: torch.nn.Module, prepared: Saves, facts: Mapping[str, Any], prefix: str = ""
+        self,
+        module: torch.nn.Module,
+        prepared: Saves,
+        facts: Mapping[str, Any],
+        *,
+        kept: str,
+        prefix: str = "",
     ) -> None:
-        """Write `model/`: tensors, what the kind of data keeps, facts."""
+        """Write `model/`: tensors, what the kind of data keeps, in the folder `kept`, and facts."""
         save_weights(self.weights, module, prefix)
-        folder = self.kept_folder(prepared.kept)
+        folder = self.kept_folder(kept)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             prepared.save(folder)

@@ -170,7 +170,8 @@ def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
             data = prepared.rows(recipe, autoencoder, batch_size=stage.batch_size, max_rows=rows)
             autoencoder.to(make_trainer(recipe).strategy.root_device)  # Lightning took it to the CPU
             write_latents(session.run.folder, session.kind, autoencoder, data, prepared, recipe.seed)
-        session.run.save_model(autoencoder, prepared, facts, prefix="autoencoder")  # the last: done
+        kept = session.kind.words.kept
+        session.run.save_model(autoencoder, prepared, facts, kept=kept, prefix="autoencoder")  # last: done
     longer = f"Train it longer (stages.autoencoder.max_steps, now {stage.max_steps})"
     check_gate(stage.gate, facts["reconstruction"], "Stage 1", longer, session.run.folder)
     return facts, autoencoder
@@ -247,7 +248,7 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         f"inference_flops_per_{element}": None if per_unit is None else per_unit / each,
     }
     if is_rank_zero():
-        session.run.save_model(model, prepared, facts)
+        session.run.save_model(model, prepared, facts, kept=kind.words.kept)
     evaluate_at_end(session, model, final, facts, untrained)
 
 

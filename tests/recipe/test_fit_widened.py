@@ -255,22 +255,6 @@ def test_a_head_that_cannot_be_guided_is_named_with_those_that_can() -> None:
     validate(load_recipe(child("tiny/givt_causal", *lines), (), manager), manager)
 
 
-def test_a_kind_of_data_that_nobody_brings_is_named_with_those_there_are() -> None:
-    class Tunes(DigitsCorpus):  # type: ignore[misc]
-        """Of another kind."""
-
-        data_kind = "tunes"
-
-    manager = make_manager(guests=[])
-    manager.parts["corpora"]["tunes"] = Part("corpora", "tunes", Tunes, "tests")
-    assert refused("tiny/givt_causal", "data: {name: tunes}", manager=manager) == (
-        "error[CK120]: corpus 'tunes' holds data of the kind 'tunes', which nobody brings; there are: "
-        "images, "
-        "text\n  --> mine.yaml:3:8  (data.name)\n"
-        "  help: install the plugin that has it (hook calmkit_data_kinds)"
-    )
-
-
 @pytest.mark.parametrize("sampler", ["vote", "rejection", "greedy"])
 def test_samplers_that_ask_which_draws_are_equal_want_units_that_can_be(
     sampler: str, monkeypatch: pytest.MonkeyPatch

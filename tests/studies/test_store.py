@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_images import write_folder
 from small_runs import small_recipe, workshop
 
+from calmkit.recipe.load import load_recipe
 from calmkit.recipe.schema import PartSpec
 from calmkit.registry import make_manager
 from calmkit.studies.store import RUNNING, Keys, awaited, claimed, holder_of, set_aside, told_by_content
@@ -48,6 +50,19 @@ def test_names_and_loggers_change_no_result(override: str) -> None:
 )
 def test_what_changes_a_result_changes_its_key(override: str) -> None:
     assert key(override) != key()
+
+
+def test_what_training_does_to_the_data_changes_both_keys(folder: Path) -> None:
+    """An autoencoder that saw mirrored images is none that saw them as they are; the data are the same."""
+    write_folder(folder / "pets")
+    recipes = [
+        load_recipe("tiny/mar", [f"data={{name: folder, path: pets, size: 8{said}}}"], MANAGER)
+        for said in ("", ", flip: false", ", flip: true")
+    ]
+    plain, stated, mirrored = ((Keys(MANAGER).of_trial(r), Keys(MANAGER).of_autoencoder(r)) for r in recipes)
+    assert plain == stated
+    assert plain[0] != mirrored[0]
+    assert plain[1] != mirrored[1]
 
 
 def test_files_are_told_by_their_content(folder: Path) -> None:

@@ -159,6 +159,12 @@ class Unstated(Whole):
     apart = None
 
 
+class MirroredNowAndThen(Whole):
+    """Says how often where yes or no is asked."""
+
+    flip = 0.5
+
+
 class Positional(Whole):
     """Takes a setting before the star."""
 
@@ -174,6 +180,7 @@ SHAPE = "images are bytes of image_shape, and there are some"
 LABELS = "labels are indices of label_names, and there where names are"
 PLACES = "every image has a place of its own, in one split"
 AGAIN = "another instance gives the same images under the same identity"
+FLIP = "flip is true or false"
 WORDS = "source and apart are words"
 
 
@@ -195,6 +202,7 @@ WORDS = "source and apart are words"
         (NoPlaces, PLACES, r"6 images of train have places of shape \(0, 2\)"),
         (OtherImages, AGAIN, "the images of valid differ"),
         (OtherIdentity, AGAIN, "its identities are"),
+        (MirroredNowAndThen, FLIP, "it is 0.5"),
         (Wordless, WORDS, "of train it says ''"),
         (Unstated, WORDS, "of apart it says None"),
     ],

@@ -38,6 +38,8 @@ class CifarCorpus(ImageCorpus):
         classes: Of the data set: CIFAR-10 or CIFAR-100.
         labels: CIFAR-100 has 100 fine labels in 20 coarse ones; CIFAR-10 has fine ones only.
         valid_fraction: Share of each class; without effect where `valid` is given.
+        flip: In training, half of the images are mirrored left to right, others in every epoch; held-out
+            images never are.
         on_bad: An image with another label is refused, or skipped, counted and told.
         max_bad: More than this share of the images of a split is refused all the same.
     """
@@ -52,6 +54,7 @@ class CifarCorpus(ImageCorpus):
         classes: Literal[10, 100] = 10,
         labels: Literal["fine", "coarse"] = "fine",
         valid_fraction: float = 0.1,
+        flip: bool = False,
         on_bad: OnBad = "refuse",
         max_bad: float = MAX_BAD,
     ) -> None:
@@ -62,7 +65,7 @@ class CifarCorpus(ImageCorpus):
         self.train = [train] if isinstance(train, str) else list(train)
         self.valid = [valid] if isinstance(valid, str) else valid
         self.classes, self.labels = classes, labels
-        self.valid_fraction, self.on_bad, self.max_bad = valid_fraction, on_bad, max_bad
+        self.valid_fraction, self.flip, self.on_bad, self.max_bad = valid_fraction, flip, on_bad, max_bad
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -38,6 +38,8 @@ class FolderCorpus(ImageCorpus):
             None: as many as there are.
         colour: `rgb`, or `grey`, one channel.
         valid_fraction: Share of each class that is held out; without effect where there is `valid/`.
+        flip: In training, half of the images are mirrored left to right, others in every epoch; held-out
+            images never are. Not for writing, nor for anything else that has a left and a right.
         on_bad: A file that is no whole image is refused, or skipped, counted and told.
         max_bad: More than this share of the files is refused all the same.
     """
@@ -53,6 +55,7 @@ class FolderCorpus(ImageCorpus):
         classes: int | None = None,
         colour: Colour = "rgb",
         valid_fraction: float = 0.1,
+        flip: bool = False,
         on_bad: OnBad = "refuse",
         max_bad: float = MAX_BAD,
     ) -> None:
@@ -65,7 +68,7 @@ class FolderCorpus(ImageCorpus):
                 f"folder: classes must be at least 1, got {classes}; null takes as many as there are"
             )
         self.path, self.size, self.classes, self.colour = path, size, classes, colour
-        self.valid_fraction, self.on_bad, self.max_bad = valid_fraction, on_bad, max_bad
+        self.valid_fraction, self.flip, self.on_bad, self.max_bad = valid_fraction, flip, on_bad, max_bad
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -28,6 +28,7 @@ class SeriesKind(DataKind):
     """Numbers over time, real-valued units of P of them; judged by the CRPS."""
 
     words = WORDS
+    corpus = SeriesCorpus
     row_length = True
 
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
@@ -49,7 +50,6 @@ class SeriesKind(DataKind):
 
         del kept
         corpus: Any = build_corpus(recipe, manager)
-        assert isinstance(corpus, SeriesCorpus)
         with progress.phase("reading series"):
             return prepare_series(corpus, recipe.data.length)
 

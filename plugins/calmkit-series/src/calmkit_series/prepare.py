@@ -41,7 +41,6 @@ class PreparedSeries(Prepared):
     length: int
     fingerprint: str
     notes: tuple[str, ...]
-    kept: str = "series"
 
     @property
     def sizes(self) -> dict[str, Any]:  # type: ignore[override]
