@@ -93,7 +93,9 @@ def test_help_needs_no_torch() -> None:
 
 
 def test_the_package_is_run_as_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "calmkit", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "calmkit", "--help"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("Usage: calmkit ")
 
 
