@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from calmkit.data.order import SeededOrder
+from calmkit.data.order import EvaluationOrder, TrainingStream
 from calmkit.interfaces import Batch, DataError
 
 
@@ -25,16 +25,17 @@ class Rows(Protocol):
 
 
 class RowsDataModule(LightningDataModule):
-    """Rows of two splits, in an order that depends on seed, epoch and rank alone.
+    """Rows of two splits, in an order that depends on the seed and on how many rows were seen alone.
 
     Args:
-        train: Permuted every epoch; a last batch that isn't full is left out.
+        train: Permuted every epoch. One epoch follows the other: a batch may hold rows of two.
         valid: All of it, or `max_eval_rows` rows evenly spaced over it, in order.
         batch_size: Rows per process and step.
         eval_batch_size: The same in evaluation; None: as in training.
         seed: Of the order.
         max_eval_rows: Over all processes.
         among: These are taken of the rows that a `max_eval_rows` of so many would give.
+        workers: Processes that read ahead for each process of training; 0: it reads itself.
         called: What they are, for people: "images".
         cure: What helps where there are too few.
 
@@ -53,6 +54,7 @@ class RowsDataModule(LightningDataModule):
         seed: int,
         max_eval_rows: int | None = None,
         among: int | None = None,
+        workers: int = 0,
         called: str = "rows",
         cure: str = "give more, or lower batch_size",
     ) -> None:
@@ -63,28 +65,52 @@ class RowsDataModule(LightningDataModule):
         self.train_rows, self.valid_rows = train, valid
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.seed, self.max_eval_rows, self.among = seed, max_eval_rows, among
-        self._called, self._cure = called, cure
+        self.workers, self._called, self._cure = workers, called, cure
+        self._seen = 0
         self._check_one_batch(1)
 
+    def begin(self, seen: int) -> None:
+        """Let training go on behind the rows that all processes together have seen."""
+        self._seen = seen
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Whole batches, of the rows of this process.
+        """Batches without an end: of each, the rows of this process.
 
         Raises:
             DataError: There are too few rows for one batch in every process.
         """
         rank, world_size = self._place()
         self._check_one_batch(world_size)
-        order = SeededOrder(
-            len(self.train_rows), seed=self.seed, rank=rank, world_size=world_size, train=True
+        stream = TrainingStream(
+            len(self.train_rows),
+            seed=self.seed,
+            batch_size=self.batch_size,
+            start=self._seen,
+            rank=rank,
+            world_size=world_size,
         )
-        return _loader(self.rows_as_trained(order), order, self.batch_size, drop_last=True)
+        return DataLoader(
+            _Trained(self),
+            batch_sampler=stream,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            num_workers=self.workers,  # 0 as a rule: a row in memory is index arithmetic
+            generator=torch.Generator(),  # else the loader draws from torch's default generator
+        )
 
-    def rows_as_trained(self, order: SeededOrder) -> Rows:
-        """The training rows; a kind that changes them from epoch to epoch does so by the seed and the epoch
-        of their order.
-        """
-        del order
-        return self.train_rows
+    def next_rows(self, count: int) -> Batch:
+        """What a step of `count` rows over all processes sees next, as one batch."""
+        stream = TrainingStream(len(self.train_rows), seed=self.seed, batch_size=count, start=self._seen)
+        return self.trained_rows(next(iter(stream)))
+
+    def first_epoch(self) -> Iterator[Batch]:
+        """Every training row once, in the order of the first epoch, in whole batches: for one that looks."""
+        stream = TrainingStream(len(self.train_rows), seed=self.seed, batch_size=self.batch_size)
+        batches = iter(stream)
+        return (self.trained_rows(next(batches)) for _ in range(len(self.train_rows) // self.batch_size))
+
+    def trained_rows(self, places: Sequence[int]) -> Batch:
+        """The training rows of places (`TrainingStream`); where an epoch changes its rows, this does it."""
+        return self.train_rows.__getitems__([place % len(self.train_rows) for place in places])
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Equally many batches in every process; rows that even them out have no valid unit."""
@@ -95,15 +121,20 @@ class RowsDataModule(LightningDataModule):
         return self._valid_loader(0, 1)
 
     def _valid_loader(self, rank: int, world_size: int) -> DataLoader[Batch]:
-        order = SeededOrder(
+        order = EvaluationOrder(
             len(self.valid_rows),
             rank=rank,
             world_size=world_size,
-            train=False,
             max_rows=self.max_eval_rows,
             among=self.among,
         )
-        return _loader(self.valid_rows, order, self.eval_batch_size, drop_last=False)
+        return DataLoader(
+            self.valid_rows,  # type: ignore[arg-type]
+            batch_size=self.eval_batch_size,
+            sampler=order,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            generator=torch.Generator(),
+        )
 
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer
@@ -119,16 +150,19 @@ class RowsDataModule(LightningDataModule):
             )
 
 
-def _loader(rows: Rows, order: SeededOrder, batch_size: int, drop_last: bool) -> DataLoader[Batch]:
-    return DataLoader(
-        rows,  # type: ignore[arg-type]
-        batch_size=batch_size,
-        sampler=order,
-        drop_last=drop_last,
-        collate_fn=_as_it_is,  # type: ignore[arg-type]
-        num_workers=0,  # a row is index arithmetic on memory: no process is faster than that
-        generator=torch.Generator(),  # else the loader draws from torch's default generator at every epoch
-    )
+@final
+class _Trained(Dataset[Batch]):
+    """The training rows of a datamodule, by their places."""
+
+    def __init__(self, data: RowsDataModule) -> None:
+        self.data = data
+
+    def __getitem__(self, place: int) -> Batch:
+        return self.data.trained_rows([place])
+
+    def __getitems__(self, places: Sequence[int]) -> Batch:
+        """A whole batch at once."""
+        return self.data.trained_rows(places)
 
 
 def _as_it_is(batch: Batch) -> Batch:

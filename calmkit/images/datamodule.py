@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, final
 
-from calmkit.data.datamodule import Rows, RowsDataModule
-from calmkit.data.order import SeededOrder
+from calmkit.data.datamodule import RowsDataModule
 from calmkit.images.corpus import Images
-from calmkit.images.rows import ImageRows
+from calmkit.images.rows import ImageRows, mirrored
+from calmkit.interfaces import Batch
 
 
 @final
@@ -34,11 +35,15 @@ class ImageDataModule(RowsDataModule):
         flip: bool = False,
         **options: Any,
     ) -> None:
-        self._flipping = (train, layout) if flip else None
+        self._flip = flip
         cure = "give more images, or lower batch_size"
         rows = (ImageRows(images, layout) for images in (train, valid))
         super().__init__(*rows, called="images", cure=cure, **options)
 
-    def rows_as_trained(self, order: SeededOrder) -> Rows:
-        """Mirrored by the seed and the epoch of their order, where that was asked for."""
-        return ImageRows(*self._flipping, flips=order) if self._flipping else self.train_rows
+    def trained_rows(self, places: Sequence[int]) -> Batch:
+        """Mirrored by the seed and the epoch of each place, where that was asked for."""
+        batch = super().trained_rows(places)
+        if self._flip:
+            flip = mirrored(places, len(self.train_rows), self.seed)
+            batch.data[flip] = batch.data[flip].flip(-1)
+        return batch

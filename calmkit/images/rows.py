@@ -9,18 +9,27 @@ from typing import final
 import numpy as np
 import torch
 from jaxtyping import Bool
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from calmkit.data.order import NO_ROW, SeededOrder
+from calmkit.data.order import NO_ROW
 from calmkit.images.corpus import Images
 from calmkit.interfaces import Batch
 
 MIRRORED = 1  # beside seed and epoch: else the coins would be those that permuted the rows
 
 
-def mirrored(num_rows: int, seed: int, epoch: int) -> Bool[np.ndarray, " rows"]:
-    """Which images are seen left to right in an epoch: a fair coin for each, whatever batch it comes in."""
-    return np.random.Generator(np.random.PCG64((seed, epoch, MIRRORED))).random(num_rows) < 0.5
+def mirrored(places: Sequence[int], num_rows: int, seed: int) -> Bool[Tensor, " places"]:
+    """Which places of training (`TrainingStream`) are seen left to right: a fair coin for each row of each
+    epoch, whatever batch it comes in.
+    """
+    epochs, rows = np.divmod(np.asarray(places), num_rows)
+    coins = {
+        epoch: np.random.Generator(np.random.PCG64((seed, epoch, MIRRORED))).random(num_rows) < 0.5
+        for epoch in np.unique(epochs).tolist()
+    }
+    thrown = [coins[epoch][row] for epoch, row in zip(epochs.tolist(), rows.tolist(), strict=True)]
+    return torch.tensor(thrown, dtype=torch.bool)
 
 
 @final
@@ -31,18 +40,15 @@ class ImageRows(Dataset[Batch]):
     Args:
         images: The split.
         layout: The grid of units `(h, w)` that the autoencoder makes of an image.
-        flips: Half of the images are mirrored left to right, by the seed and the epoch of this order; None:
-            none.
 
     Raises:
         ValueError: The layout is no grid.
     """
 
-    def __init__(self, images: Images, layout: tuple[int, int], *, flips: SeededOrder | None = None) -> None:
+    def __init__(self, images: Images, layout: tuple[int, int]) -> None:
         if len(layout) != 2 or min(layout) < 1:
             raise ValueError(f"the layout of an image is a grid of 1 by 1 or more, got {layout}")
-        self.images, self.units, self.flips = images, math.prod(layout), flips
-        self._coins: tuple[int, np.ndarray] | None = None  # of the epoch that was asked for last
+        self.images, self.units = images, math.prod(layout)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -63,8 +69,6 @@ class ImageRows(Dataset[Batch]):
         pixels = torch.from_numpy(np.ascontiguousarray(self.images.pixels[number]))
         data = pixels.to(torch.float32).div_(127.5).sub_(1)  # [B, C, H, W]
         valid = torch.from_numpy(real)
-        flip = torch.from_numpy(self._flipped(number))
-        data[flip] = data[flip].flip(-1)
         data[~valid] = 0
         condition = {}
         if self.images.labels is not None:
@@ -72,11 +76,3 @@ class ImageRows(Dataset[Batch]):
         units = (len(rows), self.units)
         group = torch.from_numpy(number)[:, None].expand(units).contiguous()
         return Batch(data, valid[:, None].expand(units).contiguous(), condition=condition, group=group)
-
-    def _flipped(self, number: np.ndarray) -> np.ndarray:
-        if self.flips is None:
-            return np.zeros(len(number), dtype=bool)
-        epoch = self.flips.epoch
-        if self._coins is None or self._coins[0] != epoch:
-            self._coins = epoch, mirrored(len(self), self.flips.seed, epoch)
-        return self._coins[1][number]

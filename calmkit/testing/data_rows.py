@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 import torch
@@ -20,7 +21,14 @@ MASKS = "valid and predict are true or false for each unit, and some count"
 GROUPS = "groups are whole numbers for each unit, the same in every batch"
 CONDITIONS = "a condition has one value for each row"
 SEED = "the same seed gives the same batches"
+RESUMES = "training goes on behind the rows that were seen, without an end"
 HELD_OUT = "held-out rows are those of all processes, at most as many as are asked for"
+
+FEW = 3
+"""Batches of training that are looked at."""
+
+ENDLESS = 7
+"""Epochs that are over when it is seen whether training still goes on."""
 
 
 def check_rows(
@@ -28,7 +36,8 @@ def check_rows(
 ) -> None:
     """Hold the rows of a kind of data to their contract.
 
-    Laws: rows come as batches, of training as many as the stage says; a row has `num_units` units, and as
+    Laws: rows come as batches, of training as many as the stage says; training never ends, and goes on behind
+    the rows that were seen as if it had seen them; a row has `num_units` units, and as
     many posteriors; `valid`, `predict` and `group` say something of each of them, conditions of each row;
     the same seed gives the same batches; `all_val_dataloader` gives the held-out rows of all processes,
     of which there are no more than `max_rows`.
@@ -46,7 +55,8 @@ def check_rows(
     stage = recipe.stages.lm
     assert stage is not None
     with part.under(BATCHES):
-        train, held_out = _batches(part, rows().train_dataloader()), _batches(part, rows().val_dataloader())
+        train = _batches(part, islice(rows().train_dataloader(), FEW))
+        held_out = _batches(part, rows().val_dataloader())
         sizes = {len(batch) for batch in train}
         seen = f"batch_size is {stage.batch_size}, and batches have {sorted(sizes)} rows"
         part.require(sizes == {stage.batch_size}, BATCHES, seen)
@@ -55,7 +65,15 @@ def check_rows(
         _check_units(part, batch, units, model)
         _check_beside(part, batch, model)
     with part.under(SEED):
-        _same(part, SEED, train, _batches(part, rows().train_dataloader()))
+        _same(part, SEED, train, _batches(part, islice(rows().train_dataloader(), FEW)))
+    with part.under(RESUMES):
+        data = rows()
+        data.begin(stage.batch_size)
+        _same(part, RESUMES, train[1:], _batches(part, islice(data.train_dataloader(), FEW - 1)))
+        _same(part, RESUMES, train[1:2], [data.next_rows(stage.batch_size)])
+        once = sum(len(batch) for batch in data.first_epoch())
+        data.begin(ENDLESS * once)
+        part.require(len(_batches(part, islice(data.train_dataloader(), 1))) == 1, RESUMES, "training ends")
     with part.under(HELD_OUT):
         _same(part, HELD_OUT, held_out, _batches(part, rows().all_val_dataloader()))
         count, most = sum(len(batch) for batch in held_out), recipe.evaluation.max_rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import final
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ ROWS_SEEN = 4096
 """Most rows of the training split that transforms are fitted to."""
 
 
-def fit_transform(model: CalmModel, data: pl.LightningDataModule, seed: int) -> None:
+def fit_transform(model: CalmModel, data: Any, seed: int) -> None:
     """Fit the transforms of a model to draws of its autoencoder's posteriors of real units.
 
     torch's generators stay as they were, and every process sees the same rows. Where no transform asks for
@@ -46,9 +45,9 @@ class _Once:
         return iter(self.kept)
 
 
-def _drawn(model: CalmModel, data: pl.LightningDataModule, device: torch.device) -> Iterator[Tensor]:
+def _drawn(model: CalmModel, data: Any, device: torch.device) -> Iterator[Tensor]:
     seen = 0
-    for batch in data.train_dataloader():
+    for batch in data.first_epoch():
         if seen >= ROWS_SEEN:
             return
         z = model.autoencoder.encode(batch.data.to(device)).sample(1)[0]

@@ -5,27 +5,50 @@ import itertools
 import pytest
 from torch.utils.data import DistributedSampler
 
-from calmkit.data.order import NO_ROW, SeededOrder, evaluation_order, training_order
+from calmkit.data.order import NO_ROW, EvaluationOrder, TrainingStream, epoch_order, evaluation_order
 
 
-def test_training_order_is_a_function_of_seed_and_epoch():
-    first = training_order(100, seed=3, epoch=5).tolist()
-    assert training_order(100, seed=3, epoch=5).tolist() == first
+def test_an_epoch_is_a_permutation_by_seed_and_number():
+    first = epoch_order(100, seed=3, epoch=5).tolist()
+    assert epoch_order(100, seed=3, epoch=5).tolist() == first
     assert sorted(first) == list(range(100))
     # two random orders of 100 rows are equal with probability 1 / 100! < 1e-157
-    orders = {tuple(training_order(100, s, e).tolist()) for s in range(3) for e in range(3)}
+    orders = {tuple(epoch_order(100, s, e).tolist()) for s in range(3) for e in range(3)}
     assert len(orders) == 9
 
 
-@pytest.mark.parametrize(("num_rows", "world_size"), [(12, 3), (13, 3), (14, 4), (2, 3)])
-def test_ranks_share_the_rows_of_training(num_rows, world_size):
-    whole = training_order(num_rows, 0, 0).tolist()
-    shares = [training_order(num_rows, 0, 0, rank, world_size).tolist() for rank in range(world_size)]
-    assert {len(share) for share in shares} == {num_rows // world_size}
-    together = [row for share in shares for row in share]
-    assert sorted(together) == sorted(whole[: len(together)])  # all different, a tail left out
-    # step i takes the same rows as one process with a batch `world_size` times as large
-    assert [row for turn in zip(*shares, strict=True) for row in turn] == whole[: len(together)]
+def places(count: int, **options: int) -> list[list[int]]:
+    return list(itertools.islice(TrainingStream(10, seed=4, **options), count))
+
+
+def test_the_stream_by_hand():
+    """Batches of 4 of 10 rows: the third holds the end of epoch 0 and the beginning of epoch 1."""
+    first, second = (epoch_order(10, 4, epoch).tolist() for epoch in (0, 1))
+    batches = places(3, batch_size=4)
+    assert batches == [first[:4], first[4:8], [*first[8:], *(10 + row for row in second[:2])]]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_ranks_share_what_one_process_reads(world_size):
+    whole = places(7, batch_size=2 * world_size)
+    shares = [places(7, batch_size=2, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for number, batch in enumerate(whole):
+        turns = zip(*(share[number] for share in shares), strict=True)
+        assert [place for turn in turns for place in turn] == batch
+
+
+@pytest.mark.parametrize(("before", "after"), [((3, 4), (3, 4)), ((4, 3), (2, 8)), ((6, 5), (15, 2))])
+def test_a_stream_goes_on_with_another_batch(before, after):
+    """Every row once, whatever the sizes: 30 rows are 3 epochs of 10."""
+    (size, count), (other, more) = before, after
+    begun = places(count, batch_size=size)
+    seen = size * count
+    went_on = places(more, batch_size=other, start=seen)
+    together = [place for batch in (*begun, *went_on) for place in batch]
+    whole = [place for batch in places(len(together), batch_size=1) for place in batch]
+    assert together == whole
+    epochs = len(together) // 10
+    assert sorted(together[: 10 * epochs]) == list(range(10 * epochs))
 
 
 @pytest.mark.parametrize(("num_rows", "world_size"), [(12, 3), (13, 3), (14, 4), (2, 3)])
@@ -46,29 +69,27 @@ def test_evenly_spaced_rows_by_hand():
     assert [evaluation_order(12, rank, 2, max_rows=3).tolist() for rank in (0, 1)] == [[2, 10], [6, NO_ROW]]
 
 
-@pytest.mark.parametrize("options", [{"train": True}, {"train": False}, {"train": False, "max_rows": 4}])
+@pytest.mark.parametrize("max_rows", [None, 4])
 @pytest.mark.parametrize("world_size", [1, 3])
-def test_the_sampler_is_these_functions(options, world_size):
+def test_the_sampler_is_this_function(max_rows, world_size):
     for rank in range(world_size):
-        order = SeededOrder(11, seed=2, rank=rank, world_size=world_size, **options)
-        order.set_epoch(4)
-        if options["train"]:
-            expected = training_order(11, 2, 4, rank, world_size)
-        else:
-            expected = evaluation_order(11, rank, world_size, options.get("max_rows"))
+        order = EvaluationOrder(11, rank=rank, world_size=world_size, max_rows=max_rows)
+        expected = evaluation_order(11, rank, world_size, max_rows)
         assert list(order) == list(order) == expected.tolist()
         assert len(order) == len(expected)
 
 
 def test_lightning_leaves_it_alone():
-    assert isinstance(SeededOrder(3, train=True), DistributedSampler)
+    assert isinstance(EvaluationOrder(3), DistributedSampler)
 
 
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="must be 0 or more, got -1"):
-        SeededOrder(3, seed=-1, train=True)
+        TrainingStream(3, seed=-1, batch_size=1)
+    with pytest.raises(ValueError, match="0 rows from 0"):
+        TrainingStream(0, seed=0, batch_size=1)
     with pytest.raises(ValueError, match="max_eval_rows must be at least 1, got 0"):
-        SeededOrder(3, train=False, max_rows=0)
+        EvaluationOrder(3, max_rows=0)
 
 
 @pytest.mark.parametrize("num_rows", [5, 100, 256, 1017])

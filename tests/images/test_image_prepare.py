@@ -69,10 +69,8 @@ def batches(corpus: str, flip: str) -> tuple[list[torch.Tensor], list[torch.Tens
     prepared = kind_of(recipe, manager).prepare(recipe, manager, Progress.silent())
     autoencoder = build_part(recipe, manager, "autoencoder", **prepared.sizes)
     data = prepared.rows(recipe, autoencoder, batch_size=3, max_rows=8)
-    trained, loader = [], data.train_dataloader()
-    for epoch in range(2):
-        loader.sampler.set_epoch(epoch)
-        trained += [image for batch in loader for image in batch.data]
+    epoch = len(data.train_rows)
+    trained = [data.trained_rows([place]).data[0] for place in range(2 * epoch)]
     held_out = [image for batch in data.all_val_dataloader() for image in batch.data]
     return trained, held_out, prepared.fingerprint
 

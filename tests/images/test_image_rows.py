@@ -5,18 +5,12 @@ import pytest
 import torch
 from small_images import pixels
 
-from calmkit.data.order import NO_ROW, SeededOrder
+from calmkit.data.order import NO_ROW
 from calmkit.images.corpus import Images
 from calmkit.images.rows import ImageRows, mirrored
 
 COUNT = 40
 IMAGES = Images(pixels(COUNT, 3, 4, 6), np.arange(COUNT) % 7, np.zeros((COUNT, 2), dtype=np.int64))
-
-
-def order(epoch: int = 0, seed: int = 5) -> SeededOrder:
-    made = SeededOrder(COUNT, seed=seed, train=True)
-    made.set_epoch(epoch)
-    return made
 
 
 def test_a_batch_by_hand():
@@ -68,36 +62,21 @@ def test_a_layout_that_is_no_grid():
         ImageRows(IMAGES, (0, 2))
 
 
-def test_what_is_mirrored_is_mirrored_left_to_right_and_nothing_else():
-    plain, flipping = ImageRows(IMAGES, (1, 1)), ImageRows(IMAGES, (1, 1), flips=order())
-    wanted = mirrored(COUNT, seed=5, epoch=0)
-    for index in range(COUNT):
-        data = plain[index].data
-        assert torch.equal(flipping[index].data, data.flip(-1) if wanted[index] else data)
-        assert flipping[index].condition["label"].tolist() == [index % 7]
-
-
-def test_it_depends_on_seed_epoch_and_index_alone():
-    made = order()
-    rows = ImageRows(IMAGES, (1, 1), flips=made)
-    everything = rows.__getitems__(range(COUNT)).data
-    for index in (30, 2, 17):  # another batch, another order
-        assert torch.equal(rows[index].data[0], everything[index])
-    made.set_epoch(1)
-    later = rows.__getitems__(range(COUNT)).data
-    assert not torch.equal(later, everything)
-    made.set_epoch(0)
-    assert torch.equal(rows.__getitems__(range(COUNT)).data, everything)
-    other = ImageRows(IMAGES, (1, 1), flips=order(seed=6)).__getitems__(range(COUNT)).data
-    assert not torch.equal(other, everything)
+def test_a_coin_is_that_of_seed_epoch_and_row_alone():
+    everything = mirrored(range(2 * COUNT), COUNT, seed=5)  # two epochs
+    for place in (30, 2, 17, COUNT + 2):  # another batch, another order
+        assert bool(mirrored([place], COUNT, seed=5)[0]) == bool(everything[place])
+    # two epochs of 40 fair coins are alike with probability 2^-40
+    assert not torch.equal(everything[:COUNT], everything[COUNT:])
+    assert not torch.equal(mirrored(range(COUNT), COUNT, seed=6), everything[:COUNT])
 
 
 def test_about_half_is_mirrored():
     # mean of 10^4 fair coins: 6 standard deviations of 0.005, a false alarm in 5 * 10^8
-    assert abs(mirrored(10_000, seed=0, epoch=3).mean() - 0.5) < 0.03
+    coins = mirrored(range(30_000, 50_000), 10_000, seed=0).float()
+    assert abs(coins[:10_000].mean() - 0.5) < 0.03
     # the coins of one epoch tell nothing of another's
-    both = mirrored(10_000, seed=0, epoch=3) == mirrored(10_000, seed=0, epoch=4)
-    assert abs(both.mean() - 0.5) < 0.03
+    assert abs((coins[:10_000] == coins[10_000:]).float().mean() - 0.5) < 0.03
     # nor the coins of the numbers that permuted the rows
-    permuted_by = np.random.Generator(np.random.PCG64((0, 3))).random(10_000) < 0.5
-    assert abs((mirrored(10_000, seed=0, epoch=3) == permuted_by).mean() - 0.5) < 0.03
+    permuted_by = torch.from_numpy(np.random.Generator(np.random.PCG64((0, 3))).random(10_000) < 0.5)
+    assert abs((coins[:10_000].bool() == permuted_by).float().mean() - 0.5) < 0.03
