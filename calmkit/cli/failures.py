@@ -21,7 +21,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, DataError | UnknownPart):
         return f"error: {error}", USAGE
     if _run_failed(error):
-        return f"error: {error}", FAILED
+        code = getattr(error, "code", None)  # of one that was asked to stop
+        return (f"error: {error}", FAILED) if code is None else (f"stopped: {error}", code)
     plugin = _plugin_of(error)
     if plugin:
         return f"plugin error: {plugin}: {_in_words(error)} (--debug shows the traceback)", PLUGIN

@@ -97,9 +97,9 @@ class RowsDataModule(LightningDataModule):
             generator=torch.Generator(),  # else the loader draws from torch's default generator
         )
 
-    def next_rows(self, count: int) -> Batch:
-        """What a step of `count` rows over all processes sees next, as one batch."""
-        stream = TrainingStream(len(self.train_rows), seed=self.seed, batch_size=count, start=self._seen)
+    def rows_at(self, seen: int, count: int) -> Batch:
+        """What a step of `count` rows over all processes sees behind so many, as one batch."""
+        stream = TrainingStream(len(self.train_rows), seed=self.seed, batch_size=count, start=seen)
         return self.trained_rows(next(iter(stream)))
 
     def first_epoch(self) -> Iterator[Batch]:

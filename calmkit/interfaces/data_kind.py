@@ -91,8 +91,9 @@ class Prepared(ABC):
         """A datamodule: a `calmkit.data.datamodule.RowsDataModule`, or what does the same.
 
         Its `train_dataloader` never ends; what it gives is a function of the seed and of the rows that were
-        seen, which `begin(seen)` says, and of nothing else: that is how a run is resumed. `next_rows(count)`
-        is what a step over all processes sees next; `first_epoch()` gives every training row once.
+        seen, which `begin(seen)` says, and of nothing else: that is how a run is resumed.
+        `rows_at(seen, count)` is what a step over all processes sees there; `first_epoch()` gives every
+        training row once.
 
         Args:
             recipe: Says the lengths, the seed and the rows of an evaluation at once.

@@ -44,6 +44,14 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
     return {f.name: _plain(getattr(recipe, f.name)) for f in dataclasses.fields(recipe) if f.name != "source"}
 
 
+def flat(values: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
+    """Dotted key -> value; a list is a value."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{lead}{name}.") if isinstance(value, Mapping) else {lead + name: value}
+    return found
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, PartSpec):
         return {"name": value.name, **{key: _plain(option) for key, option in value.options.items()}}

@@ -197,6 +197,21 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class CheckpointSection:
+    """When a run saves all that it needs to go on: before every validation in any case.
+
+    Attributes:
+        every: Steps between two checkpoints; null: those between two validations.
+        minutes: As often at least; null: steps alone say it.
+        keep: Newest checkpoints of a stage that stay.
+    """
+
+    every: int | None = bounded(None, least=1)
+    minutes: float | None = bounded(None, above=0)
+    keep: int = bounded(2, least=1)
+
+
+@dataclass(frozen=True)
 class TrainerSection:
     """What is handed to Lightning: `auto` decides by the machine.
 
@@ -206,6 +221,8 @@ class TrainerSection:
         log_every: Steps between two lines of the log.
         ema: Decay of an exponential moving average of the weights of stage 2; evaluation, generation and the
             saved model take the average. Null: none is kept.
+        workers: Processes that read ahead, for each process of training; 0: it reads itself.
+        checkpoint: When a run saves what it needs to go on.
     """
 
     accelerator: str = "auto"
@@ -216,6 +233,8 @@ class TrainerSection:
     accumulate: int = bounded(1, least=1)
     log_every: int = bounded(10, least=1)
     ema: float | None = bounded(None, above=0, below=1)
+    workers: int = bounded(0, least=0)
+    checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
 
 
 @dataclass(frozen=True)

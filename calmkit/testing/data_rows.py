@@ -70,7 +70,7 @@ def check_rows(
         data = rows()
         data.begin(stage.batch_size)
         _same(part, RESUMES, train[1:], _batches(part, islice(data.train_dataloader(), FEW - 1)))
-        _same(part, RESUMES, train[1:2], [data.next_rows(stage.batch_size)])
+        _same(part, RESUMES, train[1:2], [data.rows_at(stage.batch_size, stage.batch_size)])
         once = sum(len(batch) for batch in data.first_epoch())
         data.begin(ENDLESS * once)
         part.require(len(_batches(part, islice(data.train_dataloader(), 1))) == 1, RESUMES, "training ends")

@@ -6,22 +6,18 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast, final
+from typing import Any
 
-import torch
-from lightning.pytorch.plugins import CheckpointIO
 from torch import Tensor, nn
 
 from calmkit.training.errors import RunFailed
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-COPIES_WHILE_TRAINING = 8
-"""Parameters' worth of room a run wants: weights, two Adam moments, twice (old and new checkpoint), and the
-model.
-"""
+COPIES = 4
+"""Parameters' worth of room of a checkpoint: weights, two moments of Adam, their average."""
 
 
 def write_moved(path: Path, write: Callable[[Path], None]) -> None:
@@ -78,14 +74,34 @@ def save_weights(path: Path, module: nn.Module, prefix: str = "") -> None:
     holder = _Prefixed() if prefix else module
 
     def write(temporary: Path) -> None:
-        try:
+        with _disk_full_is_told(temporary):
             save_model(holder, str(temporary))
-        except Exception as error:  # safetensors reports a full disk as an error type of its own
-            if "os error 28" in str(error).lower() or "no space" in str(error).lower():
-                raise OSError(errno.ENOSPC, "no space left on device", str(temporary)) from error
-            raise
 
     write_moved(path, write)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Tensors by name as safetensors, on the disk before they are in their place."""
+    from safetensors.torch import save_file
+
+    def write(temporary: Path) -> None:
+        with _disk_full_is_told(temporary):
+            save_file(dict(tensors), str(temporary))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+
+    write_moved(path, write)
+
+
+@contextmanager
+def _disk_full_is_told(path: Path) -> Iterator[None]:
+    """Safetensors reports a full disk as an error type of its own; make it the system's."""
+    try:
+        yield
+    except Exception as error:
+        if "os error 28" in str(error).lower() or "no space" in str(error).lower():
+            raise OSError(errno.ENOSPC, "no space left on device", str(path)) from error
+        raise
 
 
 def load_weights(path: Path, module: nn.Module, prefix: str = "") -> None:
@@ -124,13 +140,13 @@ def _some(names: list[str]) -> str:
     return (", ".join(names[:3]) or "none") + more
 
 
-def check_disk(folder: Path, module: nn.Module) -> None:
-    """Refuse to start where the checkpoints could not be written.
+def check_disk(folder: Path, module: nn.Module, keep: int) -> None:
+    """Refuse to start where `keep` checkpoints, a new one and the model could not be written.
 
     Raises:
         RunFailed: Naming the folder, what is needed and what is free.
     """
-    needed = COPIES_WHILE_TRAINING * sum(p.numel() * p.element_size() for p in module.parameters())
+    needed = (COPIES * (keep + 1) + 1) * sum(p.numel() * p.element_size() for p in module.parameters())
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise RunFailed(
@@ -138,62 +154,3 @@ def check_disk(folder: Path, module: nn.Module) -> None:
             f"{needed / 2**20:.0f} MiB for its checkpoints. Free some space, or choose another folder with "
             "--out."
         )
-
-
-@final
-class MovedCheckpoints(CheckpointIO):
-    """Lightning's checkpoints, written to a temporary name and moved; read with `weights_only=True`."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        """Write one."""
-        del storage_options
-
-        def write(temporary: Path) -> None:
-            with temporary.open("wb") as file:
-                target = _Target(file)
-                try:
-                    torch.save(checkpoint, cast("IO[bytes]", target))
-                except RuntimeError as error:  # torch's way of saying that a write failed
-                    raise target.failed or error from error
-
-        write_moved(Path(path), write)
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read one; never unpickles anything but tensors and plain values.
-
-        Raises:
-            RunFailed: If it is missing, damaged, or holds anything else.
-        """
-        del weights_only
-        try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except Exception as error:  # torch's reader raises types of its own for what it refuses
-            reason = str(error).strip().split("\n", 1)[0]
-            raise RunFailed(f"Cannot read the checkpoint {path}: {reason} Name another one.") from error
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Delete one."""
-        Path(path).unlink(missing_ok=True)
-
-
-@final
-class _Target:
-    """A file that remembers why a write failed, which torch's writer doesn't tell."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.failed: OSError | None = None
-
-    def write(self, content: Any) -> int:
-        try:
-            return self.file.write(content)
-        except OSError as error:
-            self.failed = error
-            raise
-
-    def flush(self) -> None:
-        self.file.flush()

@@ -17,5 +17,18 @@ class TrainingDiverged(RunFailed):
     """The loss or a gradient is not finite. The step was not taken, so the weights are those before it."""
 
 
+class Stopped(RunFailed):
+    """A run was asked to stop, and has saved where it stands.
+
+    Args:
+        message: Where, and how it goes on.
+        code: The exit code.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class GateMissed(RunFailed):
     """Stage 1 ended below the reconstruction that stage 2 needs."""

@@ -1,9 +1,8 @@
-"""fit_stage: one stage through Lightning's trainer; what is trained so far survives a failure."""
+"""fit_stage: one stage through Lightning's trainer; what is trained so far survives whatever ends it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,16 @@ from calmkit.interfaces import DataError, DataKind, Prepared
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.callbacks import StageProgress
-from calmkit.training.checkpoints import MovedCheckpoints, check_disk, not_written, save_weights
-from calmkit.training.errors import RunFailed, TrainingDiverged
+from calmkit.training.checkpoints import check_disk, not_written
+from calmkit.training.clock import TrainingClock
+from calmkit.training.errors import RunFailed, Stopped, TrainingDiverged
+from calmkit.training.keeping import Keeping
 from calmkit.training.progress import Progress, Say
+from calmkit.training.resume import Resumed, batch_digest, check_next_batch
 from calmkit.training.run import Run, is_rank_zero
+from calmkit.training.snapshots import Snapshot
 from calmkit.training.stages import StageModule
+from calmkit.training.stopping import StopRequest
 from calmkit.training.trainer import interrupts, make_trainer
 
 
@@ -34,97 +38,146 @@ class Session:
     loggers: list[Any]
     say: Say
     progress: Progress = field(default_factory=Progress.silent)
+    request: StopRequest = field(default_factory=StopRequest)
+    resumed: Resumed = field(default_factory=Resumed)
 
 
 def fit_stage(
     session: Session,
     module: StageModule,
-    data: pl.LightningDataModule,
+    data: Any,
     label: str,
     eval_every: int,
     extra: Sequence[pl.Callback] = (),
 ) -> tuple[pl.Trainer, float]:
-    """Fit one stage; what is trained so far survives a failure."""
-    from lightning.pytorch.callbacks import ModelCheckpoint
+    """Fit one stage, from its beginning or from where it stopped.
 
-    recipe, settings, folder = session.recipe, session.recipe.trainer, session.run.folder
+    Args:
+        session: Of the run.
+        module: The stage.
+        data: Its rows, of `Prepared.rows`.
+        label: Its name.
+        eval_every: Steps between two validations.
+        extra: Callbacks.
+
+    Returns:
+        The trainer, and the seconds of training proper.
+
+    Raises:
+        TrainingDiverged: The loss or a gradient became no number.
+        Stopped: A signal asked for it, and where it stood is kept.
+        RunFailed: A file could not be written.
+    """
+    folder, settings = session.run.folder, session.recipe.trainer
     if is_rank_zero():
-        check_disk(folder, module)
+        check_disk(folder, module, settings.checkpoint.keep)
     clock = TrainingClock()
-    keep = ModelCheckpoint(
-        dirpath=folder / "checkpoints" / label,
-        filename="last",
-        save_top_k=1,
-        every_n_train_steps=min(eval_every, module.max_steps),
-        enable_version_counter=False,
-    )
+    keeping = _keeping(session, module, data, label, min(eval_every, module.max_steps), clock)
     trainer = make_trainer(
-        recipe,
+        session.recipe,
         max_steps=module.max_steps,
         max_epochs=-1,
         accumulate_grad_batches=settings.accumulate,
-        val_check_interval=min(eval_every, module.max_steps) * settings.accumulate,
+        val_check_interval=keeping.eval_every * settings.accumulate,
         check_val_every_n_epoch=None,
         log_every_n_steps=settings.log_every,
         logger=session.loggers,
-        callbacks=[StageProgress(session.progress, label, session.kind.words.shown), *extra, keep, clock],
-        plugins=[MovedCheckpoints()],
-        enable_checkpointing=True,
+        callbacks=[
+            StageProgress(session.progress, label, session.kind.words.shown),
+            keeping,  # before the average, which takes the place of the weights in a validation
+            *extra,
+            clock,
+        ],
         default_root_dir=folder,
     )
     try:
         with interrupts():
             trainer.fit(module, datamodule=data)
     except TrainingDiverged as error:
-        raise TrainingDiverged(f"{error}\n  {_keep(session, trainer, module, label)}", folder) from error
+        raise TrainingDiverged(f"{error}\n  {_diverged(session, label, keeping)}", folder) from error
     except OSError as error:  # a logger's file
         failed = not_written(Path(error.filename or folder / "metrics.csv"), error)
-        raise RunFailed(f"{failed}\n  {_keep(session, trainer, module, label)}") from error
-    except (RunFailed, DataError):
+        raise RunFailed(f"{failed}\n  {_kept(session, label, keeping)}") from error
+    except (Stopped, DataError):
         raise
+    except RunFailed as error:
+        raise RunFailed(f"{error}\n  {_kept(session, label, keeping)}", error.folder) from error
     except BaseException:
-        session.say(_keep(session, trainer, module, label))
+        session.say(_kept(session, label, keeping))
         raise
+    finally:
+        session.request.listen()
     if trainer.global_step < module.max_steps:
         raise RunFailed(f"Stage {label} stopped at step {trainer.global_step} of {module.max_steps}.", folder)
+    if session.request.code:
+        raise Stopped(
+            f"Stopped behind stage {label}. `calmkit train {folder}` goes on.", session.request.code
+        )
     return trainer, clock.seconds
 
 
-def _keep(session: Session, trainer: pl.Trainer, module: StageModule, label: str) -> str:
-    """Save the weights of a stage that did not end, and say where; before its first step there are none."""
-    if not trainer.global_step:
-        return f"no step of stage {label} was taken, so nothing of it is kept"
-    step = f"weights of step {trainer.global_step}"
-    if not all(bool(p.isfinite().all()) for p in module.parameters()):
-        return f"{step} are not finite either; earlier ones may be in {session.run.folder / 'checkpoints'}"
-    path = session.run.folder / "checkpoints" / f"{label}-unfinished.safetensors"
-    if is_rank_zero():
-        save_weights(path, module)
-    return f"{step}: {path}"
+def _keeping(
+    session: Session, module: StageModule, data: Any, label: str, eval_every: int, clock: TrainingClock
+) -> Keeping:
+    """The callback that saves a stage; tells where it goes on."""
+    settings, resumed = session.recipe.trainer, session.resumed
+    processes = make_trainer(session.recipe).world_size
+    rows, begin = data.batch_size * settings.accumulate * processes, resumed.snapshots.get(label)
+    data.workers, first_row, lr_scale = settings.workers, 0, 1.0
+    if begin is not None:
+        skipped, lr_scale = rows if resumed.wishes.skip_batch else 0, resumed.wishes.lr_scale
+        first_row = begin.rows + skipped
+        coming = data.rows_at(first_row, rows)
+        digest = batch_digest(coming)
+        check_next_batch(begin, skipped, rows, digest)
+        session.say(
+            f"stage {label} goes on at step {begin.step:,} of {module.max_steps:,}: resumed at unit "
+            f"{first_row * coming.valid.shape[1]:,}; next batch sha256 {digest}"
+        )
+        for line in _changes(begin, rows, processes, lr_scale, skipped):
+            session.say(line)
+    data.begin(first_row)
+    return Keeping(
+        session.run.folder,
+        label,
+        settings.checkpoint,
+        eval_every=eval_every,
+        data=data,
+        rows_per_step=rows,
+        clock=clock,
+        request=session.request,
+        begin=begin,
+        first_row=first_row,
+        lr_scale=lr_scale,
+        stop_at=resumed.stop_at(label),
+    )
 
 
-class TrainingClock(pl.Callback):
-    """Seconds of training proper: a stage's wall time without its validations."""
+def _changes(begin: Snapshot, rows: int, processes: int, lr_scale: float, skipped: int) -> Iterator[str]:
+    """What is not as it was before a stage stopped."""
+    before = begin.plain["next_batch"]["rows"]
+    if rows != before:
+        yield f"changed: a step sees {rows:,} rows, before {before:,}"
+    if processes != begin.plain["processes"]:
+        before = begin.plain["processes"]
+        yield f"changed: {processes} processes, before {before}; a new one draws noise of its own"
+    if skipped:
+        yield f"changed: {skipped:,} rows are left out"
+    if lr_scale != 1:
+        yield f"changed: the learning rate is {lr_scale:g} of what it was"
 
-    def __init__(self) -> None:
-        self.seconds, self._since = 0.0, 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start."""
-        del trainer, pl_module
-        self._since = time.perf_counter()
+def _kept(session: Session, label: str, keeping: Keeping) -> str:
+    """What there is of a stage that did not end, and how it goes on."""
+    step = keeping.kept_step
+    what = f"step {step:,} of stage {label} is kept" if step else f"nothing of stage {label} is kept yet"
+    return f"{what}; `calmkit train {session.run.folder}` goes on"
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Pause."""
-        del trainer, pl_module
-        self.seconds += time.perf_counter() - self._since
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on."""
-        del trainer, pl_module
-        self._since = time.perf_counter()
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop."""
-        del trainer, pl_module
-        self.seconds += time.perf_counter() - self._since
+def _diverged(session: Session, label: str, keeping: Keeping) -> str:
+    again = f"calmkit train {session.run.folder}"
+    return (
+        f"Its batch begins at row {keeping.rows_at(keeping.kept_step):,} of the training stream. Step "
+        f"{keeping.kept_step:,} of stage {label}, before it, is kept: `{again} --skip-batch` leaves the "
+        f"batch out, `{again} --lr-scale 0.5` goes on with half the learning rate."
+    )

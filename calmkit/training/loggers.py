@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from calmkit.training.errors import RunFailed
+from calmkit.training.metrics_file import MetricsFile
 
-CLASSES = {"csv": "CSVLogger", "tensorboard": "TensorBoardLogger", "wandb": "WandbLogger"}
+CLASSES = {"tensorboard": "TensorBoardLogger", "wandb": "WandbLogger"}
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard", "tensorboardX"),
     "wandb": ("wandb",),
@@ -33,9 +34,12 @@ def make_loggers(names: Sequence[str], folder: Path) -> list[Any]:
 
     made: list[Any] = []
     for name in names:
-        if name not in CLASSES:
-            raise RunFailed(f"No logger '{name}'. There are: {', '.join(CLASSES)}.")
-        where = folder if name == "csv" else folder / name
+        if name not in ("csv", *CLASSES):
+            raise RunFailed(f"No logger '{name}'. There are: csv, {', '.join(CLASSES)}.")
+        if name == "csv":
+            made.append(MetricsFile(folder))
+            continue
+        where = folder / name
         settings: dict[str, Any] = {"save_dir": str(where), "name": None, "version": ""}
         try:
             made.append(

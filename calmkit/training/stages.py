@@ -7,8 +7,9 @@ finite, so the weights are always the last good ones.
 from __future__ import annotations
 
 import math
-from abc import ABC
-from typing import Any, final
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Protocol, final
 
 import lightning.pytorch as pl
 import torch
@@ -22,6 +23,7 @@ from calmkit.interfaces import Autoencoder, Batch, Scores
 from calmkit.model import CalmModel
 from calmkit.recipe.schema import Optimizer
 from calmkit.training.errors import TrainingDiverged
+from calmkit.training.stopping import INTERRUPTED, REQUEUE
 
 RANK_STRIDE = 7919  # between the seeds of two processes, so that their streams differ at every batch
 
@@ -36,8 +38,37 @@ def learning_rate_factor(step: int, warmup_steps: int, max_steps: int, schedule:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
 
 
+class Asks(Protocol):
+    """What a process asks all of them to do."""
+
+    def asks(self) -> tuple[bool, bool, bool]:
+        """Whether to stop and be started again, to stop for good, to save."""
+
+
+@final
+@dataclass(frozen=True)
+class Agreed:
+    """What all processes agree upon in a step.
+
+    Attributes:
+        stop: The exit code with which they stop behind it; 0: they go on.
+        save: They save behind it.
+    """
+
+    stop: int = 0
+    save: bool = False
+
+
 class StageModule(pl.LightningModule, ABC):
-    """What both stages share: the optimiser, and the refusal of a step that is not finite."""
+    """What both stages share: the optimiser, and the refusal of a step that is not finite.
+
+    Attributes:
+        keeping: What asks the processes to save or to stop; None where nobody does.
+        agreed: What they agreed upon in the step that is being taken.
+    """
+
+    keeping: Asks | None = None
+    agreed = Agreed()
 
     def __init__(self, optimizer: Optimizer, max_steps: int, seed: int) -> None:
         super().__init__()
@@ -45,6 +76,11 @@ class StageModule(pl.LightningModule, ABC):
         self.optimizer_settings = optimizer
         self.max_steps = max_steps
         self.last_loss = float("nan")
+
+    @property
+    @abstractmethod
+    def trained(self) -> nn.Module:
+        """What a checkpoint holds the tensors of."""
 
     @final
     def on_train_start(self) -> None:
@@ -102,14 +138,21 @@ class StageModule(pl.LightningModule, ABC):
 
     @final
     def checked(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """The mean over all processes, to be logged, if it is finite; so all of them stop, or none."""
-        mean = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
-        assert isinstance(mean, Tensor)
-        value = float(mean)
+        """The mean over all processes, to be logged, if it is finite; so all of them stop, or none.
+
+        What the processes are asked to do travels along: they save and stop behind the same step.
+        """
+        asked = (False, False, False) if self.keeping is None else self.keeping.asks()
+        told = torch.cat([loss.detach().reshape(1), loss.new_tensor(asked)])
+        told = self.trainer.strategy.reduce(told, reduce_op="mean")
+        assert isinstance(told, Tensor)
+        value, requeue, interrupt, save = told.tolist()
+        stop = INTERRUPTED if interrupt else REQUEUE if requeue else 0
+        self.agreed = Agreed(self.agreed.stop or stop, self.agreed.save or bool(save))
         if not math.isfinite(value):
             self.refuse("loss", value)
         self.last_loss = value
-        return mean
+        return told[0]
 
 
 @final
@@ -130,6 +173,11 @@ class AutoencoderModule(StageModule):
         super().__init__(optimizer, max_steps, seed)
         self.autoencoder = autoencoder
         self.scores = scores
+
+    @property
+    def trained(self) -> nn.Module:
+        """The autoencoder."""
+        return self.autoencoder
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the real units, nats per unit."""
@@ -180,6 +228,11 @@ class ModelModule(StageModule):
         self.scores = scores
         self.prefix = prefix
         self.val_loss = MeanMetric()
+
+    @property
+    def trained(self) -> nn.Module:
+        """The model, its frozen autoencoder too."""
+        return self.model
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the units that count."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,7 @@ from calmkit.recipe.load import to_yaml
 from calmkit.recipe.parts import build_part, kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
-from calmkit.training.checkpoints import (
-    load_weights,
-)
+from calmkit.training.checkpoints import load_weights, write_json
 from calmkit.training.ema import averaged
 from calmkit.training.environment import check_environment
 from calmkit.training.errors import RunFailed
@@ -32,14 +31,18 @@ from calmkit.training.evaluate import measure, write_latents
 from calmkit.training.final import evaluate_at_end
 from calmkit.training.fit import Session, fit_stage
 from calmkit.training.fit_transform import fit_transform
+from calmkit.training.going_on import go_on
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.lock import write_lock
 from calmkit.training.loggers import make_loggers
+from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
+from calmkit.training.resume import Wishes, find_resumed
 from calmkit.training.run import (
     Run,
     is_rank_zero,
     new_run,
+    read_json,
     refuse_used,
     run_folder,
     wait_for_all,
@@ -47,6 +50,7 @@ from calmkit.training.run import (
 from calmkit.training.run_folder import held
 from calmkit.training.stages import AutoencoderModule, ModelModule
 from calmkit.training.standing import StandingFile
+from calmkit.training.stopping import StopRequest
 from calmkit.training.trainer import interrupts, make_trainer
 
 
@@ -57,6 +61,8 @@ def train(
     say: Say = print,
     manager: Manager | None = None,
     standing: StandingFile | None = None,
+    wishes: Wishes | None = None,
+    resume: bool = False,
 ) -> Run:
     """Train all stages of a recipe.
 
@@ -66,6 +72,8 @@ def train(
         say: Takes each line of what happens.
         manager: Parts; default all that are installed.
         standing: Takes where it stands, for programs that watch; None: nobody does.
+        wishes: Such as to stop behind a step.
+        resume: `out` is a run that stopped, and the recipe is its own; see `calmkit.training.going_on`.
 
     Returns:
         The run, evaluated.
@@ -73,6 +81,7 @@ def train(
     Raises:
         RecipeError: Before anything is read or written.
         DataError: Before a weight is trained.
+        Stopped: A signal asked for it; what was trained is kept.
         RunFailed: With what was trained so far kept in the run folder.
     """
     quiet_libraries()
@@ -82,8 +91,10 @@ def train(
     try:
         with ExitStack() as until_the_end:
             say = said_once(say)
-            progress = Progress(say, standing)
-            session = _begin(recipe, manager, model.autoencoder, out, say, progress, until_the_end)
+            progress, request = Progress(say, standing), StopRequest()
+            until_the_end.enter_context(request.listening())
+            start = _Start(out, resume, wishes or Wishes(), request)
+            session = _begin(recipe, manager, model.autoencoder, start, say, progress, until_the_end)
             facts, autoencoder = _first_stage(session)
             if recipe.stages.lm is not None:
                 _second_stage(session, facts, autoencoder)
@@ -102,14 +113,14 @@ def _begin(
     recipe: Recipe,
     manager: Manager,
     autoencoder: Autoencoder,
-    out: Path | None,
+    start: _Start,
     say: Say,
     progress: Progress,
     until_the_end: ExitStack,
 ) -> Session:
     """Data, loggers, folder; all that can be refused before the first step is refused here."""
-    if out is not None:
-        refuse_used(out)
+    if start.out is not None and not start.resume:
+        refuse_used(start.out)
     make_trainer(recipe)
     kind = kind_of(recipe, manager)
     units = kind.num_units(recipe, autoencoder)
@@ -126,18 +137,37 @@ def _begin(
             prepared.rows(recipe, autoencoder, batch_size=stage.batch_size, max_rows=max_rows)
             if stage.init_from:
                 check_lineage(Path(stage.init_from), _lineage(kind, prepared, autoencoder))
-    folder = run_folder(recipe, out)
+    folder = run_folder(recipe, start.out)
     if is_rank_zero():
         until_the_end.enter_context(held(folder))
+    if start.resume:
+        run = go_on(folder, recipe, prepared.fingerprint)
+    else:
+        run = new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), folder)
+        if is_rank_zero():
+            write_lock(run, recipe, prepared.fingerprint, prepared.notes)
+    resumed = find_resumed(run, start.wishes, say)
     loggers = make_loggers(recipe.loggers, folder)
-    run = new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), folder)
-    if is_rank_zero():
-        write_lock(run, recipe, prepared.fingerprint, prepared.notes)
+    for logger in loggers:
+        if isinstance(logger, MetricsFile) and is_rank_zero():
+            resumed.cut(logger)
     say(f"run: {run.folder}")
     for note in prepared.notes:
         say(f"warning: {note}")
     say(f"data: {prepared.told}")
-    return Session(recipe, manager, run, kind, prepared, loggers, say, progress)
+    return Session(
+        recipe, manager, run, kind, prepared, loggers, say, progress, request=start.request, resumed=resumed
+    )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How a training was asked for."""
+
+    out: Path | None
+    resume: bool
+    wishes: Wishes
+    request: StopRequest
 
 
 def _lineage(kind: DataKind, prepared: Prepared, autoencoder: Autoencoder) -> dict[str, Any]:
@@ -154,6 +184,10 @@ def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
     facts: dict[str, Any] = {"calmkit": 1, **prepared.facts(autoencoder)}
     if stage is None or not any(p.requires_grad for p in autoencoder.parameters()):
         return facts, autoencoder
+    if session.resumed.encoded:
+        load_weights(session.run.weights, autoencoder, "autoencoder")
+        session.say("stage autoencoder is done")
+        return dict(session.resumed.facts), autoencoder
     if stage.init_from:
         other = load_autoencoder(
             Path(stage.init_from), autoencoder, _lineage(session.kind, prepared, autoencoder), stage.gate
@@ -224,11 +258,12 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         _continue_from(Path(stage.init_from), model, session)
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
     cost = count_flops(model, units)
-    untrained = (
-        measure(recipe, kind, manager, prepared, model, final, "untrained", progress=session.progress).scores
-        if recipe.evaluation.untrained
-        else {}
-    )
+    untrained = _untrained(session, model, final)
+    if session.resumed.trained:
+        load_weights(session.run.weights, model)
+        session.say("stage lm is done")
+        evaluate_at_end(session, model, final, session.resumed.facts, untrained)
+        return
     gathered = kind.scores(model, recipe, manager, prepared, final=False)
     module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed)
     with averaged(recipe.trainer.ema, module) as extra:
@@ -250,6 +285,22 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     if is_rank_zero():
         session.run.save_model(model, prepared, facts, kept=kind.words.kept)
     evaluate_at_end(session, model, final, facts, untrained)
+
+
+def _untrained(session: Session, model: CalmModel, data: Any) -> dict[str, float]:
+    """What the model measures before its first step; a run that goes on has it written down."""
+    recipe, path = session.recipe, session.run.folder / "checkpoints" / "untrained.json"
+    if not recipe.evaluation.untrained:
+        return {}
+    if path.exists():
+        return read_json(path)
+    kind, manager, prepared = session.kind, session.manager, session.prepared
+    scores = measure(
+        recipe, kind, manager, prepared, model, data, "untrained", progress=session.progress
+    ).scores
+    if is_rank_zero():
+        write_json(path, scores)
+    return scores
 
 
 def _continue_from(source: Path, model: CalmModel, session: Session) -> None:

@@ -70,7 +70,7 @@ def test_training_goes_on_behind_what_was_seen(module, workers):
     skipped = islice(module(batch_size=1).train_dataloader(), seen, seen + 9)
     wanted = torch.cat([batch.data for batch in skipped])
     later.begin(seen)
-    assert torch.equal(later.next_rows(9).data, wanted)
+    assert torch.equal(later.rows_at(seen, 9).data, wanted)
     assert torch.equal(torch.cat([batch.data for batch in islice(later.train_dataloader(), 3)]), wanted)
 
 
@@ -133,7 +133,7 @@ def test_each_process_asks_its_trainer_where_it_is(module):
         global_rank, world_size = 1, 2
 
     data.trainer = Place()
-    mine, both = next(iter(data.train_dataloader())), data.next_rows(6)
+    mine, both = next(iter(data.train_dataloader())), data.rows_at(0, 6)
     assert torch.equal(mine.data, both.data[1::2])
     assert len(data.val_dataloader().sampler) == -(-len(data.valid_rows) // 2)
     assert data.all_val_dataloader().sampler.indices().tolist() == list(range(len(data.valid_rows)))
