@@ -94,7 +94,8 @@ def fit_stage(
         with interrupts():
             trainer.fit(module, datamodule=data)
     except TrainingDiverged as error:
-        raise TrainingDiverged(f"{error}\n  {_diverged(session, label, keeping)}", folder) from error
+        told = _diverged(session, label, keeping, trainer.global_step)
+        raise TrainingDiverged(f"{error}\n  {told}", folder) from error
     except OSError as error:  # a logger's file
         failed = not_written(Path(error.filename or folder / "metrics.csv"), error)
         raise RunFailed(f"{failed}\n  {_kept(session, label, keeping)}") from error
@@ -170,14 +171,15 @@ def _changes(begin: Snapshot, rows: int, processes: int, lr_scale: float, skippe
 def _kept(session: Session, label: str, keeping: Keeping) -> str:
     """What there is of a stage that did not end, and how it goes on."""
     step = keeping.kept_step
-    what = f"step {step:,} of stage {label} is kept" if step else f"nothing of stage {label} is kept yet"
-    return f"{what}; `calmkit train {session.run.folder}` goes on"
+    if step is None:
+        return f"nothing of stage {label} is kept yet; `calmkit train {session.run.folder}` begins it"
+    return f"step {step:,} of stage {label} is kept; `calmkit train {session.run.folder}` goes on"
 
 
-def _diverged(session: Session, label: str, keeping: Keeping) -> str:
+def _diverged(session: Session, label: str, keeping: Keeping, step: int) -> str:
     again = f"calmkit train {session.run.folder}"
     return (
-        f"Its batch begins at row {keeping.rows_at(keeping.kept_step):,} of the training stream. Step "
-        f"{keeping.kept_step:,} of stage {label}, before it, is kept: `{again} --skip-batch` leaves the "
-        f"batch out, `{again} --lr-scale 0.5` goes on with half the learning rate."
+        f"Its batch begins at row {keeping.rows_at(step):,} of the training stream. Step {step:,} of stage "
+        f"{label}, before it, is kept: `{again} --skip-batch` leaves the batch out, `{again} --lr-scale 0.5` "
+        "goes on with half the learning rate."
     )

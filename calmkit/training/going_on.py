@@ -11,8 +11,9 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.checkpoints import write_text
 from calmkit.training.errors import RunFailed
+from calmkit.training.resume import stage_began
 from calmkit.training.run import Run, is_rank_zero
-from calmkit.training.run_folder import RESOLVED
+from calmkit.training.run_folder import RESOLVED, sweep_temporary
 
 MAY_CHANGE = (
     "description",
@@ -29,6 +30,7 @@ MAY_CHANGE = (
 """What may change where a run goes on: the rows come in the same order, and the same model learns."""
 
 MAY_NOT = ("trainer.ema",)
+FIRST_STEPS = "stages.autoencoder.max_steps"
 
 
 def recipe_to_go_on(folder: Path, overrides: Sequence[str], manager: Manager) -> Recipe:
@@ -41,6 +43,11 @@ def recipe_to_go_on(folder: Path, overrides: Sequence[str], manager: Manager) ->
     recipe = run.recipe(manager, overrides)
     before, now = (flat(as_dict(one)) for one in (run.recipe(manager), recipe))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if FIRST_STEPS in changed and stage_began(run.folder, "lm"):
+        raise RunFailed(
+            f"{folder} can't go on with another {FIRST_STEPS}: stage 2 rests on the autoencoder as it is. "
+            "Train another run with --out."
+        )
     refused = [key for key in changed if _under(key, MAY_NOT) or not _under(key, MAY_CHANGE)]
     if refused:
         raise RunFailed(
@@ -51,27 +58,39 @@ def recipe_to_go_on(folder: Path, overrides: Sequence[str], manager: Manager) ->
     return recipe
 
 
-def go_on(folder: Path, recipe: Recipe, fingerprint: str) -> Run:
+def told_that_it_is_done(folder: Path, recipe: Recipe) -> str:
+    """What to say of a run that has nothing left to do, and how it would be trained for longer."""
+    lm, first = recipe.stages.lm, recipe.stages.autoencoder
+    stage, steps = (
+        ("lm", lm.max_steps) if lm is not None else ("autoencoder", first.max_steps if first else 0)
+    )
+    measured = f", `calmkit evaluate {folder}` measures it anew" if lm is not None else ""
+    return (
+        f"{folder} is done: stage {stage} took its {steps:,} steps. Nothing was changed. `calmkit train "
+        f"{folder} stages.{stage}.max_steps={2 * steps}` trains it for longer{measured}."
+    )
+
+
+def go_on(run: Run, recipe: Recipe, fingerprint: str) -> None:
     """Take a run folder up again.
 
     Args:
-        folder: Of the run.
+        run: The run.
         recipe: Of `recipe_to_go_on`; it is the run's recipe from now on.
         fingerprint: Of the data, as they are now.
 
     Raises:
         RunFailed: The data are others than those that the run began with.
     """
-    run = Run(folder)
     known = run.lock.get("data")
     if known is not None and known != fingerprint:
         raise RunFailed(
-            f"The data of {folder} changed since it began: their fingerprint was {known}, and is "
+            f"The data of {run.folder} changed since it began: their fingerprint was {known}, and is "
             f"{fingerprint} now. Bring them back, or begin a new run with --out."
         )
     if is_rank_zero():
-        write_text(folder / RESOLVED, to_yaml(recipe))
-    return run
+        sweep_temporary(run.folder)
+        write_text(run.folder / RESOLVED, to_yaml(recipe))
 
 
 def _under(key: str, leads: Sequence[str]) -> bool:

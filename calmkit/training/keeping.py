@@ -15,7 +15,7 @@ from calmkit.training.errors import Stopped, TrainingDiverged
 from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.resume import batch_digest
 from calmkit.training.run import is_rank_zero
-from calmkit.training.snapshots import Snapshot, stage_folder, sweep, write_snapshot
+from calmkit.training.snapshots import Snapshot, rewrite_snapshot, stage_folder, sweep, write_snapshot
 from calmkit.training.state import put_state, take_state
 from calmkit.training.stopping import REQUEUE, StopRequest
 
@@ -65,7 +65,7 @@ class Keeping(pl.Callback):
         self.begin, self.stop_at = begin, stop_at
         self.first_step, self.first_row = 0 if begin is None else begin.step, first_row
         self.lr_scale = lr_scale * (1.0 if begin is None else begin.plain["lr_scale"])
-        self.kept_step = self.first_step
+        self.kept_step = None if begin is None else begin.step
         self._written = time.monotonic()
 
     @property
@@ -92,6 +92,12 @@ class Keeping(pl.Callback):
         if self.begin is None:
             return
         put_state(trainer, pl_module, self.begin)
+        if (self.first_row, self.lr_scale) != (self.begin.rows, self.begin.plain["lr_scale"]):
+            wished = replace(
+                self.begin, rows=self.first_row, plain={**self.begin.plain, **self._plain(self.first_row)}
+            )
+            if is_rank_zero():  # what was wished holds from here on, however often the run is killed
+                rewrite_snapshot(self.folder, wished)
         self.clock.seconds = self.begin.plain["seconds"]
         if self.first_step and self.first_step % self.eval_every == 0:
             _validate(trainer)
@@ -101,7 +107,8 @@ class Keeping(pl.Callback):
         del batch, batch_idx
         begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
         if begun % trainer.accumulate_grad_batches == 0:
-            self._between(trainer, pl_module, due=trainer.global_step % self.every == 0)
+            step = trainer.global_step
+            self._between(trainer, pl_module, due=step > 0 and step % self.every == 0)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Before a validation, which may be long."""
@@ -125,7 +132,7 @@ class Keeping(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         """A loss that is no number stops a run before the step: what was before is kept."""
         self.request.patient = False
-        if isinstance(exception, TrainingDiverged) and (self.kept_step or -1) != trainer.global_step:
+        if isinstance(exception, TrainingDiverged) and self.kept_step != trainer.global_step:
             self._keep(trainer, pl_module)
 
     def asks(self) -> tuple[bool, bool, bool]:
@@ -149,18 +156,23 @@ class Keeping(pl.Callback):
         for logger in trainer.loggers:
             logger.save()
         rows = self.rows_at(trainer.global_step)
-        coming = self.data.rows_at(rows, self.rows_per_step)
-        plain = {
-            "next_batch": {"rows": self.rows_per_step, "sha256": batch_digest(coming)},
+        plain = self._plain(rows) | {
             "lines": next((log.lines for log in trainer.loggers if isinstance(log, MetricsFile)), 0),
             "seconds": self.clock.so_far(),
-            "lr_scale": self.lr_scale,
         }
         snapshot = take_state(trainer, module, self.stage, rows, plain)
         if is_rank_zero():
             write_snapshot(self.folder, snapshot, self.settings.keep)
         self.kept_step, self._written = snapshot.step, time.monotonic()
         module.agreed = replace(module.agreed, save=False)
+
+    def _plain(self, rows: int) -> dict[str, Any]:
+        """What comes next, and how."""
+        coming = self.data.rows_at(rows, self.rows_per_step)
+        return {
+            "next_batch": {"rows": self.rows_per_step, "sha256": batch_digest(coming)},
+            "lr_scale": self.lr_scale,
+        }
 
     def _stop(self, trainer: pl.Trainer, module: Any, code: int) -> None:
         raise Stopped(

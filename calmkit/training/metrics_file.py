@@ -89,9 +89,8 @@ class MetricsFile(Logger):
     def cut(self, lines: int) -> None:
         """Forget all lines behind so many: a run goes on from before them."""
         self._new = []
-        if lines < self.lines:
-            self.columns, rows = _read(self.path)
-            kept = rows[:lines]
+        if self.path.is_file():  # also where no whole line is too many: a killed process may have cut one
+            kept = _read(self.path)[1][:lines]
             self.columns = [name for name in self.columns if any(row.get(name) for row in kept)]
             write_text(self.path, _header(self.columns) + _lines(kept, self.columns) if kept else "")
         self.lines = min(lines, self.lines)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, final
 
 import torch
 
 from calmkit.interfaces import Batch
+from calmkit.recipe.schema import Recipe
 from calmkit.training.errors import RunFailed
 from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.run import Run, read_json
-from calmkit.training.snapshots import Snapshot, newest_snapshot, stage_folder
+from calmkit.training.run_folder import is_measured
+from calmkit.training.snapshots import PATTERN, Snapshot, newest_snapshot, stage_folder, step_of
 
 STAGES = ("autoencoder", "lm")
 
@@ -43,11 +46,15 @@ class Resumed:
         snapshots: Of each stage that had begun, the newest.
         facts: `model/config.json` as far as it was written.
         wishes: Of the user.
+        encoded: Whether stage 1 is done, its autoencoder kept.
+        trained: Whether stage 2 is done, its model kept.
     """
 
     snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     wishes: Wishes = field(default_factory=Wishes)
+    encoded: bool = False
+    trained: bool = False
 
     def cut(self, metrics: MetricsFile) -> None:
         """Take the lines away that are about to be written again: those behind what is kept."""
@@ -61,38 +68,76 @@ class Resumed:
             begun = self.snapshots.get("autoencoder")
             metrics.cut(0 if begun is None else begun.plain["lines"])
 
-    @property
-    def encoded(self) -> bool:
-        """Whether stage 1 is done, its autoencoder kept."""
-        return "reconstruction" in self.facts
-
-    @property
-    def trained(self) -> bool:
-        """Whether stage 2 is done, its model kept."""
-        return "lm_steps" in self.facts
-
     def stop_at(self, stage: str) -> int | None:
         """The step behind which a stage is to stop."""
         stop = self.wishes.stop
         return stop[1] if stop is not None and stop[0] == stage else None
 
 
-def find_resumed(run: Run, wishes: Wishes, say: Callable[[str], None]) -> Resumed:
-    """What a run folder holds.
+def find_resumed(run: Run, recipe: Recipe, wishes: Wishes, say: Callable[[str], None]) -> Resumed:
+    """What a run folder holds, and which stages are done with it.
 
     Args:
         run: The run.
+        recipe: That it is to follow from here on.
         wishes: Of the user.
         say: Takes what is wrong with a checkpoint.
 
     Raises:
-        RunFailed: `model/config.json` is damaged.
+        RunFailed: `model/config.json` is damaged, or a stage was trained for longer than the recipe says, or
+            is to be trained for longer and has no checkpoint left.
     """
-    path = run.folder / "model" / "config.json"
-    facts = read_json(path) if path.exists() else {}
+    facts = _facts(run)
     found = {stage: newest_snapshot(stage_folder(run.folder, stage), say) for stage in STAGES}
     snapshots = {stage: snapshot for stage, snapshot in found.items() if snapshot is not None}
-    return Resumed(snapshots, facts, wishes)
+    wished, taken = _wished(recipe), {stage: snapshot.step for stage, snapshot in snapshots.items()}
+    if "lm_steps" in facts:
+        taken["lm"] = max(facts["lm_steps"], taken.get("lm", 0))
+    for stage, steps in wished.items():
+        if taken.get(stage, 0) > steps:
+            raise RunFailed(
+                f"{run.folder} stands at step {taken[stage]:,} of stage {stage}, behind the {steps:,} of "
+                f"stages.{stage}.max_steps. Steps can't be taken back; name at least {taken[stage]:,}."
+            )
+    trained = "lm_steps" in facts and facts["lm_steps"] == wished.get("lm", facts["lm_steps"])
+    if "lm_steps" in facts and not trained and "lm" not in snapshots:
+        raise RunFailed(
+            f"{run.folder} has no checkpoint of stage lm left from which it could be trained for longer. "
+            f"A new run may begin with its weights: stages.lm.init_from={run.folder}."
+        )
+    encoded = "reconstruction" in facts
+    if "autoencoder" in taken and "lm" not in taken:
+        encoded = encoded and taken["autoencoder"] == wished.get("autoencoder")
+    return Resumed(snapshots, facts, wishes, encoded, trained)
+
+
+def _wished(recipe: Recipe) -> dict[str, int]:
+    """Stage -> steps."""
+    stages = {"autoencoder": recipe.stages.autoencoder, "lm": recipe.stages.lm}
+    return {name: stage.max_steps for name, stage in stages.items() if stage is not None}
+
+
+def stage_began(run: Path, stage: str) -> bool:
+    """Whether a run folder holds a checkpoint of a stage, whole or not."""
+    return any(stage_folder(run, stage).glob(PATTERN))
+
+
+def is_finished(run: Run, recipe: Recipe) -> bool:
+    """Whether a run was trained for all steps of a recipe, and measured.
+
+    Raises:
+        RunFailed: `model/config.json` is damaged.
+    """
+    facts = _facts(run)
+    if recipe.stages.lm is not None:
+        return facts.get("lm_steps") == recipe.stages.lm.max_steps and is_measured(run.folder)
+    begun = [step_of(path) for path in stage_folder(run.folder, "autoencoder").glob(PATTERN)]
+    return "reconstruction" in facts and (not begun or max(begun) == _wished(recipe).get("autoencoder"))
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    path = run.folder / "model" / "config.json"
+    return read_json(path) if path.exists() else {}
 
 
 def batch_digest(batch: Batch) -> str:

@@ -140,7 +140,10 @@ def refuse_used(folder: Path) -> None:
         RunFailed: Naming what would do.
     """
     if is_rank_zero() and holds_work(folder):
-        raise RunFailed(f"{folder} already holds a run; name another folder with --out, or delete it.")
+        raise RunFailed(
+            f"{folder} already holds a run; `calmkit train {folder}` goes on with it. For another run, name "
+            "another folder with --out, or delete it."
+        )
 
 
 def run_folder(recipe: Recipe, out: Path | None) -> Path:

@@ -24,7 +24,7 @@ from calmkit.training.checkpoints import save_tensors, write_text
 from calmkit.training.errors import RunFailed
 
 VERSION = 1
-PATTERN = "step-*.json"
+PATTERN = f"step-{'[0-9]' * 8}.json"
 
 
 @final
@@ -53,7 +53,8 @@ def stage_folder(run: Path, stage: str) -> Path:
 
 
 def write_snapshot(folder: Path, snapshot: Snapshot, keep: int) -> Path:
-    """Write a snapshot beside those that are there, then delete all but the newest `keep`.
+    """Write a snapshot beside those that are there, then delete all but the newest `keep`, and those of later
+    steps: a run that goes on from before them did so because they were not whole.
 
     Returns:
         Its description's path.
@@ -61,22 +62,48 @@ def write_snapshot(folder: Path, snapshot: Snapshot, keep: int) -> Path:
     Raises:
         RunFailed: The disk is full or the folder refuses; what was there before is still there.
     """
-    tensors = folder / f"step-{snapshot.step:08d}.safetensors"
-    described = tensors.with_suffix(".json")
-    described.unlink(missing_ok=True)  # of a start before, whose tensors are about to go
+    tensors = _tensors_of(folder, snapshot.step)
+    tensors.with_suffix(".json").unlink(missing_ok=True)  # of a start before, whose tensors are about to go
     save_tensors(tensors, snapshot.tensors)
+    described = _describe(tensors, snapshot, file_digest(tensors))
+    there = sorted(folder.glob(PATTERN))
+    last = there.index(described)
+    for old in (*there[: max(0, last + 1 - keep)], *there[last + 1 :]):
+        old.unlink(missing_ok=True)
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    return described
+
+
+def rewrite_snapshot(folder: Path, snapshot: Snapshot) -> None:
+    """Say something else beside the tensors of a snapshot that is there.
+
+    Raises:
+        RunFailed: The folder refuses; what was there before is still there.
+    """
+    tensors = _tensors_of(folder, snapshot.step)
+    _describe(tensors, snapshot, file_digest(tensors))
+
+
+def step_of(described: Path) -> int:
+    """The step of a snapshot, by the name of its JSON file."""
+    return int(described.stem.removeprefix("step-"))
+
+
+def _tensors_of(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.safetensors"
+
+
+def _describe(tensors: Path, snapshot: Snapshot, digest: str) -> Path:
+    described = tensors.with_suffix(".json")
     body = {
         "calmkit": VERSION,
         "stage": snapshot.stage,
         "step": snapshot.step,
         "rows": snapshot.rows,
         "plain": snapshot.plain,
-        "tensors": file_digest(tensors),
+        "tensors": digest,
     }
     write_text(described, json.dumps(body | {"sha256": _digest_of(body)}) + "\n")
-    for old in sorted(folder.glob(PATTERN))[:-keep]:
-        old.unlink(missing_ok=True)
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
     return described
 
 
@@ -86,11 +113,13 @@ def newest_snapshot(folder: Path, say: Callable[[str], None]) -> Snapshot | None
     Returns:
         None where there is none.
     """
-    for described in sorted(folder.glob(PATTERN), reverse=True):
+    there = sorted(folder.glob(PATTERN), reverse=True)
+    for number, described in enumerate(there, 1):
         try:
             return read_snapshot(described)
         except RunFailed as error:
-            say(f"warning: {error} The one before it is taken.")
+            left = "The one before it is taken." if number < len(there) else "None before it is left."
+            say(f"warning: {error} {left}")
     return None
 
 

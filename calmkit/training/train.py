@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,14 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from calmkit.interfaces import Autoencoder, DataError, DataKind, NotTrainable, Prepared
+from calmkit.interfaces import Autoencoder, DataError, NotTrainable
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, validate
-from calmkit.recipe.load import to_yaml
-from calmkit.recipe.parts import build_part, kind_of
+from calmkit.recipe.parts import build_part
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.training.beginning import Start, begin, lineage_of
 from calmkit.training.checkpoints import load_weights, write_json
 from calmkit.training.ema import averaged
 from calmkit.training.environment import check_environment
@@ -31,23 +30,17 @@ from calmkit.training.evaluate import measure, write_latents
 from calmkit.training.final import evaluate_at_end
 from calmkit.training.fit import Session, fit_stage
 from calmkit.training.fit_transform import fit_transform
-from calmkit.training.going_on import go_on
+from calmkit.training.going_on import told_that_it_is_done
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
-from calmkit.training.lock import write_lock
-from calmkit.training.loggers import make_loggers
-from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
-from calmkit.training.resume import Wishes, find_resumed
+from calmkit.training.resume import Wishes, is_finished
 from calmkit.training.run import (
     Run,
     is_rank_zero,
-    new_run,
     read_json,
-    refuse_used,
-    run_folder,
     wait_for_all,
 )
-from calmkit.training.run_folder import held
+from calmkit.training.run_folder import forget_measured
 from calmkit.training.stages import AutoencoderModule, ModelModule
 from calmkit.training.standing import StandingFile
 from calmkit.training.stopping import StopRequest
@@ -86,6 +79,9 @@ def train(
     """
     quiet_libraries()
     manager = manager or make_manager()
+    if resume and out is not None and is_finished(Run(out), recipe):
+        say(told_that_it_is_done(out, recipe))
+        return Run(out)
     model = validate(recipe, manager)
     check_environment(recipe, manager, model)
     try:
@@ -93,8 +89,8 @@ def train(
             say = said_once(say)
             progress, request = Progress(say, standing), StopRequest()
             until_the_end.enter_context(request.listening())
-            start = _Start(out, resume, wishes or Wishes(), request)
-            session = _begin(recipe, manager, model.autoencoder, start, say, progress, until_the_end)
+            start = Start(out, resume, wishes or Wishes(), request)
+            session = begin(recipe, manager, model.autoencoder, start, say, progress, until_the_end)
             facts, autoencoder = _first_stage(session)
             if recipe.stages.lm is not None:
                 _second_stage(session, facts, autoencoder)
@@ -109,73 +105,6 @@ def train(
     return session.run
 
 
-def _begin(
-    recipe: Recipe,
-    manager: Manager,
-    autoencoder: Autoencoder,
-    start: _Start,
-    say: Say,
-    progress: Progress,
-    until_the_end: ExitStack,
-) -> Session:
-    """Data, loggers, folder; all that can be refused before the first step is refused here."""
-    if start.out is not None and not start.resume:
-        refuse_used(start.out)
-    make_trainer(recipe)
-    kind = kind_of(recipe, manager)
-    units = kind.num_units(recipe, autoencoder)
-    if recipe.stages.lm is not None and units < 2:
-        element = kind.words.element
-        raise RunFailed(
-            f"A row of {recipe.data.sequence_length} {element}s is {units} unit, with nothing to "
-            "predict it from; raise data.sequence_length."
-        )
-    prepared = kind.prepare(recipe, manager, progress)
-    for stage in (recipe.stages.autoencoder, recipe.stages.lm):
-        if stage is not None:
-            max_rows = recipe.evaluation.max_rows
-            prepared.rows(recipe, autoencoder, batch_size=stage.batch_size, max_rows=max_rows)
-            if stage.init_from:
-                check_lineage(Path(stage.init_from), _lineage(kind, prepared, autoencoder))
-    folder = run_folder(recipe, start.out)
-    if is_rank_zero():
-        until_the_end.enter_context(held(folder))
-    if start.resume:
-        run = go_on(folder, recipe, prepared.fingerprint)
-    else:
-        run = new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), folder)
-        if is_rank_zero():
-            write_lock(run, recipe, prepared.fingerprint, prepared.notes)
-    resumed = find_resumed(run, start.wishes, say)
-    loggers = make_loggers(recipe.loggers, folder)
-    for logger in loggers:
-        if isinstance(logger, MetricsFile) and is_rank_zero():
-            resumed.cut(logger)
-    say(f"run: {run.folder}")
-    for note in prepared.notes:
-        say(f"warning: {note}")
-    say(f"data: {prepared.told}")
-    return Session(
-        recipe, manager, run, kind, prepared, loggers, say, progress, request=start.request, resumed=resumed
-    )
-
-
-@dataclass(frozen=True)
-class _Start:
-    """How a training was asked for."""
-
-    out: Path | None
-    resume: bool
-    wishes: Wishes
-    request: StopRequest
-
-
-def _lineage(kind: DataKind, prepared: Prepared, autoencoder: Autoencoder) -> dict[str, Any]:
-    """Facts that another run must share to be built upon."""
-    facts = prepared.facts(autoencoder)
-    return {name: facts.get(name) for name in kind.words.lineage}
-
-
 def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
     """Train the autoencoder, or load it, and keep it. Returns the facts known by now, and the autoencoder."""
     recipe, stage, prepared = session.recipe, session.recipe.stages.autoencoder, session.prepared
@@ -187,10 +116,12 @@ def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
     if session.resumed.encoded:
         load_weights(session.run.weights, autoencoder, "autoencoder")
         session.say("stage autoencoder is done")
-        return dict(session.resumed.facts), autoencoder
+        facts = dict(session.resumed.facts)
+        _check_gate(session, facts)
+        return facts, autoencoder
     if stage.init_from:
         other = load_autoencoder(
-            Path(stage.init_from), autoencoder, _lineage(session.kind, prepared, autoencoder), stage.gate
+            Path(stage.init_from), autoencoder, lineage_of(session.kind, prepared, autoencoder), stage.gate
         )
         facts |= {"reconstruction": other["reconstruction"], "autoencoder_from": stage.init_from}
         facts["autoencoder_train_flops"] = other.get("autoencoder_train_flops", 0)
@@ -206,9 +137,15 @@ def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
             write_latents(session.run.folder, session.kind, autoencoder, data, prepared, recipe.seed)
         kept = session.kind.words.kept
         session.run.save_model(autoencoder, prepared, facts, kept=kept, prefix="autoencoder")  # last: done
+    _check_gate(session, facts)
+    return facts, autoencoder
+
+
+def _check_gate(session: Session, facts: dict[str, Any]) -> None:
+    stage = session.recipe.stages.autoencoder
+    assert stage is not None
     longer = f"Train it longer (stages.autoencoder.max_steps, now {stage.max_steps})"
     check_gate(stage.gate, facts["reconstruction"], "Stage 1", longer, session.run.folder)
-    return facts, autoencoder
 
 
 def _train_autoencoder(session: Session, autoencoder: Autoencoder) -> dict[str, Any]:
@@ -283,6 +220,7 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         f"inference_flops_per_{element}": None if per_unit is None else per_unit / each,
     }
     if is_rank_zero():
+        forget_measured(session.run.folder)
         session.run.save_model(model, prepared, facts, kept=kind.words.kept)
     evaluate_at_end(session, model, final, facts, untrained)
 
@@ -305,7 +243,7 @@ def _untrained(session: Session, model: CalmModel, data: Any) -> dict[str, float
 
 def _continue_from(source: Path, model: CalmModel, session: Session) -> None:
     """Load the weights of another run, which must rest on the same autoencoder."""
-    check_lineage(source, _lineage(session.kind, session.prepared, model.autoencoder))
+    check_lineage(source, lineage_of(session.kind, session.prepared, model.autoencoder))
     own = {name: value.clone() for name, value in model.autoencoder.state_dict().items()}
     load_weights(Run(source).weights, model)
     theirs = model.autoencoder.state_dict()

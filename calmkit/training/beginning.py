@@ -1,0 +1,101 @@
+"""begin: what a training needs before its first step: data, folder, loggers, and what is done already."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calmkit.interfaces import Autoencoder, DataKind, Prepared
+from calmkit.recipe.load import to_yaml
+from calmkit.recipe.parts import kind_of
+from calmkit.recipe.schema import Recipe
+from calmkit.registry import Manager
+from calmkit.training.errors import RunFailed
+from calmkit.training.fit import Session
+from calmkit.training.going_on import go_on
+from calmkit.training.lineage import check_lineage
+from calmkit.training.lock import write_lock
+from calmkit.training.loggers import make_loggers
+from calmkit.training.metrics_file import MetricsFile
+from calmkit.training.progress import Progress, Say
+from calmkit.training.resume import Resumed, Wishes, find_resumed
+from calmkit.training.run import Run, is_rank_zero, new_run, refuse_used, run_folder
+from calmkit.training.run_folder import held
+from calmkit.training.stopping import StopRequest
+from calmkit.training.trainer import make_trainer
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a training was asked for."""
+
+    out: Path | None
+    resume: bool
+    wishes: Wishes
+    request: StopRequest
+
+
+def begin(
+    recipe: Recipe,
+    manager: Manager,
+    autoencoder: Autoencoder,
+    start: Start,
+    say: Say,
+    progress: Progress,
+    until_the_end: ExitStack,
+) -> Session:
+    """Data, loggers, folder; all that can be refused before the first step is refused here."""
+    if start.out is not None and not start.resume:
+        refuse_used(start.out)
+    make_trainer(recipe)
+    kind = kind_of(recipe, manager)
+    units = kind.num_units(recipe, autoencoder)
+    if recipe.stages.lm is not None and units < 2:
+        element = kind.words.element
+        raise RunFailed(
+            f"A row of {recipe.data.sequence_length} {element}s is {units} unit, with nothing to "
+            "predict it from; raise data.sequence_length."
+        )
+    prepared = kind.prepare(recipe, manager, progress)
+    for stage in (recipe.stages.autoencoder, recipe.stages.lm):
+        if stage is not None:
+            max_rows = recipe.evaluation.max_rows
+            prepared.rows(recipe, autoencoder, batch_size=stage.batch_size, max_rows=max_rows)
+            if stage.init_from:
+                check_lineage(Path(stage.init_from), lineage_of(kind, prepared, autoencoder))
+    folder = run_folder(recipe, start.out)
+    if is_rank_zero():
+        until_the_end.enter_context(held(folder))
+    run = Run(folder)
+    resumed = find_resumed(run, recipe, start.wishes, say)
+    if start.resume:
+        go_on(run, recipe, prepared.fingerprint)
+    else:
+        new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), folder)
+    if is_rank_zero() and not run.lock:
+        write_lock(run, recipe, prepared.fingerprint, prepared.notes)
+    loggers = _loggers(recipe, folder, resumed)
+    say(f"run: {run.folder}")
+    for note in prepared.notes:
+        say(f"warning: {note}")
+    say(f"data: {prepared.told}")
+    return Session(
+        recipe, manager, run, kind, prepared, loggers, say, progress, request=start.request, resumed=resumed
+    )
+
+
+def _loggers(recipe: Recipe, folder: Path, resumed: Resumed) -> list[Any]:
+    """Those of a recipe; what will be told again is forgotten."""
+    loggers = make_loggers(recipe.loggers, folder)
+    for logger in loggers:
+        if isinstance(logger, MetricsFile) and is_rank_zero():
+            resumed.cut(logger)
+    return loggers
+
+
+def lineage_of(kind: DataKind, prepared: Prepared, autoencoder: Autoencoder) -> dict[str, Any]:
+    """Facts that another run must share to be built upon."""
+    facts = prepared.facts(autoencoder)
+    return {name: facts.get(name) for name in kind.words.lineage}
