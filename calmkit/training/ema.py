@@ -38,7 +38,7 @@ class WeightAverage(pl.Callback):
     """The average, in validation in the place of the weights, in training beside them.
 
     Early on the decay is lower, (1 + n) / (10 + n) after n steps, so that an average of few steps is no
-    memory of the start. It lies in the checkpoints of the stage.
+    memory of the start. `calmkit.training.state` keeps it in the snapshots of the stage.
 
     Args:
         decay: Of a long run.
@@ -91,14 +91,6 @@ class WeightAverage(pl.Callback):
         """What is kept of a stage that fails in a validation are the weights that were trained."""
         del trainer, exception
         self._give_back(pl_module)
-
-    def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {"steps": self.steps, "kept": self.kept}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        self.steps, self.kept = state_dict["steps"], state_dict["kept"]
 
     def _give_back(self, module: pl.LightningModule) -> None:
         with torch.no_grad():

@@ -177,9 +177,14 @@ def _kept(session: Session, label: str, keeping: Keeping) -> str:
 
 
 def _diverged(session: Session, label: str, keeping: Keeping, step: int) -> str:
-    again = f"calmkit train {session.run.folder}"
-    return (
-        f"Its batch begins at row {keeping.rows_at(step):,} of the training stream. Step {step:,} of stage "
-        f"{label}, before it, is kept: `{again} --skip-batch` leaves the batch out, `{again} --lr-scale 0.5` "
-        "goes on with half the learning rate."
-    )
+    again, kept = f"calmkit train {session.run.folder}", keeping.kept_step
+    where = f"Its batch begins at row {keeping.rows_at(step):,} of the training stream."
+    lower = f"`{again} --lr-scale 0.5` goes on with half the learning rate"
+    if kept == step:
+        cures = f"`{again} --skip-batch` leaves the batch out, {lower}"
+        return f"{where} Step {step:,} of stage {label}, before it, is kept: {cures}."
+    if kept is None:
+        return (
+            f"{where} The weights were not finite before it either, and no others of stage {label} are kept."
+        )
+    return f"{where} The last weights that were finite and are kept are those of step {kept:,}: {lower}."

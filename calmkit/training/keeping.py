@@ -16,7 +16,7 @@ from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.resume import batch_digest
 from calmkit.training.run import is_rank_zero
 from calmkit.training.snapshots import Snapshot, rewrite_snapshot, stage_folder, sweep, write_snapshot
-from calmkit.training.state import put_state, take_state
+from calmkit.training.state import put_state, take_state, weights_are_finite
 from calmkit.training.stopping import REQUEUE, StopRequest
 
 
@@ -130,10 +130,10 @@ class Keeping(pl.Callback):
             self._keep(trainer, pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """A loss that is no number stops a run before the step: what was before is kept."""
+        """A loss that is no number stops a run before the step: what was before is kept, if it is finite."""
         self.request.patient = False
         if isinstance(exception, TrainingDiverged) and self.kept_step != trainer.global_step:
-            self._keep(trainer, pl_module)
+            self._keep(trainer, pl_module, finite_alone=True)
 
     def asks(self) -> tuple[bool, bool, bool]:
         """Of this process: whether to stop and be started again, to stop for good, to save."""
@@ -152,7 +152,7 @@ class Keeping(pl.Callback):
         if stop:
             self._stop(trainer, module, stop)
 
-    def _keep(self, trainer: pl.Trainer, module: Any) -> None:
+    def _keep(self, trainer: pl.Trainer, module: Any, *, finite_alone: bool = False) -> None:
         for logger in trainer.loggers:
             logger.save()
         rows = self.rows_at(trainer.global_step)
@@ -161,6 +161,8 @@ class Keeping(pl.Callback):
             "seconds": self.clock.so_far(),
         }
         snapshot = take_state(trainer, module, self.stage, rows, plain)
+        if finite_alone and not weights_are_finite(snapshot):
+            return
         if is_rank_zero():
             write_snapshot(self.folder, snapshot, self.settings.keep)
         self.kept_step, self._written = snapshot.step, time.monotonic()

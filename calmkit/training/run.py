@@ -141,8 +141,8 @@ def refuse_used(folder: Path) -> None:
     """
     if is_rank_zero() and holds_work(folder):
         raise RunFailed(
-            f"{folder} already holds a run; `calmkit train {folder}` goes on with it. For another run, name "
-            "another folder with --out, or delete it."
+            f"{folder} already holds a run; name another folder with --out, delete it, or go on with it: "
+            f"calmkit train {folder}"
         )
 
 

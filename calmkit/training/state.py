@@ -82,6 +82,11 @@ def put_state(trainer: pl.Trainer, module: StageModule, snapshot: Snapshot) -> N
         _put_random(_under(snapshot.tensors, f"{RANDOM}{rank}."), snapshot.plain["random"][rank])
 
 
+def weights_are_finite(snapshot: Snapshot) -> bool:
+    """Whether a model could go on from it."""
+    return all(bool(value.isfinite().all()) for value in _under(snapshot.tensors, WEIGHTS).values())
+
+
 def _put_weights(module: nn.Module, snapshot: Snapshot) -> None:
     saved, own = _under(snapshot.tensors, WEIGHTS), _unshared(module)
     if saved.keys() != own.keys() or any(saved[name].shape != own[name].shape for name in own):

@@ -18,6 +18,7 @@ from calmkit.registry import make_manager
 from calmkit.training.errors import RunFailed
 from calmkit.training.evaluate import evaluate
 from calmkit.training.run import Run
+from calmkit.training.snapshots import newest_snapshot, stage_folder
 
 
 def numbers(path: Path) -> dict[str, float]:
@@ -104,12 +105,14 @@ def test_the_saved_model_is_the_average_and_its_transform_is_fitted_to_the_train
     images = DigitsCorpus().images("train").pixels / 127.5 - 1  # [N, 1, 8, 8]
     patches = images.reshape(-1, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4).reshape(-1, 16)
     np.testing.assert_allclose(held[name].numpy(), patches.mean(0), atol=0.02)
-    checkpoint = torch.load(digits / "first" / "checkpoints" / "lm" / "last.ckpt", weights_only=True)
-    (average,) = (state for key, state in checkpoint["callbacks"].items() if "WeightAverage" in key)
-    for key, value in average["kept"].items():
-        assert torch.equal(held[key.removeprefix("model.")], value), key
-    trained = checkpoint["state_dict"]
-    assert not all(torch.equal(trained[key], value) for key, value in average["kept"].items())
+    kept = newest_snapshot(stage_folder(digits / "first", "lm"), print)
+    assert kept is not None
+    average = {key: value for key, value in kept.tensors.items() if key.startswith("average.model.")}
+    for key, value in average.items():
+        assert torch.equal(held[key.removeprefix("average.model.")], value), key
+    trained = {key: kept.tensors[key.replace("average.model.", "weights.")] for key in average}
+    assert average
+    assert not all(torch.equal(trained[key], value) for key, value in average.items())
 
 
 def test_another_run_goes_on_from_its_weights(digits: Path) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import final
 
 import pytest
+import safetensors.torch
 import torch
 from click.testing import CliRunner, Result
-from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file
 from small_runs import SHORT, corpus, workshop
 from torch import Tensor
@@ -23,8 +23,10 @@ from calmkit.cli.main import cli
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import Context, GenerativeHead, HeadInfo, Posterior, SampleOptions
 from calmkit.registry import Manager, Part, make_manager
-from calmkit.training.checkpoints import MovedCheckpoints
+from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.run import Run
+from calmkit.training.snapshots import Snapshot, newest_snapshot, stage_folder
+from calmkit.training.state import weights_are_finite
 
 
 @pytest.fixture(autouse=True)
@@ -282,10 +284,12 @@ def failing_head(monkeypatch: pytest.MonkeyPatch) -> None:
 LONG = ("head=failing", "stages.lm.max_steps=9", "stages.lm.eval_every=3")
 
 
-def kept_weights(folder: Path) -> dict[str, Tensor]:
-    tensors = load_file(folder / "run" / "checkpoints" / "lm-unfinished.safetensors")
-    assert all(bool(value.isfinite().all()) for value in tensors.values())
-    return tensors
+def kept(folder: Path, stage: str = "lm") -> Snapshot:
+    """What a run that failed goes on from."""
+    found = newest_snapshot(stage_folder(folder / "run", stage), print)
+    assert found is not None
+    assert weights_are_finite(found)
+    return found
 
 
 @pytest.mark.parametrize(("how", "what"), [("nan", "loss became nan"), ("gradient", "gradient became")])
@@ -295,14 +299,13 @@ def test_a_loss_that_turns_nan(folder: Path, how: str, what: str) -> None:
     assert what in said
     assert f"at step {STEP_OF_FAILURE - 1} of 9" in said
     assert "lower learning rate" in said
-    assert "lm-unfinished.safetensors" in said
-    tensors = kept_weights(folder)
+    assert "Its batch begins at row 32 of the training stream. Step 4 of stage lm, before it, is kept" in said
+    assert "calmkit train run --skip-batch` leaves the batch out" in said
     # The weights before the step that was refused: those of a run that ends there.
     assert calm("--out", "short", *LONG, f"stages.lm.max_steps={STEP_OF_FAILURE - 1}").exit_code == 0
-    whole = load_file(folder / "short" / "model" / "model.safetensors")
-    assert all(torch.equal(value, tensors[f"model.{name}"]) for name, value in whole.items())
-    last = MovedCheckpoints().load_checkpoint(folder / "run" / "checkpoints" / "lm" / "last.ckpt")
-    assert last["global_step"] == 3
+    whole, held = load_file(folder / "short" / "model" / "model.safetensors"), kept(folder)
+    assert held.step == STEP_OF_FAILURE - 1
+    assert all(torch.equal(value, held.tensors[f"weights.{name}"]) for name, value in whole.items())
 
 
 def test_a_learning_rate_that_breaks_the_model(folder: Path) -> None:
@@ -310,24 +313,25 @@ def test_a_learning_rate_that_breaks_the_model(folder: Path) -> None:
         1, "stages.lm.max_steps=9", "stages.lm.optimizer.lr=1e30", "stages.lm.optimizer.warmup_steps=0"
     )
     assert "now 1e+30" in said
+    assert "no others of stage lm are kept" in said
     assert (folder / "run" / "model" / "model.safetensors").is_file()  # the autoencoder of stage 1
 
 
 @pytest.mark.usefixtures("failing_head")
-def test_an_interrupt_keeps_the_weights(folder: Path) -> None:
+def test_an_interrupt_in_the_middle_of_a_step_keeps_the_last_checkpoint(folder: Path) -> None:
     result = calm(*LONG, "head.how=interrupt")
     assert result.exit_code == 130
     assert result.stderr.strip().endswith("interrupted")
-    assert "weights of step 4: run/checkpoints/lm-unfinished.safetensors" in result.stdout
-    kept_weights(folder)
+    assert "step 3 of stage lm is kept; `calmkit train run` goes on" in result.stdout
+    assert kept(folder).step == 3
 
 
 @pytest.mark.usefixtures("failing_head")
-def test_an_error_in_a_part_keeps_the_weights(folder: Path) -> None:
+def test_an_error_in_a_part_keeps_the_last_checkpoint(folder: Path) -> None:
     result = calm(*LONG, "head.how=error")
     assert result.exit_code == 1
     assert "ZeroDivisionError: in the head" in result.stderr
-    kept_weights(folder)
+    assert kept(folder).step == 3
 
 
 def full(*_: object, **__: object) -> None:
@@ -335,43 +339,46 @@ def full(*_: object, **__: object) -> None:
 
 
 def test_a_disk_that_fills_up_at_a_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = torch.save
+    save, calls = safetensors.torch.save_file, []
 
-    def save_until_full(content: dict[str, object], file: object) -> None:
-        save(content, file) if content["global_step"] < 4 else full()
+    def save_until_full(tensors: dict[str, Tensor], file: str) -> None:
+        calls.append(file)
+        save(tensors, file) if len(calls) < 3 else full()
 
-    monkeypatch.setattr(torch, "save", save_until_full)
+    monkeypatch.setattr(safetensors.torch, "save_file", save_until_full)
     said = refused(1, "stages.lm.max_steps=6", "stages.lm.eval_every=2")
     assert "The disk of" in said
     assert "is full" in said
     assert "Free some space" in said
-    last = MovedCheckpoints().load_checkpoint(folder / "run" / "checkpoints" / "lm" / "last.ckpt")
-    assert last["global_step"] == 2
+    assert "step 2 of stage lm is kept; `calmkit train run` goes on" in said
+    assert kept(folder).step == 2
     assert not list((folder / "run").rglob("*.tmp"))
 
 
+EIGHT = ("trainer.log_every=1", "stages.autoencoder.max_steps=8", "stages.autoencoder.eval_every=2")
+
+
 def test_a_disk_that_fills_up_at_a_logger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save, calls = CSVLogger.save, []
+    save, calls = MetricsFile.save, []
 
-    def save_until_full(self: CSVLogger) -> None:
+    def save_until_full(self: MetricsFile) -> None:
         calls.append(self)
-        save(self) if len(calls) < 4 else full()
+        save(self) if len(calls) < 3 else full()
 
-    monkeypatch.setattr(CSVLogger, "save", save_until_full)
-    said = refused(1, "trainer.log_every=1", "stages.autoencoder.max_steps=8")
+    monkeypatch.setattr(MetricsFile, "save", save_until_full)
+    said = refused(1, *EIGHT)
     assert "is full, so metrics.csv could not be written" in said
-    assert "autoencoder-unfinished.safetensors" in said
-    tensors = load_file(folder / "run" / "checkpoints" / "autoencoder-unfinished.safetensors")
-    assert all(bool(value.isfinite().all()) for value in tensors.values())
+    assert "step 4 of stage autoencoder is kept" in said
+    assert kept(folder, "autoencoder").step == 4
 
 
 def test_a_disk_that_is_full_from_the_start_leaves_no_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(CSVLogger, "save", full)
-        assert "no step of stage autoencoder was taken" in refused(1)
-    assert not (folder / "run" / "checkpoints" / "autoencoder-unfinished.safetensors").exists()
+        patch.setattr(MetricsFile, "save", full)
+        assert "nothing of stage autoencoder is kept yet" in refused(1)
+    assert not list((folder / "run" / "checkpoints").rglob("*.safetensors"))
     assert calm().exit_code == 0
 
 

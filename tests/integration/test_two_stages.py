@@ -57,7 +57,8 @@ def test_the_run_folder_holds_all_that_it_came_from(folder: Path, run: Run) -> N
     lock = OmegaConf.load(run.folder / "lock.yaml")
     assert lock.seed == 1
     for stage in ("autoencoder", "lm"):
-        assert (run.folder / "checkpoints" / stage / "last.ckpt").is_file()
+        kept = {path.name for path in (run.folder / "checkpoints" / stage).iterdir()}
+        assert kept == {f"step-{step:08d}.{end}" for step in (25, 50) for end in ("json", "safetensors")}
     assert {"model.safetensors", "config.json", "tokenizer"} <= {
         p.name for p in (run.folder / "model").iterdir()
     }

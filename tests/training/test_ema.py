@@ -10,12 +10,10 @@ from unittest.mock import create_autospec
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from calmkit.recipe.schema import Optimizer
-from calmkit.training.checkpoints import MovedCheckpoints
 from calmkit.training.ema import WeightAverage, averaged
 from calmkit.training.stages import StageModule
 
@@ -47,31 +45,25 @@ class Line(StageModule):
         self.validated.append(self.weight.detach().clone())
 
 
-def fit(
-    module: Line, folder: Path, callbacks: Sequence[pl.Callback], steps: int = STEPS, **settings: Any
-) -> Path:
-    """Train; the checkpoint of the last step."""
-    given: dict[str, Any] = {"accumulate_grad_batches": 1, "ckpt_path": None} | settings
-    path = given.pop("ckpt_path")
-    keep = ModelCheckpoint(dirpath=folder, filename="last", every_n_train_steps=1, save_top_k=1)
+def fit(module: Line, folder: Path, callbacks: Sequence[pl.Callback], accumulate: int = 1) -> None:
+    """Train."""
     trainer = pl.Trainer(
         accelerator="cpu",
-        max_steps=steps,
+        max_steps=STEPS,
         max_epochs=-1,
-        val_check_interval=2 * given["accumulate_grad_batches"],
+        accumulate_grad_batches=accumulate,
+        val_check_interval=2 * accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[*callbacks, keep],
-        plugins=[MovedCheckpoints()],
+        enable_checkpointing=False,
+        callbacks=list(callbacks),
         default_root_dir=folder,
-        **given,
     )
     loader = DataLoader(torch.zeros(100, 1))
-    trainer.fit(module, loader, DataLoader(torch.zeros(1, 1)), ckpt_path=path)
-    return Path(keep.best_model_path)
+    trainer.fit(module, loader, DataLoader(torch.zeros(1, 1)))
 
 
 def by_hand(trained: Sequence[Tensor], decay: float) -> list[Tensor]:
@@ -113,26 +105,9 @@ def test_without_a_decay_nothing_is_averaged(tmp_path: Path) -> None:
 def test_batches_that_are_only_accumulated_are_no_steps_of_the_average(tmp_path: Path) -> None:
     module = Line()
     with averaged(0.99, module) as callbacks:
-        fit(module, tmp_path, callbacks, accumulate_grad_batches=3)
+        fit(module, tmp_path, callbacks, accumulate=3)
     assert len(module.trained) == 3 * STEPS
     torch.testing.assert_close(module.weight.detach(), by_hand(module.trained[2::3], 0.99)[-1])
-
-
-@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
-def test_a_checkpoint_holds_the_trained_weights_and_the_average_and_both_go_on(tmp_path: Path) -> None:
-    whole = Line()
-    with averaged(0.99, whole) as callbacks:
-        fit(whole, tmp_path / "whole", callbacks)
-    first = Line()
-    path = fit(first, tmp_path / "first", [WeightAverage(0.99)], steps=3)
-    saved = torch.load(path, weights_only=True)
-    assert torch.equal(saved["state_dict"]["weight"], whole.trained[2])
-    second = Line()
-    with averaged(0.99, second) as callbacks:
-        fit(second, tmp_path / "first", callbacks, ckpt_path=str(path))
-    assert all(torch.equal(a, b) for a, b in zip(second.trained, whole.trained[3:], strict=True))
-    torch.testing.assert_close(second.weight, whole.weight)
 
 
 def test_a_stage_that_fails_in_a_validation_keeps_the_weights_that_were_trained(tmp_path: Path) -> None:

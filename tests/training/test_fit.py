@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import lightning.pytorch as pl
 import pytest
 import torch
-from safetensors.torch import load_file
 from small_runs import autoencoder_of, rows_of, small_recipe, workshop
 from torch import Tensor
 
@@ -20,11 +19,13 @@ from calmkit.recipe.schema import Optimizer
 from calmkit.registry import make_manager
 from calmkit.text.datamodule import TextDataModule
 from calmkit.text.prepare import prepare_data
-from calmkit.training import fit
+from calmkit.training import clock as clock_module
+from calmkit.training.clock import TrainingClock
 from calmkit.training.errors import RunFailed, TrainingDiverged
-from calmkit.training.fit import Session, TrainingClock, fit_stage
+from calmkit.training.fit import Session, fit_stage
 from calmkit.training.run import Run
 from calmkit.training.run_folder import holds_work
+from calmkit.training.snapshots import newest_snapshot, stage_folder
 from calmkit.training.stages import StageModule
 
 STEPS = 6
@@ -75,8 +76,10 @@ def session_of(folder: Path, out: Path, *overrides: str) -> tuple[Session, TextD
     return session, rows_of(recipe, data, autoencoder_of(recipe, manager), 8, 6), said
 
 
-def unfinished(out: Path) -> float:
-    return float(load_file(str(out / "checkpoints" / "lm-unfinished.safetensors"))["w"])
+def kept(out: Path) -> tuple[int, float] | None:
+    """Step and weight of the newest snapshot."""
+    found = newest_snapshot(stage_folder(out, "lm"), print)
+    return found and (found.step, float(found.tensors["weights.w"]))
 
 
 def test_every_step_is_taken_and_the_last_one_kept(
@@ -89,9 +92,7 @@ def test_every_step_is_taken_and_the_last_one_kept(
     assert trainer.global_step == module.batches == STEPS
     assert float(module.w.detach()) == pytest.approx(7, abs=1e-4)
     assert module.validated == [3, 6]
-    kept = torch.load(tmp_path / "checkpoints" / "lm" / "last.ckpt", weights_only=True)
-    assert (kept["global_step"], float(kept["state_dict"]["w"])) == (6, float(module.w.detach()))
-    assert [path.name for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()] == ["last.ckpt"]
+    assert kept(tmp_path) == (6, float(module.w.detach()))
     assert seconds > 0
 
 
@@ -123,10 +124,36 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_weights(
     """In the step after two good ones: 10 - 2 * 0.5 is on disk, and the message says where."""
     session, data, _ = prepared
     with pytest.raises(
-        TrainingDiverged, match=r"(?s)loss became nan at step 2 of 6.*weights of step 2: .*kept"
+        TrainingDiverged, match=r"(?s)loss became nan at step 2 of 6.*Step 2 of stage lm, before it, is kept"
     ):
         fit_stage(session, at(2, lambda module: module.w * math.nan), data, "lm", 500)
-    assert unfinished(tmp_path) == pytest.approx(9, abs=1e-4)
+    assert kept(tmp_path) == (2, pytest.approx(9, abs=1e-4))
+
+
+def test_weights_that_are_not_finite_are_not_kept(
+    prepared: tuple[Session, TextDataModule, list[str]], tmp_path: Path
+) -> None:
+    """Step 3 is kept before its validation; the weight breaks behind it, and the loss tells of it."""
+
+    def ruin(module: OneWeight) -> Tensor | None:
+        module.w.data.fill_(math.inf)
+        return None
+
+    session, data, _ = prepared
+    with pytest.raises(TrainingDiverged, match=r"finite and are kept are those of step 3: .*--lr-scale 0\.5"):
+        fit_stage(session, at(4, ruin), data, "lm", 3)
+    assert kept(tmp_path) == (3, pytest.approx(8.5, abs=1e-4))
+
+
+def test_weights_that_were_never_finite_behind_a_step_leave_nothing(
+    prepared: tuple[Session, TextDataModule, list[str]], tmp_path: Path
+) -> None:
+    session, data, _ = prepared
+    broken = at(1, lambda module: module.w * math.inf)
+    broken.w.data.fill_(math.nan)
+    with pytest.raises(TrainingDiverged, match="no others of stage lm are kept"):
+        fit_stage(session, broken, data, "lm", 3)
+    assert kept(tmp_path) is None
 
 
 def raises(error: BaseException) -> Callable[[OneWeight], Tensor | None]:
@@ -137,14 +164,14 @@ def raises(error: BaseException) -> Callable[[OneWeight], Tensor | None]:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("a bug")])
-def test_whatever_stops_it_the_weights_are_kept(
+def test_whatever_stops_it_the_last_checkpoint_is_kept(
     error: BaseException, prepared: tuple[Session, TextDataModule, list[str]], tmp_path: Path
 ) -> None:
     session, data, said = prepared
     with pytest.raises(type(error)):
-        fit_stage(session, at(3, raises(error)), data, "lm", 500)
-    assert unfinished(tmp_path) == pytest.approx(8.5, abs=1e-4)
-    assert said[-1] == f"weights of step 3: {tmp_path / 'checkpoints' / 'lm-unfinished.safetensors'}"
+        fit_stage(session, at(4, raises(error)), data, "lm", 3)
+    assert kept(tmp_path) == (3, pytest.approx(8.5, abs=1e-4))
+    assert said[-1] == f"step 3 of stage lm is kept; `calmkit train {tmp_path}` goes on"
 
 
 def test_before_the_first_step_there_is_nothing_to_keep(
@@ -153,35 +180,21 @@ def test_before_the_first_step_there_is_nothing_to_keep(
     session, data, said = prepared
     with pytest.raises(KeyboardInterrupt):
         fit_stage(session, at(0, raises(KeyboardInterrupt())), data, "lm", 500)
-    assert said[-1] == "no step of stage lm was taken, so nothing of it is kept"
+    assert said[-1] == f"nothing of stage lm is kept yet; `calmkit train {tmp_path}` begins it"
     assert not holds_work(tmp_path)
 
 
-def test_a_file_that_cannot_be_written_is_named_and_the_weights_are_kept(
+def test_a_file_that_cannot_be_written_is_named_and_the_last_checkpoint_is_kept(
     prepared: tuple[Session, TextDataModule, list[str]], tmp_path: Path
 ) -> None:
     """A logger's, say."""
     session, data, _ = prepared
     refusal = OSError(28, "No space left on device", str(tmp_path / "metrics.csv"))
     with pytest.raises(
-        RunFailed, match=r"(?s)is full, so metrics\.csv could not be written.*weights of step 1: "
+        RunFailed, match=r"(?s)is full, so metrics\.csv could not be written.*step 3 of stage lm is kept"
     ):
-        fit_stage(session, at(1, raises(refusal)), data, "lm", 500)
-    assert unfinished(tmp_path) == pytest.approx(9.5, abs=1e-4)
-
-
-def test_weights_that_are_not_finite_are_not_kept(
-    prepared: tuple[Session, TextDataModule, list[str]], tmp_path: Path
-) -> None:
-    def ruin(module: OneWeight) -> Tensor | None:
-        module.w.data.fill_(math.inf)
-        raise ZeroDivisionError
-
-    session, data, said = prepared
-    with pytest.raises(ZeroDivisionError):
-        fit_stage(session, at(1, ruin), data, "lm", 500)
-    assert said[-1].startswith("weights of step 1 are not finite either; earlier ones may be in ")
-    assert not (tmp_path / "checkpoints" / "lm-unfinished.safetensors").exists()
+        fit_stage(session, at(4, raises(refusal)), data, "lm", 3)
+    assert kept(tmp_path) == (3, pytest.approx(8.5, abs=1e-4))
 
 
 def test_a_stage_that_ends_early_has_failed(prepared: tuple[Session, TextDataModule, list[str]]) -> None:
@@ -198,7 +211,7 @@ def test_the_clock_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains 10 to 13, validates to 20, trains to 21, validates to 30, trains to 35: 3 + 1 + 5 seconds."""
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     times = iter([10.0, 13.0, 20.0, 21.0, 30.0, 35.0])
-    monkeypatch.setattr(fit, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     clock, module = TrainingClock(), OneWeight()
     for hook in ("train_start", *("validation_start", "validation_end") * 2, "train_end"):
         getattr(clock, f"on_{hook}")(trainer, module)

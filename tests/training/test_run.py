@@ -91,8 +91,7 @@ def test_a_folder_that_cannot_be_claimed(tmp_path: Path) -> None:
 
 KEPT = (
     "metrics.csv",
-    "checkpoints/lm/last.ckpt",
-    "checkpoints/lm-unfinished.safetensors",
+    "checkpoints/lm/step-00000005.json",
     "model/model.safetensors",
     "evaluation.json",
     "latents.json",

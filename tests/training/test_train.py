@@ -18,9 +18,9 @@ from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.errors import RecipeError
 from calmkit.registry import Manager, Part, make_manager
-from calmkit.training.checkpoints import MovedCheckpoints
 from calmkit.training.errors import RunFailed
 from calmkit.training.run import Run
+from calmkit.training.snapshots import newest_snapshot, stage_folder
 
 
 @pytest.fixture(autouse=True)
@@ -114,10 +114,12 @@ def test_facts_of_stage_two_by_hand(folder: Path, autoencoder: Run) -> None:
 
 
 def test_checkpoints_hold_the_last_step(autoencoder: Run) -> None:
-    held = MovedCheckpoints().load_checkpoint(
-        autoencoder.folder / "checkpoints" / "autoencoder" / "last.ckpt"
-    )
-    assert held["global_step"] == 5  # every 5 of 7 steps; the 7th is in model/
+    """Every 5 of 7 steps, and the last."""
+    folder = stage_folder(autoencoder.folder, "autoencoder")
+    assert sorted(path.stem for path in folder.glob("*.json")) == ["step-00000005", "step-00000007"]
+    held = newest_snapshot(folder, print)
+    assert held is not None
+    assert (held.step, held.rows) == (7, 7 * 8)
 
 
 @pytest.mark.parametrize(
