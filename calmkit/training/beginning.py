@@ -20,7 +20,7 @@ from calmkit.training.lock import write_lock
 from calmkit.training.loggers import make_loggers
 from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.progress import Progress, Say
-from calmkit.training.resume import Resumed, Wishes, find_resumed
+from calmkit.training.resume import Wishes, find_resumed
 from calmkit.training.run import Run, is_rank_zero, new_run, refuse_used, run_folder
 from calmkit.training.run_folder import held
 from calmkit.training.stopping import StopRequest
@@ -68,7 +68,7 @@ def begin(
     folder = run_folder(recipe, start.out)
     if is_rank_zero():
         until_the_end.enter_context(held(folder))
-    run = Run(folder)
+    run, loggers = Run(folder), make_loggers(recipe.loggers, folder)
     resumed = find_resumed(run, recipe, start.wishes, say)
     if start.resume:
         go_on(run, recipe, prepared.fingerprint)
@@ -76,7 +76,9 @@ def begin(
         new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), folder)
     if is_rank_zero() and not run.lock:
         write_lock(run, recipe, prepared.fingerprint, prepared.notes)
-    loggers = _loggers(recipe, folder, resumed)
+    for logger in loggers:
+        if isinstance(logger, MetricsFile) and is_rank_zero():
+            resumed.cut(logger)
     say(f"run: {run.folder}")
     for note in prepared.notes:
         say(f"warning: {note}")
@@ -84,15 +86,6 @@ def begin(
     return Session(
         recipe, manager, run, kind, prepared, loggers, say, progress, request=start.request, resumed=resumed
     )
-
-
-def _loggers(recipe: Recipe, folder: Path, resumed: Resumed) -> list[Any]:
-    """Those of a recipe; what will be told again is forgotten."""
-    loggers = make_loggers(recipe.loggers, folder)
-    for logger in loggers:
-        if isinstance(logger, MetricsFile) and is_rank_zero():
-            resumed.cut(logger)
-    return loggers
 
 
 def lineage_of(kind: DataKind, prepared: Prepared, autoencoder: Autoencoder) -> dict[str, Any]:

@@ -184,7 +184,5 @@ def _diverged(session: Session, label: str, keeping: Keeping, step: int) -> str:
         cures = f"`{again} --skip-batch` leaves the batch out, {lower}"
         return f"{where} Step {step:,} of stage {label}, before it, is kept: {cures}."
     if kept is None:
-        return (
-            f"{where} The weights were not finite before it either, and no others of stage {label} are kept."
-        )
+        return f"{where} The weights before it are not finite either, and no others of {label} are kept."
     return f"{where} The last weights that were finite and are kept are those of step {kept:,}: {lower}."

@@ -28,15 +28,19 @@ class Line(StageModule):
         self.weight = nn.Parameter(torch.zeros(2))
         self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
         self.fails_at = fails_at
-        self.trained: list[Tensor] = []
+        self.behind_steps: list[Tensor] = []
         self.validated: list[Tensor] = []
+
+    @property
+    def trained(self) -> Line:
+        return self
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         del batch_idx
         return (self.weight - 3).square().sum() + 0 * batch.sum()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.trained.append(self.weight.detach().clone())
+        self.behind_steps.append(self.weight.detach().clone())
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         del batch, batch_idx
@@ -85,8 +89,8 @@ def test_a_stage_ends_with_the_average_and_trains_and_validates_as_it_should(
     with averaged(decay, module) as callbacks:
         fit(module, tmp_path / "averaged", callbacks)
         assert torch.equal(module.weight, plain.weight)  # in training its own weights, all the time
-    assert all(torch.equal(a, b) for a, b in zip(module.trained, plain.trained, strict=True))
-    kept = by_hand(module.trained, decay)
+    assert all(torch.equal(a, b) for a, b in zip(module.behind_steps, plain.behind_steps, strict=True))
+    kept = by_hand(module.behind_steps, decay)
     torch.testing.assert_close(module.weight.detach(), kept[-1])
     assert not torch.allclose(module.weight, plain.weight)
     torch.testing.assert_close(module.validated, [kept[1], kept[3], kept[5]])
@@ -98,23 +102,23 @@ def test_without_a_decay_nothing_is_averaged(tmp_path: Path) -> None:
     with averaged(None, module) as callbacks:
         assert list(callbacks) == []
         fit(module, tmp_path, callbacks)
-    assert torch.equal(module.weight, module.trained[-1])
-    assert torch.equal(module.validated[-1], module.trained[-1])
+    assert torch.equal(module.weight, module.behind_steps[-1])
+    assert torch.equal(module.validated[-1], module.behind_steps[-1])
 
 
 def test_batches_that_are_only_accumulated_are_no_steps_of_the_average(tmp_path: Path) -> None:
     module = Line()
     with averaged(0.99, module) as callbacks:
         fit(module, tmp_path, callbacks, accumulate=3)
-    assert len(module.trained) == 3 * STEPS
-    torch.testing.assert_close(module.weight.detach(), by_hand(module.trained[2::3], 0.99)[-1])
+    assert len(module.behind_steps) == 3 * STEPS
+    torch.testing.assert_close(module.weight.detach(), by_hand(module.behind_steps[2::3], 0.99)[-1])
 
 
 def test_a_stage_that_fails_in_a_validation_keeps_the_weights_that_were_trained(tmp_path: Path) -> None:
     module = Line(fails_at=4)
     with pytest.raises(RuntimeError, match="validation failed"), averaged(0.99, module) as callbacks:
         fit(module, tmp_path, callbacks)
-    assert torch.equal(module.weight, module.trained[3])
+    assert torch.equal(module.weight, module.behind_steps[3])
 
 
 def test_the_average_of_weights_in_half_precision_is_not_lost_in_rounding() -> None:

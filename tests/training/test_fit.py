@@ -39,6 +39,10 @@ class OneWeight(StageModule):
         self.w = torch.nn.Parameter(torch.tensor(10.0))
         self.happens, self.validated, self.batches = happens, list[int](), 0
 
+    @property
+    def trained(self) -> OneWeight:
+        return self
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The weight, unless something happens."""
         self.batches += 1
@@ -151,7 +155,7 @@ def test_weights_that_were_never_finite_behind_a_step_leave_nothing(
     session, data, _ = prepared
     broken = at(1, lambda module: module.w * math.inf)
     broken.w.data.fill_(math.nan)
-    with pytest.raises(TrainingDiverged, match="no others of stage lm are kept"):
+    with pytest.raises(TrainingDiverged, match="no others of lm are kept"):
         fit_stage(session, broken, data, "lm", 3)
     assert kept(tmp_path) is None
 

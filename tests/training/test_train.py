@@ -114,12 +114,12 @@ def test_facts_of_stage_two_by_hand(folder: Path, autoencoder: Run) -> None:
 
 
 def test_checkpoints_hold_the_last_step(autoencoder: Run) -> None:
-    """Every 5 of 7 steps, and the last."""
+    """Every 5 of 7 steps of 2 batches of 8 rows, and the last."""
     folder = stage_folder(autoencoder.folder, "autoencoder")
     assert sorted(path.stem for path in folder.glob("*.json")) == ["step-00000005", "step-00000007"]
     held = newest_snapshot(folder, print)
     assert held is not None
-    assert (held.step, held.rows) == (7, 7 * 8)
+    assert (held.step, held.rows) == (7, 7 * 16)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_start_that_came_to_nothing_does_not_refuse_the_next(
         assert (run.lock["seed"], run.recipe().seed) == (5, 5)
         assert run.evaluation
     with monkeypatch.context() as patch:
-        patch.setattr("calmkit.training.train.make_loggers", ends)
+        patch.setattr("calmkit.training.beginning.make_loggers", ends)
         with pytest.raises(type(error)):
             small_run(folder, str(tmp_path / "other"), *SHORT)
     assert not list((tmp_path / "other").iterdir())
