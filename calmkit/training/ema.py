@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from calmkit.training.sharding import whole
 from calmkit.training.stages import StageModule
 
 
@@ -54,7 +55,8 @@ class WeightAverage(pl.Callback):
         with torch.no_grad():
             for name, parameter in _trained(module):
                 if name in self.kept:
-                    parameter.copy_(self.kept[name])
+                    kept = self.kept[name]
+                    parameter.copy_(kept if type(kept) is type(parameter.data) else whole(kept))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

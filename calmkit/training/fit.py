@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from calmkit.training.keeping import Keeping
 from calmkit.training.progress import Progress, Say
 from calmkit.training.resume import Resumed, batch_digest, check_next_batch
 from calmkit.training.run import Run, is_rank_zero
+from calmkit.training.sharding import FSDP2, whole_state
 from calmkit.training.snapshots import Snapshot
 from calmkit.training.stages import StageModule
 from calmkit.training.stopping import StopRequest
@@ -49,6 +51,8 @@ def fit_stage(
     label: str,
     eval_every: int,
     extra: Sequence[pl.Callback] = (),
+    *,
+    validate_last: bool = False,
 ) -> tuple[pl.Trainer, float]:
     """Fit one stage, from its beginning or from where it stopped.
 
@@ -59,6 +63,7 @@ def fit_stage(
         label: Its name.
         eval_every: Steps between two validations.
         extra: Callbacks.
+        validate_last: The weights are measured once more behind the last step.
 
     Returns:
         The trainer, and the seconds of training proper.
@@ -73,8 +78,10 @@ def fit_stage(
         check_disk(folder, module, settings.checkpoint.keep)
     clock = TrainingClock()
     keeping = _keeping(session, module, data, label, min(eval_every, module.max_steps), clock)
+    unsharded = copy.deepcopy(module.trained) if settings.strategy == FSDP2 else None
     trainer = make_trainer(
         session.recipe,
+        fits=True,
         max_steps=module.max_steps,
         max_epochs=-1,
         accumulate_grad_batches=settings.accumulate,
@@ -93,6 +100,8 @@ def fit_stage(
     try:
         with interrupts():
             trainer.fit(module, datamodule=data)
+            if validate_last and trainer.global_step >= module.max_steps:
+                trainer.validate(module, datamodule=data, verbose=False)
     except TrainingDiverged as error:
         told = _diverged(session, label, keeping, trainer.global_step)
         raise TrainingDiverged(f"{error}\n  {told}", folder) from error
@@ -110,6 +119,9 @@ def fit_stage(
         session.request.listen()
     if trainer.global_step < module.max_steps:
         raise RunFailed(f"Stage {label} stopped at step {trainer.global_step} of {module.max_steps}.", folder)
+    if unsharded is not None:
+        unsharded.load_state_dict(whole_state(module.trained))
+        module.put(unsharded)
     if session.request.code:
         raise Stopped(
             f"Stopped behind stage {label}. `calmkit train {folder}` goes on.", session.request.code

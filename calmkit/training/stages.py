@@ -23,6 +23,7 @@ from calmkit.interfaces import Autoencoder, Batch, Scores
 from calmkit.model import CalmModel
 from calmkit.recipe.schema import Optimizer
 from calmkit.training.errors import TrainingDiverged
+from calmkit.training.sharding import ShardedStrategy, gather, scatter, shard, whole
 from calmkit.training.stopping import INTERRUPTED, REQUEUE
 
 RANK_STRIDE = 7919  # between the seeds of two processes, so that their streams differ at every batch
@@ -82,6 +83,31 @@ class StageModule(pl.LightningModule, ABC):
     def trained(self) -> nn.Module:
         """What a checkpoint holds the tensors of."""
 
+    @abstractmethod
+    def put(self, module: Any) -> None:
+        """Put another module in the place of the one that was trained."""
+
+    @final
+    def configure_model(self) -> None:
+        """Deal the weights out, where the strategy does that."""
+        mesh = getattr(self, "_device_mesh", None)  # Lightning's name
+        if isinstance(self.trainer.strategy, ShardedStrategy) and mesh is not None:
+            shard(self.trained, mesh)
+
+    @final
+    def on_validation_start(self) -> None:
+        """Scores draw in ways of their own: every process needs all weights."""
+        gather(self.trained)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log over all processes."""
+        self.log_scores()
+        scatter(self.trained)
+
+    @abstractmethod
+    def log_scores(self) -> None:
+        """Log the scores of a validation."""
+
     @final
     def on_train_start(self) -> None:
         """Give every process noise of its own; the first keeps the stream of a run alone."""
@@ -115,7 +141,7 @@ class StageModule(pl.LightningModule, ABC):
         del gradient_clip_val, gradient_clip_algorithm, optimizer  # the recipe's optimiser section says it
         parameters = [p for p in self.parameters() if p.grad is not None]
         clip = self.optimizer_settings.clip
-        norm = nn.utils.clip_grad_norm_(parameters, float("inf") if clip is None else clip)
+        norm = whole(nn.utils.clip_grad_norm_(parameters, float("inf") if clip is None else clip))
         precision = self.trainer.precision_plugin
         if isinstance(precision, MixedPrecision) and precision.scaler is not None:
             return  # half precision overflows now and then; its scaler skips the step and scales less
@@ -179,6 +205,10 @@ class AutoencoderModule(StageModule):
         """The autoencoder."""
         return self.autoencoder
 
+    def put(self, module: Any) -> None:
+        """An autoencoder."""
+        self.autoencoder = module
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the real units, nats per unit."""
         del batch_idx
@@ -193,7 +223,7 @@ class AutoencoderModule(StageModule):
         with SeededRandomness(self.seed + RANK_STRIDE * self.global_rank + batch_idx, self.device).borrowed():
             self.scores.update(self.autoencoder, batch)
 
-    def on_validation_epoch_end(self) -> None:
+    def log_scores(self) -> None:
         """Log over all processes."""
         self.log_dict({f"autoencoder/val/{name}": value for name, value in self.scores.compute().items()})
         self.scores.reset()
@@ -234,6 +264,10 @@ class ModelModule(StageModule):
         """The model, its frozen autoencoder too."""
         return self.model
 
+    def put(self, module: Any) -> None:
+        """A model."""
+        self.model = module
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the units that count."""
         del batch_idx
@@ -248,7 +282,7 @@ class ModelModule(StageModule):
             self.scores.update(self.model, batch)
         self.val_loss.update(per_unit)
 
-    def on_validation_epoch_end(self) -> None:
+    def log_scores(self) -> None:
         """Log over all processes."""
         scores = {"loss": self.val_loss.compute(), **self.scores.compute()}
         self.log_dict({f"{self.prefix}/{name}": value.float() for name, value in scores.items()})

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from calmkit.training.ema import WeightAverage
 from calmkit.training.errors import RunFailed
+from calmkit.training.sharding import whole
 from calmkit.training.snapshots import Snapshot
 from calmkit.training.stages import StageModule
 
@@ -37,16 +38,18 @@ def take_state(
         rows: That all processes have seen.
         plain: To be kept beside it.
     """
-    tensors = {WEIGHTS + name: _whole(value) for name, value in _unshared(module.trained).items()}
+    tensors = {
+        WEIGHTS + name: whole(torch.as_tensor(value)) for name, value in _unshared(module.trained).items()
+    }
     names = {id(parameter): name for name, parameter in module.trained.named_parameters()}
     for parameter, state in trainer.optimizers[0].state.items():
         for key, value in state.items():
-            tensors[f"{MOMENTS}{names[id(parameter)]}.{key}"] = _whole(value)
+            tensors[f"{MOMENTS}{names[id(parameter)]}.{key}"] = whole(torch.as_tensor(value))
     said = dict(plain) | {"last_loss": repr(module.last_loss), "processes": trainer.world_size}
     average = _average(trainer)
     if average is not None:
         said["average_steps"] = average.steps
-        tensors |= {AVERAGE + name: _whole(value) for name, value in average.kept.items()}
+        tensors |= {AVERAGE + name: whole(torch.as_tensor(value)) for name, value in average.kept.items()}
     scaler = _scaler(trainer)
     if scaler is not None:
         said["scaler"] = scaler.state_dict()
@@ -141,12 +144,6 @@ def _unshared(module: nn.Module) -> dict[str, Tensor]:
             seen.add(id(value))
             found[name] = value.detach()
     return found
-
-
-def _whole(value: Any) -> Tensor:
-    tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return whole.detach().to("cpu", copy=True).contiguous()
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ from calmkit.training.run_folder import forget_measured
 from calmkit.training.stages import AutoencoderModule, ModelModule
 from calmkit.training.standing import StandingFile
 from calmkit.training.stopping import StopRequest
-from calmkit.training.trainer import interrupts, make_trainer
+from calmkit.training.trainer import make_trainer
 
 
 def train(
@@ -128,7 +128,8 @@ def _first_stage(session: Session) -> tuple[dict[str, Any], Autoencoder]:
         facts["autoencoder_seconds"] = other.get("autoencoder_seconds", 0.0)
         session.say(f"stage 1 skipped: autoencoder of {stage.init_from}")
     else:
-        facts |= _train_autoencoder(session, autoencoder)
+        trained, autoencoder = _train_autoencoder(session, autoencoder)
+        facts |= trained
     if is_rank_zero():
         if not stage.init_from:
             rows = recipe.evaluation.max_rows
@@ -148,7 +149,8 @@ def _check_gate(session: Session, facts: dict[str, Any]) -> None:
     check_gate(stage.gate, facts["reconstruction"], "Stage 1", longer, session.run.folder)
 
 
-def _train_autoencoder(session: Session, autoencoder: Autoencoder) -> dict[str, Any]:
+def _train_autoencoder(session: Session, autoencoder: Autoencoder) -> tuple[dict[str, Any], Autoencoder]:
+    """Returns what there is to know of it, and the one that was trained."""
     recipe, stage = session.recipe, session.recipe.stages.autoencoder
     assert stage is not None
     try:
@@ -162,21 +164,22 @@ def _train_autoencoder(session: Session, autoencoder: Autoencoder) -> dict[str, 
     data = session.prepared.rows(recipe, autoencoder, batch_size=stage.batch_size, max_rows=max_rows)
     scores = session.kind.coding_scores(autoencoder)
     module = AutoencoderModule(autoencoder, scores, stage.optimizer, stage.max_steps, recipe.seed)
-    trainer, seconds = fit_stage(session, module, data, "autoencoder", stage.eval_every)
-    if stage.max_steps % stage.eval_every and stage.max_steps > stage.eval_every:  # weights moved on since
-        with interrupts():
-            trainer.validate(module, datamodule=data, verbose=False)
+    moved_on = stage.max_steps % stage.eval_every != 0 and stage.max_steps > stage.eval_every
+    trainer, seconds = fit_stage(
+        session, module, data, "autoencoder", stage.eval_every, validate_last=moved_on
+    )
     measured = {
         name.removeprefix("autoencoder/val/"): float(value)
         for name, value in trainer.callback_metrics.items()
         if name.startswith("autoencoder/val/")
     }
     rows = stage.max_steps * stage.batch_size * trainer.world_size * recipe.trainer.accumulate
-    return {
+    facts = {
         "reconstruction": measured,
         "autoencoder_seconds": seconds,
         "autoencoder_train_flops": flops * rows,
     }
+    return facts, module.autoencoder
 
 
 def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoencoder) -> None:
@@ -205,6 +208,7 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed)
     with averaged(recipe.trainer.ema, module) as extra:
         trainer, seconds = fit_stage(session, module, data, "lm", stage.eval_every, extra)
+    model = module.model
     rows = stage.max_steps * stage.batch_size * trainer.world_size * recipe.trainer.accumulate
     element, each = kind.words.element, kind.elements_per_row(recipe) / units
     per_unit = cost.inference_per_unit

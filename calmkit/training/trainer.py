@@ -15,6 +15,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.training.cores import within_cores
 from calmkit.training.errors import RunFailed
 from calmkit.training.precision import choose_precision
+from calmkit.training.sharding import FSDP2, ShardedStrategy
 
 
 @contextmanager
@@ -33,8 +34,14 @@ def interrupts() -> Iterator[None]:
         raise KeyboardInterrupt from error
 
 
-def make_trainer(recipe: Recipe, **settings: Any) -> pl.Trainer:
+def make_trainer(recipe: Recipe, *, fits: bool = False, **settings: Any) -> pl.Trainer:
     """Lightning's trainer on the devices of a recipe.
+
+    Args:
+        recipe: Says which.
+        fits: It trains a stage. Weights are dealt out in training alone: what only measures with the strategy
+            `fsdp2` has a whole model in every process, as with `ddp`.
+        **settings: As of Lightning's trainer.
 
     Raises:
         RunFailed: If this machine has no such devices, or Lightning knows no such setting.
@@ -43,7 +50,7 @@ def make_trainer(recipe: Recipe, **settings: Any) -> pl.Trainer:
     given: dict[str, Any] = {
         "accelerator": section.accelerator,
         "devices": section.devices,
-        "strategy": section.strategy,
+        "strategy": _strategy(section.strategy, fits),
         "num_nodes": section.num_nodes,
         "precision": choose_precision(section.precision, section.accelerator),
         "use_distributed_sampler": False,
@@ -57,8 +64,14 @@ def make_trainer(recipe: Recipe, **settings: Any) -> pl.Trainer:
         return within_cores(pl.Trainer(**(given | settings)))
     except (MisconfigurationException, ValueError, RuntimeError, ModuleNotFoundError) as error:
         names = ("accelerator", "devices", "strategy", "precision")
-        asked = ", ".join(f"{name}={given[name]}" for name in names)
+        asked = ", ".join(f"{name}={getattr(section, name)}" for name in names)
         raise RunFailed(
             f"Lightning refuses the section trainer ({asked}): {error} "
             "trainer.accelerator=auto and trainer.devices=auto take what there is."
         ) from error
+
+
+def _strategy(name: str, fits: bool) -> Any:
+    if name != FSDP2:
+        return name
+    return ShardedStrategy(save_distributed_checkpoint=False) if fits else "ddp"
