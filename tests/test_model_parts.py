@@ -240,9 +240,13 @@ def test_where_no_gaussian_stays_one_encode_gives_the_transformed_mean_as_a_poin
     torch.testing.assert_close(found.mean, model.transform(inner.mean)[0])
     assert torch.equal(model.encode(batch.data).mean, found.mean)  # nothing random
     torch.testing.assert_close(model.to_data(found.mean), model.autoencoder.to_data(inner.mean))
-    target, z, log_det = model.target(batch.data)  # here a draw goes through
+    torch.manual_seed(3)
+    target, z, log_det = model.target(batch.data)  # here a draw goes through, with a gradient for the adaptor
     assert target.log_std is None
     assert torch.equal(target.mean, z)
+    assert z.requires_grad
+    torch.manual_seed(3)
+    torch.testing.assert_close(z, model.transform(inner.sample(1)[0])[0])
     assert not torch.allclose(z, found.mean)
     assert log_det is not None
     torch.testing.assert_close(log_det, model.transform(inner.mean)[1])  # of constant volume
