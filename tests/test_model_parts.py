@@ -29,6 +29,7 @@ from calmkit.interfaces import (
     HeadInfo,
     LatentTransform,
     Order,
+    OrderStep,
     Plan,
     Posterior,
     SampleOptions,
@@ -347,7 +348,7 @@ class Fixed(Order):
     def plan(self, valid: Tensor) -> Plan:
         return Plan(self.known & valid, ~self.known & valid & torch.tensor([True, True, True, False]))
 
-    def num_steps(self, units: int) -> int:
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
         raise NotImplementedError
 
     def start(self, rows: int, units: int, *, known: Any = None, device: torch.device) -> Any:

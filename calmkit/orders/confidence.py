@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Order, Plan
+from calmkit.interfaces import Order, OrderStep, Plan
 from calmkit.nn.settings import require_at_least
 from calmkit.orders.cosine import cosine_counts, steps_of
 from calmkit.orders.hide import hide
@@ -75,13 +75,14 @@ class ConfidenceOrder(Order):
         progress = torch.rand(len(valid), dtype=torch.float32, device=valid.device) * self.trained_progress
         return hide(valid, (math.pi / 2 * progress).cos())
 
-    def num_steps(self, units: int) -> int:
-        """`steps`, or one each.
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        """`steps`, or one per unit; each draws all that is unknown.
 
         Raises:
             ValueError: For fewer units than steps, or none.
         """
-        return steps_of("confidence", self.steps, units)
+        counts = cosine_counts(units, steps_of("confidence", self.steps, units))
+        return tuple(OrderStep(drawn=sum(counts[i:]), kept=count) for i, count in enumerate(counts))
 
     def start(
         self, rows: int, units: int, *, known: Bool[Tensor, "B L"] | None = None, device: torch.device
@@ -93,7 +94,7 @@ class ConfidenceOrder(Order):
                 ones than steps.
         """
         there, unknown = known_at_start("confidence", rows, units, known, device)
-        return ConfidenceState(there, cosine_counts(unknown, self.num_steps(unknown)), 0)
+        return ConfidenceState(there, tuple(step.kept for step in self.schedule(unknown)), 0)
 
     def query(self, state: ConfidenceState) -> Int[Tensor, "B m"]:
         """All unknown units, from left to right."""
