@@ -419,6 +419,21 @@ def test_the_confidence_order_keeps_the_draws_of_the_highest_log_density() -> No
     assert torch.equal(z[row, order.kept[0]], head.drawn[0][0][row, order.kept[0]])
 
 
+def test_a_guided_sharpened_draw_is_scored_by_the_density_of_its_condition_alone() -> None:
+    drawn, head = list[Tensor](), MixtureHead(H, EventSpec((4,)), depth=1, limit_guidance=True)
+    inner = head.sample_guided
+    head.sample_guided = lambda *given: drawn.append(inner(*given)) or drawn[-1]  # type: ignore[method-assign]
+    order, asked = Recorded(ConfidenceOrder(steps=2)), labels(0, 1, 2)
+    model = built("any_order", head, order)
+    draw_rows(model, RowsSampler(guidance=1.5, temperature=0.5), 3, condition=asked, seed=6)
+    nothing = torch.zeros(3, 4, dtype=torch.bool)
+    with torch.no_grad():  # step 1: all units, from the label alone
+        context = model.conditions(
+            model.embedder(None, torch.zeros(3, 4, 4)), ~nothing, nothing, model.prefix(3, asked)
+        )
+        torch.testing.assert_close(order.scores[0], model.log_prob(context, drawn[0][0]))
+
+
 def test_a_row_in_half_precision_is_near_that_of_single_precision() -> None:
     torch.set_default_dtype(torch.float32)
     for backbone, order in (("transformer", None), ("any_order", RandomOrder(steps=2))):

@@ -1,6 +1,8 @@
 """Confidence: all unknown units are drawn in every step, and those draws are kept that are most likely.
 
-A draw is scored by its log density, plus noise that falls to nothing over the generation.
+A draw is scored by its log density, plus noise that falls to nothing over the generation. The density is
+log p(z | condition), also of draws made under guidance or a temperature: what these do to the law of a draw
+does not enter its score. The official code scores a guided draw by the guided density, not normalised.
 
 Sources: Chang et al., MaskGIT, 2022, section 3.2. https://arxiv.org/abs/2202.04200 Tschannen et al., GIVT,
 2023 (densities as scores). https://arxiv.org/abs/2312.02116 Official code of the latter, for what training
