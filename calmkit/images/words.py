@@ -38,8 +38,8 @@ WORDS = KindWords(
     scores_note="Kernel distance: around 0 for images of one law. Precision: drawn images that lie among "
     "the held-out ones; recall: the other way round. Class accuracy: in the class they were asked of, by the "
     "feature network, which is itself right on as many held-out images as stands behind it. Nearest training "
-    "image: 0 for copies, 1 for images as new as held-out ones. Nats/dim: of the latents, - without a "
-    "density.",
+    "image: 0 for copies, 1 for images as new as held-out ones. Nats/dim: of the "
+    "latents as the autoencoder gives them, - without a density.",
     costs=(ColumnWords(SPEED, "images/s", 1),),
     costs_note="FLOPs/image: with one draw per unit. Images/s: with the recipe's sampler.",
     flops_told="FLOPs per image",

@@ -37,7 +37,7 @@ from calmkit.interfaces.kind_words import ColumnWords, KindWords, RelateWords, R
 from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
-from calmkit.interfaces.order import Order, OrderState, Plan
+from calmkit.interfaces.order import Order, OrderState, OrderStep, Plan
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Guidance, RowSampler, Sampler
 from calmkit.interfaces.tokenizer import Tokenizer
@@ -88,6 +88,7 @@ __all__ = [
     "Number",
     "Order",
     "OrderState",
+    "OrderStep",
     "Plan",
     "Posterior",
     "Prepared",

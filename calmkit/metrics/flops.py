@@ -25,6 +25,7 @@ from calmkit.interfaces import (
     Context,
     Embedder,
     GenerativeHead,
+    LatentTransform,
     NotTrainable,
     SampleOptions,
     StatesCodingFlops,
@@ -36,7 +37,9 @@ from calmkit.interfaces import (
 )
 from calmkit.metrics.made_up import MadeUpInput, made_up_data
 from calmkit.metrics.measured_flops import copied, flops_of, flops_with_gradients, given
+from calmkit.metrics.transform_flops import members, transform_inverse_flops, transform_training_flops
 from calmkit.model import CalmModel
+from calmkit.transforms.chain import Chain
 
 
 @final
@@ -46,7 +49,7 @@ class FlopCount:
 
     Attributes:
         training: Part -> FLOPs of one training step on one row, forward and backward; the frozen autoencoder
-            only encodes.
+            only encodes, and a transform that learns nothing only transforms.
         inference: Part -> FLOPs of writing the last unit of a row, all its draws; None where no formula can
             say it (an adaptive solver).
     """
@@ -67,13 +70,16 @@ class FlopCount:
 
 
 def states_flops(part: nn.Module) -> bool:
-    """Whether a part says all that is asked of its kind, so that nothing has to run."""
+    """Whether a part says all that is asked of its kind, so that nothing has to run; a chain: each in it."""
+    if isinstance(part, Chain):
+        return all(map(states_flops, members(part)))
     kinds: tuple[tuple[type, type], ...] = (
         (Autoencoder, StatesCodingFlops),
         (GenerativeHead, StatesDrawFlops),
         (Embedder, StatesStepFlops),
         (Backbone, StatesStepFlops),
         (AnyOrderBackbone, StatesFlops),
+        (LatentTransform, StatesFlops),
     )
     return any(isinstance(part, kind) and isinstance(part, promise) for kind, promise in kinds)
 
@@ -105,12 +111,17 @@ def count_flops(
     )
     training = {"autoencoder": _encode(model.autoencoder, coded)}
     training |= {name: _training(part, length, samples) for name, part, length in parts}
-    inference = {
+    inference: dict[str, int | None] = {
         "embedder": _step(model.embedder, units, samples),
         "backbone": _context_of_one(model, behind, units, samples),
         "head": _draw(model.head, draws, options, samples),
-        "autoencoder": draws * _decode(model.autoencoder, coded),
+        "autoencoder": draws * -(-coded.units * _decode(model.autoencoder, coded) // units),
     }
+    if model.transform is not None:
+        event = model.autoencoder.event
+        training["transform"] = transform_training_flops(model.transform, coded, event)
+        row = transform_inverse_flops(model.transform, coded, event)
+        inference["transform"] = draws * -(-row // units)
     return FlopCount(training, inference)
 
 

@@ -21,13 +21,13 @@ from calmkit.metrics.flops import FlopCount, autoencoder_train_flops, count_flop
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler, sizes_of, validate
 from calmkit.recipe.errors import refuse
-from calmkit.recipe.parts import build_part, kind_of
+from calmkit.recipe.parts import build_part, build_transform, kind_of
 from calmkit.recipe.schema import AutoencoderStage, LmStage, Recipe, TrainerSection
 from calmkit.registry import Manager
 
 BYTES = {"64-true": 8, "bf16-true": 2, "16-true": 2}  # of a weight; every other precision keeps float32
-MEASURED = ("autoencoder", "embedder", "backbone", "head")
-"""Parts whose cost is counted; transforms and conditioners are small."""
+MEASURED = ("autoencoder", "embedder", "backbone", "head", "transform")
+"""Parts whose cost is counted; conditioners are small."""
 MOMENTS = 2  # of AdamW, for each trained weight
 NOT_COUNTED = "activations, which depend on kernels and on what is recomputed; buffers of collectives"
 CORPUS_NOT_COUNTED = "the tokenised corpus beyond its bytes per token, since only reading it tells its length"
@@ -181,7 +181,7 @@ def plan(recipe: Recipe, manager: Manager) -> Plan:
         name=recipe.name,
         element=kind.words.element,
         parameters_by_part={name: _count(part) for name, part in model.named_children()},
-        stages=_stages(recipe, model, one, units, each),
+        stages=_stages(recipe, model, one, kind.num_units(recipe, model.autoencoder), units * each),
         inference={k: None if n is None else n / each for k, n in one.inference.items()},
         sampler=recipe.sampler.name,
         draws_per_unit=draws,
@@ -203,18 +203,17 @@ def count_devices(trainer: TrainerSection) -> int:
 
 
 def _stages(
-    recipe: Recipe, model: CalmModel, flops: FlopCount, units: int, each: float
+    recipe: Recipe, model: CalmModel, flops: FlopCount, coded: int, row: float
 ) -> dict[str, StagePlan]:
+    """Of rows that hold `row` elements, in `coded` units of the autoencoder."""
     stages: dict[str, StagePlan] = {}
     first, second = recipe.stages.autoencoder, recipe.stages.lm
     if first is not None:
-        per_row = 0 if first.init_from else autoencoder_train_flops(model.autoencoder, units)
-        stages["autoencoder"] = _stage(
-            recipe, first, {"autoencoder": per_row}, [model.autoencoder], [], units * each
-        )
+        per_row = 0 if first.init_from else autoencoder_train_flops(model.autoencoder, coded)
+        stages["autoencoder"] = _stage(recipe, first, {"autoencoder": per_row}, [model.autoencoder], [], row)
     if second is not None:
         trained = [part for name, part in model.named_children() if name != "autoencoder"]
-        stages["lm"] = _stage(recipe, second, flops.training, trained, [model.autoencoder], units * each)
+        stages["lm"] = _stage(recipe, second, flops.training, trained, [model.autoencoder], row)
     return stages
 
 
@@ -253,7 +252,10 @@ def _build_what_is_measured(
     for section, part in list(model.named_children()):
         if section in MEASURED and not states_flops(part):
             with torch.random.fork_rng(devices=[]):
-                setattr(model, section, build_part(recipe, manager, section, **sizes))
+                if section == "transform":
+                    model.transform = build_transform(recipe, manager, model.autoencoder)
+                else:
+                    setattr(model, section, build_part(recipe, manager, section, **sizes))
 
 
 def _stage_dict(stage: StagePlan, element: str) -> dict[str, Any]:
