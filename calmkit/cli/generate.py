@@ -82,7 +82,6 @@ def generate(
     only(["sampler", "order"], overrides)
     from calmkit.cli.reading import read
     from calmkit.interfaces import GenerationAsked
-    from calmkit.recipe.assemble import build_sampler
     from calmkit.recipe.parts import kind_of
     from calmkit.registry import make_manager
 
@@ -92,13 +91,8 @@ def generate(
     recipe = read(str(run / "resolved.yaml"), words, manager)
     from calmkit.training.run import load_run
 
-    orders = [word for word in overrides if word.startswith("order")]
-    if orders:
-        front = load_run(run, manager, orders, device=device, precision=precision)
-    else:
-        front = load_run(run, device=device, precision=precision)
-    sampler = build_sampler(recipe, manager, front.model.head) if overrides else None
-    asked = GenerationAsked(prompt, max_tokens, conditions, num, out, seed, sampler)
+    front = load_run(run, manager, overrides, device=device, precision=precision)
+    asked = GenerationAsked(prompt, max_tokens, conditions, num, out, seed)
     try:
         for piece in kind_of(recipe, manager).generate(front, asked, lambda line: click.echo(line, err=True)):
             click.echo(piece, nl=False)
