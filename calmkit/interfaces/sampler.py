@@ -98,7 +98,7 @@ class Guidance:
 class RowSampler(ABC):
     """How whole rows of a fixed number of units are drawn, in latents, along an `Order`.
 
-    The constructor is `(*, ...)`, all of it settable in a recipe. `calmkit.generation.draw_rows` goes by it.
+    The constructor is `(*, ...)`, all of it settable in a recipe. `calmkit.rows.draw_rows` goes by it.
 
     Attributes:
         options: What it asks of the head for every single draw; a head that does not honour it is refused
