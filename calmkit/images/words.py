@@ -69,6 +69,7 @@ WORDS = KindWords(
     ),
     relate=RelateWords(names={"fd": "Frechet distance", "nats_per_dim": "nats per dimension of the latents"}),
     kept="images",
+    evaluation=("sample_rows",),
     log=True,
     sample="samples.png",
     sample_media="image/png",

@@ -33,7 +33,14 @@ from calmkit.interfaces.head import (
     IterativeHead,
     SampleOptions,
 )
-from calmkit.interfaces.kind_words import ColumnWords, KindWords, RelateWords, RivalWords, words_from
+from calmkit.interfaces.kind_words import (
+    EVALUATION_OF_A_KIND,
+    ColumnWords,
+    KindWords,
+    RelateWords,
+    RivalWords,
+    words_from,
+)
 from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
@@ -44,6 +51,7 @@ from calmkit.interfaces.tokenizer import Tokenizer
 from calmkit.interfaces.transform import LatentTransform
 
 __all__ = [
+    "EVALUATION_OF_A_KIND",
     "PASSES",
     "AnyOrderBackbone",
     "Autoencoder",
