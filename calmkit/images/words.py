@@ -41,7 +41,8 @@ WORDS = KindWords(
     "image: 0 for copies, 1 for images as new as held-out ones. Nats/dim: of the "
     "latents as the autoencoder gives them, - without a density.",
     costs=(ColumnWords(SPEED, "images/s", 1),),
-    costs_note="FLOPs/image: with one draw per unit. Images/s: with the recipe's sampler.",
+    costs_note="FLOPs/image: one draw of each unit that the order asks for at a step, kept or not; what "
+    "guidance and beams cost on top is in `calmkit plan` alone. Images/s: with the recipe's sampler.",
     flops_told="FLOPs per image",
     speed=SPEED,
     speed_told="images per second",

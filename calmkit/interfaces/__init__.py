@@ -18,6 +18,7 @@ from calmkit.interfaces.ending import Ending, NeverEnds
 from calmkit.interfaces.flops import (
     PASSES,
     StatesCodingFlops,
+    StatesDensityFlops,
     StatesDrawFlops,
     StatesDraws,
     StatesFlops,
@@ -109,6 +110,7 @@ __all__ = [
     "Split",
     "State",
     "StatesCodingFlops",
+    "StatesDensityFlops",
     "StatesDrawFlops",
     "StatesDraws",
     "StatesFlops",

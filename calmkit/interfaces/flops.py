@@ -59,6 +59,14 @@ class StatesDrawFlops(StatesFlops):
         """
 
 
+class StatesDensityFlops(ABC):
+    """A capability of heads that know their density, beside `StatesDrawFlops`."""
+
+    @abstractmethod
+    def density_flops(self) -> int:
+        """FLOPs of the log density of one value of one unit."""
+
+
 class StatesCodingFlops(ABC):
     """A capability of autoencoders. A step of stage 1 is `PASSES` times both; stage 2 encodes only."""
 

@@ -16,8 +16,9 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from calmkit.interfaces import StatesDraws
+from calmkit.interfaces import RowSampler, Sampler, StatesDraws
 from calmkit.metrics.flops import FlopCount, autoencoder_train_flops, count_flops, states_flops
+from calmkit.metrics.row_calls import row_calls
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler, sizes_of, validate
 from calmkit.recipe.errors import refuse
@@ -79,10 +80,10 @@ class Plan:
         element: What costs are told by, such as `token`.
         parameters_by_part: Part -> parameters.
         stages: `autoencoder` and `lm`, those there are.
-        inference: Part -> FLOPs per element, with one draw per unit, at a context of a whole row; None where
-            no formula can say it (an adaptive solver).
+        inference: Part -> FLOPs per element, with one draw per unit, at a context of a whole row, or with
+            all draws that an order asks for; None where no formula can say it (an adaptive solver).
         sampler: Name of the recipe's sampler.
-        draws_per_unit: Its draws; None where they depend on what is drawn.
+        draws_per_unit: Its draws, a mean over the units of a row; None where they depend on what is drawn.
         sampler_flops_per_element: FLOPs per element with that sampler; None where they are not known.
         model_bytes: Of the finished model on disk.
         bytes_per_element: Of the prepared data on disk; None where they are not counted.
@@ -94,7 +95,7 @@ class Plan:
     stages: Mapping[str, StagePlan]
     inference: Mapping[str, float | None]
     sampler: str
-    draws_per_unit: int | None
+    draws_per_unit: int | float | None
     sampler_flops_per_element: float | None
     model_bytes: int
     bytes_per_element: int | None
@@ -118,7 +119,7 @@ class Plan:
 
     @property
     def inference_flops_per_element(self) -> float | None:
-        """With one draw per unit."""
+        """As `inference`: no guidance, no beams, and of each unit one draw."""
         return _total(self.inference)
 
     @property
@@ -171,11 +172,8 @@ def plan(recipe: Recipe, manager: Manager) -> Plan:
         key = "data.sequence_length"
         message = f"{key} must be at least two units of {each:g}, got {recipe.data.sequence_length}"
         raise refuse("CK133", message, recipe.source.mark(key), key, f"{2 * each:g} would do")
-    sampler = build_sampler(recipe, manager)
-    draws = sampler.draws_per_unit() if isinstance(sampler, StatesDraws) else None
     one = count_flops(model, units)
-    chosen = None if draws is None else count_flops(model, units, draws, sampler.options)
-    total = None if chosen is None else chosen.inference_per_unit
+    draws, total = _sampled(model, units, build_sampler(recipe, manager))
     size, vocab_size = BYTES.get(recipe.trainer.precision, 4), known.get("vocab_size")
     return Plan(
         name=recipe.name,
@@ -189,6 +187,19 @@ def plan(recipe: Recipe, manager: Manager) -> Plan:
         model_bytes=size * _count(model if recipe.stages.lm else model.autoencoder),
         bytes_per_element=None if vocab_size is None else 2 if vocab_size <= 2**16 else 4,
     )
+
+
+def _sampled(
+    model: CalmModel, units: int, sampler: Sampler | RowSampler
+) -> tuple[int | float | None, int | None]:
+    """Draws per unit, and FLOPs per unit, with a sampler; None where they depend on what is drawn."""
+    if isinstance(sampler, RowSampler):
+        drawn = row_calls(model, units, sampler).draws / units
+        return drawn, count_flops(model, units, 1, None, sampler).inference_per_unit
+    if not isinstance(sampler, StatesDraws):
+        return None, None
+    draws = sampler.draws_per_unit()
+    return draws, count_flops(model, units, draws, sampler.options).inference_per_unit
 
 
 def count_devices(trainer: TrainerSection) -> int:
