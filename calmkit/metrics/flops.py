@@ -115,30 +115,47 @@ def count_flops(
     if units < 2:
         raise ValueError(f"FLOPs are counted on rows of at least 2 units, got {units}.")
     samples = MadeUpInput.of(model, units)
-    behind = units + (0 if model.conditioner is None else model.conditioner.length)
     coded = samples if model.transform is None else MadeUpInput.coded(model.autoencoder, units)
     parts = (
         ("embedder", model.embedder, units),
-        ("backbone", model.backbone, behind),
+        ("backbone", model.backbone, _behind(model, units)),
         ("head", model.head, units),
     )
     training = {"autoencoder": _encode(model.autoencoder, coded)}
     training |= {name: _training(part, length, samples) for name, part, length in parts}
-    calls = row_calls(model, units, rows)
-    inference: dict[str, int | None] = {
-        "embedder": -(-calls.embedded * _step(model.embedder, units, samples) // units),
-        "backbone": -(-calls.read * _read(model.backbone, behind, samples) // units),
-        "head": _head(model.head, calls, draws, options, samples)
-        if rows is None
-        else _head(model.head, calls, calls.fan, rows.options, samples),
-        "autoencoder": draws * -(-coded.units * _decode(model.autoencoder, coded) // units),
-    }
     if model.transform is not None:
         event = model.autoencoder.event
         training["transform"] = transform_training_flops(model.transform, coded, event)
-        row = transform_inverse_flops(model.transform, coded, event)
-        inference["transform"] = draws * -(-row // units)
-    return FlopCount(training, inference)
+    return FlopCount(training, _inference(model, samples, coded, draws, options, rows))
+
+
+def _behind(model: CalmModel, units: int) -> int:
+    """Units that the backbone reads, the conditioner's among them."""
+    return units + (0 if model.conditioner is None else model.conditioner.length)
+
+
+def _inference(
+    model: CalmModel,
+    samples: MadeUpInput,
+    coded: MadeUpInput,
+    draws: int,
+    options: SampleOptions | None,
+    rows: RowSampler | None,
+) -> dict[str, int | None]:
+    """Part -> FLOPs of a unit. Of whole rows, only the one that is drawn in the end is decoded."""
+    units, calls = samples.units, row_calls(model, samples.units, rows)
+    fan, wishes = (draws, options) if rows is None else (calls.fan, rows.options)
+    decoded = draws if rows is None else 1
+    inference: dict[str, int | None] = {
+        "embedder": -(-calls.embedded * _step(model.embedder, units, samples) // units),
+        "backbone": -(-calls.read * _read(model.backbone, _behind(model, units), samples) // units),
+        "head": _head(model.head, calls, fan, wishes, samples),
+        "autoencoder": decoded * -(-coded.units * _decode(model.autoencoder, coded) // units),
+    }
+    if model.transform is not None:
+        row = transform_inverse_flops(model.transform, coded, model.autoencoder.event)
+        inference["transform"] = decoded * -(-row // units)
+    return inference
 
 
 def _read(backbone: Backbone | AnyOrderBackbone, behind: int, samples: MadeUpInput) -> int:
