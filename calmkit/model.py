@@ -251,6 +251,17 @@ class CalmModel(nn.Module):
             z, log_det = self.transform(drawn)
         return Posterior(z), z, log_det if self.transform.learned else None
 
+    def log_det(self, z: Shaped[Tensor, "*rows_and_event"]) -> Float[Tensor, "*units"] | None:
+        """Log volume of the transform at the model's values, nats per unit, whether or not it learns.
+
+        Added to `log_prob`, it gives the log density of the autoencoder's values, which models of one
+        autoencoder have in common. None: there is no transform, and both densities are one.
+        """
+        if self.transform is None:
+            return None
+        with torch.autocast(z.device.type, enabled=False):
+            return self.transform(self.transform.inverse(z))[1]
+
     def draw(
         self, context: Context, num: int, options: SampleOptions | None = None
     ) -> tuple[Shaped[Tensor, "*num_units_and_data"], Shaped[Tensor, "num *units_and_event"]]:

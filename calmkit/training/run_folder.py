@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from calmkit.recipe.resolved import RESOLVED
 from calmkit.training.checkpoints import not_written
 from calmkit.training.errors import RunFailed
-
-RESOLVED = "resolved.yaml"
 
 
 def holds_work(folder: Path) -> bool:
