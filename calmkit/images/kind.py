@@ -140,7 +140,7 @@ class ImagesKind(DataKind):
         num, out = asked.num or 16, asked.out or Path("grid.png")
         if out.suffix.lower() != ".png":
             raise ValueError(f"--out is written as PNG, got '{out}'; {out.with_suffix('.png')} would do")
-        images = held.generate(num, condition=asked.condition, seed=asked.seed, sampler=asked.sampler)
+        images = held.generate(num, condition=asked.condition, seed=asked.seed)
         write_moved(out, lambda temporary: write_grid(temporary, images, columns=columns_of(num)))
         yield f"{num} images: {out}"
 

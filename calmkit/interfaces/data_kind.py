@@ -127,7 +127,6 @@ class GenerationAsked:
         num: How many rows.
         out: A file to write to.
         seed: Same seed, same result.
-        sampler: Instead of the recipe's.
     """
 
     prompt: str | None = None
@@ -136,7 +135,6 @@ class GenerationAsked:
     num: int | None = None
     out: Path | None = None
     seed: int = 0
-    sampler: Any = None
 
 
 class DataKind(ABC):

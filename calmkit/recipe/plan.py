@@ -21,7 +21,8 @@ from calmkit.metrics.flops import FlopCount, autoencoder_train_flops, count_flop
 from calmkit.metrics.row_calls import row_calls
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler, sizes_of, validate
-from calmkit.recipe.errors import refuse
+from calmkit.recipe.errors import RecipeError
+from calmkit.recipe.fit_rows import units_fit
 from calmkit.recipe.parts import build_part, build_transform, kind_of
 from calmkit.recipe.schema import AutoencoderStage, LmStage, Recipe, TrainerSection
 from calmkit.registry import Manager
@@ -159,19 +160,18 @@ def plan(recipe: Recipe, manager: Manager) -> Plan:
         manager: Where parts are looked up.
 
     Raises:
-        RecipeError: If the recipe can't be trained (CK133, CK140 to CK146); CK146 also for a tokenizer that
+        RecipeError: If the recipe can't be trained (CK133, CK140 to CK149); CK146 also for a tokenizer that
             must be fetched to know its size, since `tokenizer.vocab_size` does not state it.
     """
     model = validate(recipe, manager)
     kind = kind_of(recipe, manager)
     known = kind.known_sizes(recipe, manager)
     _build_what_is_measured(model, recipe, manager, known)
+    uncounted = [*units_fit(recipe, manager, model)]  # of a recipe without stage 2, which may be trained
+    if uncounted:
+        raise RecipeError(uncounted)
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
-    each = kind.elements_per_row(recipe) / max(1, units)
-    if units < 2:
-        key = "data.sequence_length"
-        message = f"{key} must be at least two units of {each:g}, got {recipe.data.sequence_length}"
-        raise refuse("CK133", message, recipe.source.mark(key), key, f"{2 * each:g} would do")
+    each = kind.elements_per_row(recipe) / units
     one = count_flops(model, units)
     draws, total = _sampled(model, units, build_sampler(recipe, manager))
     size, vocab_size = BYTES.get(recipe.trainer.precision, 4), known.get("vocab_size")

@@ -112,13 +112,6 @@ def _begin(
         refuse_used(out)
     make_trainer(recipe)
     kind = kind_of(recipe, manager)
-    units = kind.num_units(recipe, autoencoder)
-    if recipe.stages.lm is not None and units < 2:
-        element = kind.words.element
-        raise RunFailed(
-            f"A row of {recipe.data.sequence_length} {element}s is {units} unit, with nothing to "
-            "predict it from; raise data.sequence_length."
-        )
     prepared = kind.prepare(recipe, manager, progress)
     for stage in (recipe.stages.autoencoder, recipe.stages.lm):
         if stage is not None:
