@@ -165,7 +165,7 @@ def _one_after_the_other(
     made: list[Tensor] = []
     context = first
     for unit in range(units):
-        weight = sampler.guidance.at(unit / units)
+        weight = sampler.guidance.at(unit / units, (unit + 1) / units)
         z = guided_draws(model.head, _guided(context, rows, weight), 1, sampler.options)[0]  # [B, *E]
         made.append(z)
         if unit < units - 1:
@@ -222,9 +222,9 @@ def _in_order(
     z = torch.zeros(rows, units, *model.event.shape, dtype=dtype, device=device)
     known = torch.zeros(rows, units, dtype=torch.bool, device=device)
     valid = torch.ones(rows * copies, units, dtype=torch.bool, device=device)
-    state, steps = order.start(rows, units, device=device), 0
+    state, done, schedule = order.start(rows, units, device=device), 0, order.schedule(units)
     row = torch.arange(rows, device=device).unsqueeze(1)
-    while not bool(known.all()):
+    for step in schedule:
         x = model.embedder(None, z)
         both = x.repeat(copies, 1, 1), known.repeat(copies, 1)
         context = model.conditions(both[0], valid, both[1], prefix)
@@ -232,12 +232,14 @@ def _in_order(
         asked = Context(
             context.h[torch.arange(rows * copies, device=device).unsqueeze(1), query.repeat(copies, 1)]
         )
-        weight = sampler.guidance.at(float(known[0].double().mean()))
+        weight = sampler.guidance.at(done / units, (done + step.kept) / units)
         drawn = guided_draws(model.head, _guided(asked, rows, weight), 1, sampler.options)[0]  # [B, m, *E]
         score = model.log_prob(asked[:rows], drawn) if order.needs_density else None
         keep, state = order.commit(state, query, score)
         at = (row.expand_as(query)[keep], query[keep])
         z[at] = drawn[keep].to(z.dtype)
         known[at] = True
-        steps += 1
-    return z, steps
+        done += step.kept
+    if not bool(known.all()):
+        raise ValueError(f"{type(order).__name__}: units are left when its schedule of {units} is through.")
+    return z, len(schedule)

@@ -30,7 +30,7 @@ sampler: {name: rows, guidance: 1.5, guidance_schedule: rising}
 stages:
   autoencoder: null
   lm: {max_steps: 2, batch_size: 8, eval_every: 2, eval_rows: 16, optimizer: {lr: 1e-2, warmup_steps: 1}}
-evaluation: {draws: 2, max_rows: 40, batch_size: 16, sample_rows: 20, untrained: false}
+evaluation: {max_rows: 40, batch_size: 16, sample_rows: 20, untrained: false}
 trainer: {accelerator: cpu, devices: 1, precision: 32-true, log_every: 1, ema: 0.9}
 """
 

@@ -39,6 +39,7 @@ report
 text | images
 studies | testing
 cli
+__main__
 """
 FLOORS = [(re.split(r"[,|]", line.replace(" ", "")), "," in line) for line in ORDER.split("\n") if line]
 FLOOR = {room: (height, friends) for height, (rooms, friends) in enumerate(FLOORS) for room in rooms}

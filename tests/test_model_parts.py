@@ -29,6 +29,7 @@ from calmkit.interfaces import (
     HeadInfo,
     LatentTransform,
     Order,
+    OrderStep,
     Plan,
     Posterior,
     SampleOptions,
@@ -240,9 +241,13 @@ def test_where_no_gaussian_stays_one_encode_gives_the_transformed_mean_as_a_poin
     torch.testing.assert_close(found.mean, model.transform(inner.mean)[0])
     assert torch.equal(model.encode(batch.data).mean, found.mean)  # nothing random
     torch.testing.assert_close(model.to_data(found.mean), model.autoencoder.to_data(inner.mean))
-    target, z, log_det = model.target(batch.data)  # here a draw goes through
+    torch.manual_seed(3)
+    target, z, log_det = model.target(batch.data)  # here a draw goes through, with a gradient for the adaptor
     assert target.log_std is None
     assert torch.equal(target.mean, z)
+    assert z.requires_grad
+    torch.manual_seed(3)
+    torch.testing.assert_close(z, model.transform(inner.sample(1)[0])[0])
     assert not torch.allclose(z, found.mean)
     assert log_det is not None
     torch.testing.assert_close(log_det, model.transform(inner.mean)[1])  # of constant volume
@@ -343,7 +348,7 @@ class Fixed(Order):
     def plan(self, valid: Tensor) -> Plan:
         return Plan(self.known & valid, ~self.known & valid & torch.tensor([True, True, True, False]))
 
-    def num_steps(self, units: int) -> int:
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
         raise NotImplementedError
 
     def start(self, rows: int, units: int, *, known: Any = None, device: torch.device) -> Any:

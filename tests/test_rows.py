@@ -29,6 +29,7 @@ from calmkit.interfaces import (
     Guidance,
     HeadInfo,
     Order,
+    OrderStep,
     Posterior,
     RowSampler,
     SampleOptions,
@@ -115,7 +116,7 @@ def test_causal_rows_are_those_of_a_loop_that_reads_every_row_anew(backbone: str
 def test_guided_rows_push_away_from_the_null_condition_by_the_weight_of_each_unit(head: str) -> None:
     model = built("gru", heads()[head])
     asked = labels(0, 1, 2, 0, 1)
-    moves = {"constant": [1.2] * 4, "rising": [1.0, 1.05, 1.1, 1.15], "falling": [1.2, 1.15, 1.1, 1.05]}
+    moves = {"constant": [1.2] * 4, "rising": [1.05, 1.1, 1.15, 1.2], "falling": [1.2, 1.15, 1.1, 1.05]}
     for schedule, weights in moves.items():
         sampler = RowsSampler(guidance=1.2, guidance_schedule=schedule)  # type: ignore[arg-type]
         drawn = draw_rows(model, sampler, 5, condition=asked, seed=3)
@@ -147,16 +148,46 @@ def test_guidance_of_weight_1_is_no_guidance_bit_for_bit(
     assert seen == [1, 1, 0]
 
 
-def test_the_first_units_of_a_rising_weight_are_not_guided_and_the_last_ones_are() -> None:
-    model = built("any_order", RegressionHead(H, EventSpec((4,)), depth=1))
-    order, asked = Recorded(RandomOrder()), labels(0, 1, 2)
-    plain = draw_rows(model, RowsSampler(), 3, condition=asked, order=order, seed=1).z
-    rising = RowsSampler(guidance=3.0, guidance_schedule="rising")
-    guided = draw_rows(model, rising, 3, condition=asked, order=order, seed=1).z
-    first, last = order.kept[0], order.kept[3]  # the same order of units both times
-    row = torch.arange(3)
-    torch.testing.assert_close(guided[row, first[:, 0]], plain[row, first[:, 0]])
-    assert not torch.allclose(guided[row, last[:, 0]], plain[row, last[:, 0]])
+@pytest.mark.parametrize(
+    ("order", "known"),  # after each step
+    [
+        (
+            RandomOrder(steps=8),
+            [1, 2, 3, 5, 8, 10, 13, 16],
+        ),  # hidden: floor(16 cos(pi k / 16))
+        (ConfidenceOrder(steps=4), [2, 5, 10, 16]),  # all are drawn in every step, and few are kept
+        (RandomOrder(steps=1), [16]),
+        (None, list(range(1, 17))),
+    ],
+)
+def test_a_rising_weight_goes_by_what_is_known_after_a_step_and_a_falling_one_by_what_was_before(
+    order: Order | None, known: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In MAR's sample_tokens (LTH14/mar@fe470ac) the weight is 1 + (w - 1)(L - hidden after the step) / L."""
+    head = MixtureHead(H, EventSpec((1,)), num_components=1, depth=1, limit_guidance=True)
+    model, seen = built("gru" if order is None else "any_order", head, order, shape=(1, 2, 8)), list[float]()
+
+    def spied(head: Any, guided: Any, *given: Any) -> Tensor:
+        seen.append(guided[0][1])
+        return guided_draws(head, guided, *given)
+
+    monkeypatch.setattr(calmkit.rows, "guided_draws", spied)
+    shares = {"rising": known, "falling": [16 - before for before in [0, *known[:-1]]]}
+    for schedule, share in shares.items():
+        seen.clear()
+        sampler = RowsSampler(guidance=1.5, guidance_schedule=schedule)  # type: ignore[arg-type]
+        draw_rows(model, sampler, 2, condition=labels(0, 1))
+        assert seen == pytest.approx([1 + 0.5 * count / 16 for count in share])
+
+
+def test_an_order_whose_schedule_leaves_units_out_is_named() -> None:
+    class Short(Recorded):
+        def schedule(self, units: int) -> tuple[OrderStep, ...]:
+            return self.inner.schedule(units)[:-1]
+
+    model = built("any_order", heads()["density"], Short(RandomOrder()))
+    with pytest.raises(ValueError, match="Short: units are left when its schedule of 4 is through"):
+        draw_rows(model, RowsSampler(), 2, condition=labels(0, 1))
 
 
 def test_guidance_needs_a_condition_and_rows_a_layout() -> None:
@@ -184,8 +215,8 @@ class Recorded(Order):
     def plan(self, valid: Tensor) -> Any:
         return self.inner.plan(valid)
 
-    def num_steps(self, units: int) -> int:
-        return self.inner.num_steps(units)
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        return self.inner.schedule(units)
 
     def start(self, rows: int, units: int, *, known: Any = None, device: torch.device) -> Any:
         self.kept, self.scores = [], []
@@ -386,6 +417,21 @@ def test_the_confidence_order_keeps_the_draws_of_the_highest_log_density() -> No
     assert torch.equal(order.kept[0].sort(1).values, best.sort(1).values)
     row = torch.arange(5).unsqueeze(1)
     assert torch.equal(z[row, order.kept[0]], head.drawn[0][0][row, order.kept[0]])
+
+
+def test_a_guided_sharpened_draw_is_scored_by_the_density_of_its_condition_alone() -> None:
+    drawn, head = list[Tensor](), MixtureHead(H, EventSpec((4,)), depth=1, limit_guidance=True)
+    inner = head.sample_guided
+    head.sample_guided = lambda *given: drawn.append(inner(*given)) or drawn[-1]  # type: ignore[method-assign]
+    order, asked = Recorded(ConfidenceOrder(steps=2)), labels(0, 1, 2)
+    model = built("any_order", head, order)
+    draw_rows(model, RowsSampler(guidance=1.5, temperature=0.5), 3, condition=asked, seed=6)
+    nothing = torch.zeros(3, 4, dtype=torch.bool)
+    with torch.no_grad():  # step 1: all units, from the label alone
+        context = model.conditions(
+            model.embedder(None, torch.zeros(3, 4, 4)), ~nothing, nothing, model.prefix(3, asked)
+        )
+        torch.testing.assert_close(order.scores[0], model.log_prob(context, drawn[0][0]))
 
 
 def test_a_row_in_half_precision_is_near_that_of_single_precision() -> None:

@@ -35,7 +35,7 @@ class Device(click.ParamType):
     "--condition",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Of what is drawn, such as label=3; may be repeated.",
+    help="Of what is drawn, such as label=3; again for another name.",
 )
 @click.option("-n", "--num", type=click.IntRange(1), help="How many, such as images.")
 @click.option("--out", type=click.Path(path_type=Path), help="A file to write, such as grid.png.")
@@ -82,23 +82,17 @@ def generate(
     only(["sampler", "order"], overrides)
     from calmkit.cli.reading import read
     from calmkit.interfaces import GenerationAsked
-    from calmkit.recipe.assemble import build_sampler
     from calmkit.recipe.parts import kind_of
     from calmkit.registry import make_manager
 
-    conditions = dict(_pair(one) for one in condition)
+    conditions = _conditions(condition)
     manager = make_manager()
     words = [*overrides, "evaluation.metrics=[]"]  # nothing here needs a metric, and its plugin may have gone
     recipe = read(str(run / "resolved.yaml"), words, manager)
     from calmkit.training.run import load_run
 
-    orders = [word for word in overrides if word.startswith("order")]
-    if orders:
-        front = load_run(run, manager, orders, device=device, precision=precision)
-    else:
-        front = load_run(run, device=device, precision=precision)
-    sampler = build_sampler(recipe, manager, front.model.head) if overrides else None
-    asked = GenerationAsked(prompt, max_tokens, conditions, num, out, seed, sampler)
+    front = load_run(run, manager, overrides, device=device, precision=precision)
+    asked = GenerationAsked(prompt, max_tokens, conditions, num, out, seed)
     try:
         for piece in kind_of(recipe, manager).generate(front, asked, lambda line: click.echo(line, err=True)):
             click.echo(piece, nl=False)
@@ -107,8 +101,16 @@ def generate(
     click.echo()
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise click.UsageError(f"--condition is NAME=VALUE, such as label=3; got '{text}'")
-    return name, value
+def _conditions(words: tuple[str, ...]) -> dict[str, str]:
+    """Name -> value, each name once."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            raise click.UsageError(f"--condition is NAME=VALUE, such as label=3; got '{word}'")
+        if name in found:
+            raise click.UsageError(
+                f"--condition names '{name}' twice, {found[name]} and {value}; one run of generate has one"
+            )
+        found[name] = value
+    return found

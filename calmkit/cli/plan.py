@@ -46,7 +46,7 @@ def _show(plan: Plan) -> None:
         f"inference: {_flops(plan.inference_flops_per_element)} FLOPs per {plan.element} "
         "with one draw per unit"
     )
-    draws = "draws as needed" if plan.draws_per_unit is None else f"{plan.draws_per_unit} draws a unit"
+    draws = "draws as needed" if plan.draws_per_unit is None else f"{plan.draws_per_unit:g} draws a unit"
     click.echo(
         f"sampler {plan.sampler}: {draws}, {_flops(plan.sampler_flops_per_element)} FLOPs "
         f"per {plan.element}\n"

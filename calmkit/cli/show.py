@@ -53,10 +53,14 @@ def _called(target: str, manager: Manager) -> list[Part]:
 def _show_recipe(target: str, overrides: Sequence[str], manager: Manager) -> None:
     from calmkit.cli.reading import count_parameters, read
     from calmkit.recipe.assemble import validate
-    from calmkit.recipe.dump import to_yaml
+    from calmkit.recipe.dump import as_dict, as_text
+    from calmkit.recipe.sections import unread
 
     recipe = read(target, overrides, manager)
-    click.echo(to_yaml(recipe), nl=False)
+    values = as_dict(recipe)
+    for key in unread(recipe.data.part.name, manager):  # it would say something of nothing
+        del values["evaluation"][key]
+    click.echo(as_text(values), nl=False)
     for line in count_parameters(validate(recipe, manager)):
         click.echo(f"# {line}")
 

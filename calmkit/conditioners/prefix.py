@@ -46,18 +46,16 @@ class PrefixConditioner(Conditioner):
     def forward(
         self, condition: Mapping[str, Shaped[Tensor, "B *value"]], drop: Bool[Tensor, " B"]
     ) -> Float[Tensor, "B P H"]:
-        """Vectors `[B, P, C]` -> prefix; what those of a dropped row are does not matter.
+        """Vectors `[B, P, C]` -> prefix; what those of a dropped row are, if any, does not matter.
 
         Raises:
             ValueError: For vectors of another shape.
         """
-        vectors = condition["prefix"]
-        if vectors.shape != (*drop.shape, *self.prefix_shape):
-            raise ValueError(
-                f"prefix: vectors have shape {tuple(vectors.shape)}; "
-                f"{(*drop.shape, *self.prefix_shape)} would do."
-            )
-        dropped = drop[:, None, None]
+        wanted = (*drop.shape, *self.prefix_shape)
+        vectors = condition.get("prefix", self.null.new_zeros(wanted))
+        if vectors.shape != wanted:
+            raise ValueError(f"prefix: vectors have shape {tuple(vectors.shape)}; {wanted} would do.")
+        dropped = (drop | ("prefix" not in condition))[:, None, None]
         # Zero before the weights, or a NaN of a dropped row would reach their gradient.
         vectors = torch.where(dropped, 0.0, vectors.to(self.null.dtype))
         return torch.where(dropped, self.null, self.project(vectors) + self.position)

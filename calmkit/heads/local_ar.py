@@ -30,6 +30,7 @@ from calmkit.interfaces import (
     HeadInfo,
     Posterior,
     SampleOptions,
+    StatesDensityFlops,
     StatesDrawFlops,
 )
 from calmkit.nn.attention import (
@@ -51,7 +52,7 @@ BLOCK = 2**24  # numbers in one block of logits while sampling, 64 MiB in float3
 
 
 @final
-class LocalARHead(DensityHead, StatesDrawFlops):
+class LocalARHead(DensityHead, StatesDrawFlops, StatesDensityFlops):
     """Token by token inside the chunk: MegaByte's local model; the softmax baseline at one token per chunk.
 
     The loss is in nats per chunk. At K = 1 `width`, `depth` and `heads` have nothing to act on.
@@ -141,6 +142,10 @@ class LocalARHead(DensityHead, StatesDrawFlops):
             return logits
         first, *later = (logits + self.local.place_flops(seen + 1) for seen in range(self.chunk_size))
         return linear_flops(self.local.from_h) + first + num * sum(later)
+
+    def density_flops(self) -> int:
+        """All K places at once, as in training."""
+        return self.forward_flops(1)
 
     def _sample_chunks(
         self, local: _LocalTransformer, h: Float[Tensor, "N H"], num: int, options: SampleOptions

@@ -28,6 +28,7 @@ from calmkit.interfaces import (
     HeadInfo,
     Posterior,
     SampleOptions,
+    StatesDensityFlops,
     StatesDrawFlops,
 )
 from calmkit.nn.conditional_mlp import ConditionalMLP
@@ -38,7 +39,7 @@ WIDEST = 2.0  # how much wider guidance may make a component, where it is limite
 
 
 @final
-class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops):
+class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops, StatesDensityFlops):
     """GIVT's head: a Gaussian mixture in one network call; temperature scales each component's deviation.
 
     Temperature leaves the weights unchanged; towards 0 a draw becomes the location of a component. Guidance
@@ -142,6 +143,10 @@ class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops):
     def draw_flops(self, num: int = 1, options: SampleOptions | None = None) -> int:
         """One mixture serves all draws."""
         del num, options
+        return self.forward_flops(1)
+
+    def density_flops(self) -> int:
+        """The mixture again: it is not kept from the draw."""
         return self.forward_flops(1)
 
     def _mixture(self, context: Context) -> Mixture:

@@ -5,8 +5,9 @@ Source: class-conditional generation: Li et al., MAR, 2024, section 5. https://a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import final
+from collections.abc import Iterable, Mapping, Sequence
+from operator import index
+from typing import SupportsIndex, cast, final
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from calmkit.generation import Precision
 from calmkit.interfaces import Front, RowSampler
 from calmkit.model import CalmModel
 from calmkit.rows import draw_rows
+
+Labels = SupportsIndex | str | Sequence[SupportsIndex | str] | Tensor
+"""A label by number or by name, the same for all images, or one for each."""
 
 
 @final
@@ -42,22 +46,25 @@ class ImageModel(Front):
         self,
         num: int = 1,
         *,
-        condition: Mapping[str, int | str | Sequence[int]] | None = None,
+        condition: Mapping[str, Labels] | None = None,
         seed: int = 0,
         sampler: RowSampler | None = None,
     ) -> Tensor:
         """Draw images `[num, C, H, W]`, floats in [-1, 1].
 
         Args:
-            num: How many.
-            condition: `{"label": 3}`, a label by number or by name, the same for all, or one number each;
-                None: as often as possible each label in turn, for a model that knows any.
+            num: How many, one at least.
+            condition: `{"label": 3}`, a label by number or by name, the same for all, or one each; None: as
+                often as possible each label in turn, for a model that knows any.
             seed: Same seed, same images.
             sampler: Instead of the recipe's.
 
         Raises:
-            ValueError: A condition that the model does not take, or a label that there is not.
+            ValueError: No image is asked for, a condition that the model does not take, or a label that there
+                is not.
         """
+        if num < 1:
+            raise ValueError(f"at least one image can be asked for, got {num}")
         labels = self.labels(num, condition or {})
         given = None if labels is None else {"label": labels}
         drawn = draw_rows(
@@ -65,8 +72,8 @@ class ImageModel(Front):
         )
         return drawn.data
 
-    def labels(self, num: int, condition: Mapping[str, int | str | Sequence[int]]) -> Tensor | None:
-        """The label of each image; None for a model that takes none.
+    def labels(self, num: int, condition: Mapping[str, object]) -> Tensor | None:
+        """The label of each image; None for a model that takes none. Whatever is no `Labels` is refused.
 
         Raises:
             ValueError: See `generate`.
@@ -81,19 +88,22 @@ class ImageModel(Front):
         asked = condition.get("label")
         if asked is None:
             return torch.arange(num) % len(self.label_names)
-        if isinstance(asked, str | int):
+        asked = asked.tolist() if isinstance(asked, Tensor) else asked
+        if isinstance(asked, str) or not isinstance(asked, Iterable):
             return torch.full((num,), self._number(asked))
         numbers = [self._number(one) for one in asked]
         if len(numbers) != num:
             raise ValueError(f"there are {len(numbers)} labels for {num} images; one each would do")
         return torch.tensor(numbers)
 
-    def _number(self, label: int | str) -> int:
+    def _number(self, label: object) -> int:
         """The number of a label by number or by name."""
         if isinstance(label, str) and label in self.label_names:
             return self.label_names.index(label)
         try:
-            number = int(label)
+            number = int(label) if isinstance(label, str) else index(cast(SupportsIndex, label))
+        except TypeError:
+            raise ValueError(f"a label is a name or a whole number, got {label!r}") from None
         except ValueError:
             number = -1
         if not 0 <= number < len(self.label_names):

@@ -132,13 +132,15 @@ class ImagesKind(DataKind):
         from calmkit.images.grid import write_grid
         from calmkit.training.checkpoints import write_moved
 
-        for option, value in (("--prompt", asked.prompt), ("--max-tokens", asked.length)):
+        for option, value in (("--prompt", asked.prompt), ("--length", asked.length)):
             if value is not None:
                 raise ValueError(
                     f"{option} is nothing that images have; --condition label=3 asks for a label"
                 )
         num, out = asked.num or 16, asked.out or Path("grid.png")
-        images = held.generate(num, condition=asked.condition, seed=asked.seed, sampler=asked.sampler)
+        if out.suffix.lower() != ".png":
+            raise ValueError(f"--out is written as PNG, got '{out}'; {out.with_suffix('.png')} would do")
+        images = held.generate(num, condition=asked.condition, seed=asked.seed)
         write_moved(out, lambda temporary: write_grid(temporary, images, columns=columns_of(num)))
         yield f"{num} images: {out}"
 

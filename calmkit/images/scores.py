@@ -63,6 +63,9 @@ class Reconstruction(Scores):
 class LatentNats(torchmetrics.Metric):
     """Minus the log density of an image's latents per dimension, of a causal model whose head knows it.
 
+    The latents are the autoencoder's: what a transform stretches is taken off, learned or not, so that models
+    of one autoencoder compare whatever stands behind it. Those of two autoencoders do not.
+
     Attributes:
         table: Set by `compute`: `[images, 3]`, an image's number, its nats and its dimensions.
     """
@@ -80,9 +83,9 @@ class LatentNats(torchmetrics.Metric):
     @torch.no_grad()
     def update(self, model: CalmModel, batch: Batch) -> None:
         """Add the real images of a batch, each by one draw of its latents."""
-        _, z, log_det = model.target(batch.data)
+        _, z, _ = model.target(batch.data)
         context = model.context(batch.data, batch.valid, z, condition=batch.condition)
-        density = model.log_prob(context, z)
+        density, log_det = model.log_prob(context, z), _log_det(model, z)
         nats = -(density if log_det is None else density + log_det).double().sum(1)
         dims = torch.full_like(nats, float(z[0].numel()))
         group = torch.arange(len(nats)) if batch.group is None else batch.group[:, 0]
@@ -102,6 +105,14 @@ class LatentNats(torchmetrics.Metric):
             )
             found |= {"nats_per_dim_low": low, "nats_per_dim_high": high}
         return found
+
+
+def _log_det(model: CalmModel, z: Tensor) -> Tensor | None:
+    """Log volume of a model's transform at its values `[B, L, *E]`, nats per unit, learned or not."""
+    if model.transform is None:
+        return None
+    with torch.autocast(z.device.type, enabled=False):
+        return model.transform(model.transform.inverse(z))[1]
 
 
 @final

@@ -38,10 +38,11 @@ WORDS = KindWords(
     scores_note="Kernel distance: around 0 for images of one law. Precision: drawn images that lie among "
     "the held-out ones; recall: the other way round. Class accuracy: in the class they were asked of, by the "
     "feature network, which is itself right on as many held-out images as stands behind it. Nearest training "
-    "image: 0 for copies, 1 for images as new as held-out ones. Nats/dim: of the latents, - without a "
-    "density.",
+    "image: 0 for copies, 1 for images as new as held-out ones. Nats/dim: of the "
+    "latents as the autoencoder gives them, - without a density.",
     costs=(ColumnWords(SPEED, "images/s", 1),),
-    costs_note="FLOPs/image: with one draw per unit. Images/s: with the recipe's sampler.",
+    costs_note="FLOPs/image: one draw of each unit that the order asks for at a step, kept or not; what "
+    "guidance and beams cost on top is in `calmkit plan` alone. Images/s: with the recipe's sampler.",
     flops_told="FLOPs per image",
     speed=SPEED,
     speed_told="images per second",
@@ -69,6 +70,7 @@ WORDS = KindWords(
     ),
     relate=RelateWords(names={"fd": "Frechet distance", "nats_per_dim": "nats per dimension of the latents"}),
     kept="images",
+    evaluation=("sample_rows",),
     log=True,
     sample="samples.png",
     sample_media="image/png",

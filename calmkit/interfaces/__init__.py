@@ -18,6 +18,7 @@ from calmkit.interfaces.ending import Ending, NeverEnds
 from calmkit.interfaces.flops import (
     PASSES,
     StatesCodingFlops,
+    StatesDensityFlops,
     StatesDrawFlops,
     StatesDraws,
     StatesFlops,
@@ -33,17 +34,25 @@ from calmkit.interfaces.head import (
     IterativeHead,
     SampleOptions,
 )
-from calmkit.interfaces.kind_words import ColumnWords, KindWords, RelateWords, RivalWords, words_from
+from calmkit.interfaces.kind_words import (
+    EVALUATION_OF_A_KIND,
+    ColumnWords,
+    KindWords,
+    RelateWords,
+    RivalWords,
+    words_from,
+)
 from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
-from calmkit.interfaces.order import Order, OrderState, Plan
+from calmkit.interfaces.order import Order, OrderState, OrderStep, Plan
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Guidance, RowSampler, Sampler
 from calmkit.interfaces.tokenizer import Tokenizer
 from calmkit.interfaces.transform import LatentTransform
 
 __all__ = [
+    "EVALUATION_OF_A_KIND",
     "PASSES",
     "AnyOrderBackbone",
     "Autoencoder",
@@ -88,6 +97,7 @@ __all__ = [
     "Number",
     "Order",
     "OrderState",
+    "OrderStep",
     "Plan",
     "Posterior",
     "Prepared",
@@ -100,6 +110,7 @@ __all__ = [
     "Split",
     "State",
     "StatesCodingFlops",
+    "StatesDensityFlops",
     "StatesDrawFlops",
     "StatesDraws",
     "StatesFlops",

@@ -39,4 +39,10 @@ class Conditioner(nn.Module, ABC):
     def forward(
         self, condition: Mapping[str, Shaped[Tensor, "B *value"]], drop: Bool[Tensor, " B"]
     ) -> Float[Tensor, "B P H"]:
-        """The prefix of each row; rows where `drop` is true get the null condition, whatever theirs is."""
+        """The prefix of each row; rows where `drop` is true get the null condition, whatever theirs is.
+
+        Args:
+            condition: What `reads` names, of each row. Where every row is dropped it may be empty: guidance
+                and draws that are asked of nothing have no condition to give.
+            drop: As many rows as there are.
+        """

@@ -132,7 +132,6 @@ class GenerationAsked:
         num: How many rows.
         out: A file to write to.
         seed: Same seed, same result.
-        sampler: Instead of the recipe's.
     """
 
     prompt: str | None = None
@@ -141,7 +140,6 @@ class GenerationAsked:
     num: int | None = None
     out: Path | None = None
     seed: int = 0
-    sampler: Any = None
 
 
 class DataKind(ABC):

@@ -17,14 +17,16 @@ weights, where the forward pass takes one."""
 
 
 class StatesFlops(ABC):
-    """What embedders, backbones and heads state, beside the contract of their kind.
+    """What embedders, backbones, heads and transforms state, beside the contract of their kind.
 
-    Those of the first two are `StatesStepFlops` as well, heads `StatesDrawFlops`.
+    Those of the first two are `StatesStepFlops` as well, heads `StatesDrawFlops`. A transform's inverse is
+    taken to cost what its forward pass costs.
     """
 
     @abstractmethod
     def forward_flops(self, units: int) -> int:
-        """FLOPs of one training forward pass over one row of `units` real units, a head's loss included.
+        """FLOPs of one training forward pass over one row of `units` real units, a head's loss included. Of a
+        transform `units` are those that it gives.
 
         A training step counts `PASSES` times that, unless the part is a `StatesTrainingFlops`.
         """
@@ -55,6 +57,14 @@ class StatesDrawFlops(StatesFlops):
 
         None where no formula can say it, because the weights decide: an adaptive solver.
         """
+
+
+class StatesDensityFlops(ABC):
+    """A capability of heads that know their density, beside `StatesDrawFlops`."""
+
+    @abstractmethod
+    def density_flops(self) -> int:
+        """FLOPs of the log density of one value of one unit."""
 
 
 class StatesCodingFlops(ABC):

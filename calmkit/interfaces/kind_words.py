@@ -75,6 +75,10 @@ class RelateWords:
     published: tuple[tuple[Any, ...], ...] = ()
 
 
+EVALUATION_OF_A_KIND = ("draws", "sample_prompt", "sample_tokens", "sample_rows")
+"""Keys of a recipe's `evaluation` that not every kind of data reads."""
+
+
 @final
 @dataclass(frozen=True)
 class KindWords:
@@ -126,6 +130,9 @@ class KindWords:
         samples_told: A sentence above the samples of a report.
         kept: Name of the folder in a run's `model/` that holds what `Prepared.save` writes.
         length: What rows are measured in, in the plural, such as `tokens`; empty where all are of one size.
+        evaluation: Keys of a recipe's `evaluation` that models of this kind are measured or shown by, of
+            those that not every kind reads (`EVALUATION_OF_A_KIND`). The others are not shown, and refused
+            where they say something; scores that need no `draws` are alike whatever that key says.
     """
 
     element: str
@@ -170,6 +177,7 @@ class KindWords:
     sample_media: str = "text/plain"
     kept: str = "data"
     length: str = ""
+    evaluation: tuple[str, ...] = EVALUATION_OF_A_KIND
     samples_told: str = "What each model made, sampled as its recipe says; nothing was picked."
 
     @property

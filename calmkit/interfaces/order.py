@@ -38,6 +38,20 @@ class Plan:
     predict: Bool[Tensor, "B L"]
 
 
+@final
+@dataclass(frozen=True)
+class OrderStep:
+    """What a step of generation does in every row.
+
+    Attributes:
+        drawn: Units that `query` names, m.
+        kept: Of these draws, those that `commit` keeps.
+    """
+
+    drawn: int
+    kept: int
+
+
 class Order(ABC):
     """An order of units. The constructor is `(*, ...)`, all of it settable in a recipe.
 
@@ -55,12 +69,21 @@ class Order(ABC):
         """What a step of training hides and predicts; its randomness is torch's default generator."""
 
     @abstractmethod
-    def num_steps(self, units: int) -> int:
-        """Steps of generation for rows of so many units.
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        """The steps of a generation of so many units; together they keep `units`. Guidance that moves and the
+        cost of a row go by it, before anything is drawn.
 
         Raises:
             ValueError: For more steps than there are units, or none.
         """
+
+    def num_steps(self, units: int) -> int:
+        """Steps of generation for rows of so many units.
+
+        Raises:
+            ValueError: As `schedule`.
+        """
+        return len(self.schedule(units))
 
     @abstractmethod
     def start(

@@ -67,8 +67,9 @@ class Sampler(ABC):
 
 
 Schedule = Literal["constant", "rising", "falling"]
-"""How a guidance weight moves over the steps of a row. `rising` goes from 1 to the weight as units become
-known (MAR calls it linear), `falling` from the weight to 1 (NextStep-1 calls it linear too)."""
+"""How a guidance weight moves over the steps of a row. `rising` ends at the weight, by the share of the units
+that is known after a step (MAR calls it linear); `falling` begins at it, by the share known before the step
+(NextStep-1 calls it linear too). So a row of one step is guided by the weight itself."""
 
 
 @final
@@ -87,17 +88,17 @@ class Guidance:
     weight: float = 1.0
     schedule: Schedule = "constant"
 
-    def at(self, share: float) -> float:
-        """The weight when that share of the units is known, in [0, 1]."""
+    def at(self, before: float, after: float) -> float:
+        """The weight of a step, by the shares of the units known before and after it, in [0, 1]."""
         if self.schedule == "constant":
             return self.weight
-        return 1 + (self.weight - 1) * (share if self.schedule == "rising" else 1 - share)
+        return 1 + (self.weight - 1) * (after if self.schedule == "rising" else 1 - before)
 
 
 class RowSampler(ABC):
     """How whole rows of a fixed number of units are drawn, in latents, along an `Order`.
 
-    The constructor is `(*, ...)`, all of it settable in a recipe. `calmkit.generation.draw_rows` goes by it.
+    The constructor is `(*, ...)`, all of it settable in a recipe. `calmkit.rows.draw_rows` goes by it.
 
     Attributes:
         options: What it asks of the head for every single draw; a head that does not honour it is refused

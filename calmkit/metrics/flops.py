@@ -16,18 +16,22 @@ from typing import final
 import torch
 from torch import nn
 
-from calmkit.head_calls import head_draws, head_loss
+from calmkit.head_calls import head_draws, head_log_prob, head_loss
 from calmkit.interfaces import (
     PASSES,
     AnyOrderBackbone,
     Autoencoder,
     Backbone,
     Context,
+    DensityHead,
     Embedder,
     GenerativeHead,
+    LatentTransform,
     NotTrainable,
+    RowSampler,
     SampleOptions,
     StatesCodingFlops,
+    StatesDensityFlops,
     StatesDrawFlops,
     StatesFlops,
     StatesStepFlops,
@@ -36,7 +40,10 @@ from calmkit.interfaces import (
 )
 from calmkit.metrics.made_up import MadeUpInput, made_up_data
 from calmkit.metrics.measured_flops import copied, flops_of, flops_with_gradients, given
+from calmkit.metrics.row_calls import RowCalls, row_calls
+from calmkit.metrics.transform_flops import members, transform_inverse_flops, transform_training_flops
 from calmkit.model import CalmModel
+from calmkit.transforms.chain import Chain
 
 
 @final
@@ -46,9 +53,9 @@ class FlopCount:
 
     Attributes:
         training: Part -> FLOPs of one training step on one row, forward and backward; the frozen autoencoder
-            only encodes.
-        inference: Part -> FLOPs of writing the last unit of a row, all its draws; None where no formula can
-            say it (an adaptive solver).
+            only encodes, and a transform that learns nothing only transforms.
+        inference: Part -> FLOPs of writing a unit behind a whole row, all its draws, or an L-th of what a row
+            takes; None where no formula can say it (an adaptive solver).
     """
 
     training: Mapping[str, int]
@@ -67,27 +74,39 @@ class FlopCount:
 
 
 def states_flops(part: nn.Module) -> bool:
-    """Whether a part says all that is asked of its kind, so that nothing has to run."""
+    """Whether a part says all that is asked of its kind, so that nothing has to run; a chain: each in it."""
+    if isinstance(part, Chain):
+        return all(map(states_flops, members(part)))
     kinds: tuple[tuple[type, type], ...] = (
         (Autoencoder, StatesCodingFlops),
         (GenerativeHead, StatesDrawFlops),
+        (DensityHead, StatesDensityFlops),
         (Embedder, StatesStepFlops),
         (Backbone, StatesStepFlops),
         (AnyOrderBackbone, StatesFlops),
+        (LatentTransform, StatesFlops),
     )
-    return any(isinstance(part, kind) and isinstance(part, promise) for kind, promise in kinds)
+    asked = [promise for kind, promise in kinds if isinstance(part, kind)]
+    return bool(asked) and all(isinstance(part, promise) for promise in asked)
 
 
 def count_flops(
-    model: CalmModel, units: int, draws: int = 1, options: SampleOptions | None = None
+    model: CalmModel,
+    units: int,
+    draws: int = 1,
+    options: SampleOptions | None = None,
+    rows: RowSampler | None = None,
 ) -> FlopCount:
     """FLOPs of a model on rows of `units` units.
 
     Args:
         model: On any device; on the meta device all its parts must state their FLOPs.
-        units: L. In generation the last of them is written, with the others as context.
+        units: L. In generation the last of them is written, with the others as context; in any order all of
+            them are, step by step, and this is the L-th part of it.
         draws: Of the head for each unit written, all of which are decoded.
         options: Of these draws.
+        rows: How whole rows are drawn, instead of these: its guidance and its beams count; of all that it
+            draws one row is decoded.
 
     Raises:
         ValueError: If there are fewer than 2 units (backbones don't read the last unit of a training row), or
@@ -96,37 +115,74 @@ def count_flops(
     if units < 2:
         raise ValueError(f"FLOPs are counted on rows of at least 2 units, got {units}.")
     samples = MadeUpInput.of(model, units)
-    behind = units + (0 if model.conditioner is None else model.conditioner.length)
     coded = samples if model.transform is None else MadeUpInput.coded(model.autoencoder, units)
     parts = (
         ("embedder", model.embedder, units),
-        ("backbone", model.backbone, behind),
+        ("backbone", model.backbone, _behind(model, units)),
         ("head", model.head, units),
     )
     training = {"autoencoder": _encode(model.autoencoder, coded)}
     training |= {name: _training(part, length, samples) for name, part, length in parts}
-    inference = {
-        "embedder": _step(model.embedder, units, samples),
-        "backbone": _context_of_one(model, behind, units, samples),
-        "head": _draw(model.head, draws, options, samples),
-        "autoencoder": draws * _decode(model.autoencoder, coded),
+    if model.transform is not None:
+        event = model.autoencoder.event
+        training["transform"] = transform_training_flops(model.transform, coded, event)
+    return FlopCount(training, _inference(model, samples, coded, draws, options, rows))
+
+
+def _behind(model: CalmModel, units: int) -> int:
+    """Units that the backbone reads, the conditioner's among them."""
+    return units + (0 if model.conditioner is None else model.conditioner.length)
+
+
+def _inference(
+    model: CalmModel,
+    samples: MadeUpInput,
+    coded: MadeUpInput,
+    draws: int,
+    options: SampleOptions | None,
+    rows: RowSampler | None,
+) -> dict[str, int | None]:
+    """Part -> FLOPs of a unit. Of whole rows, only the one that is drawn in the end is decoded."""
+    units, calls = samples.units, row_calls(model, samples.units, rows)
+    fan, wishes = (draws, options) if rows is None else (calls.fan, rows.options)
+    decoded = draws if rows is None else 1
+    inference: dict[str, int | None] = {
+        "embedder": -(-calls.embedded * _step(model.embedder, units, samples) // units),
+        "backbone": -(-calls.read * _read(model.backbone, _behind(model, units), samples) // units),
+        "head": _head(model.head, calls, fan, wishes, samples),
+        "autoencoder": decoded * -(-coded.units * _decode(model.autoencoder, coded) // units),
     }
-    return FlopCount(training, inference)
+    if model.transform is not None:
+        row = transform_inverse_flops(model.transform, coded, model.autoencoder.event)
+        inference["transform"] = decoded * -(-row // units)
+    return inference
 
 
-def _context_of_one(model: CalmModel, behind: int, units: int, samples: MadeUpInput) -> int:
-    """Of the condition of one unit: a causal backbone reads one more, one of any order reads the row anew at
-    every step of its order, which gives several.
-    """
-    backbone = model.backbone
+def _read(backbone: Backbone | AnyOrderBackbone, behind: int, samples: MadeUpInput) -> int:
+    """Of one unit more for a causal backbone, of the whole row for one of any order."""
     if isinstance(backbone, Backbone):
         return _step(backbone, behind, samples)
-    steps = units if model.order is None else model.order.num_steps(units)
     if isinstance(backbone, StatesFlops):
-        return -(-steps * backbone.forward_flops(behind) // units)
+        return backbone.forward_flops(behind)
     with torch.no_grad(), copied(backbone) as (part, device, dtype):
-        x, known = samples.hidden(device, dtype), torch.ones(1, units, dtype=torch.bool, device=device)
-        return -(-steps * flops_of(lambda: part(x, known)) // units)
+        x, known = (
+            samples.hidden(device, dtype),
+            torch.ones(1, samples.units, dtype=torch.bool, device=device),
+        )
+        return flops_of(lambda: part(x, known))
+
+
+def _head(
+    part: GenerativeHead, calls: RowCalls, draws: int, options: SampleOptions | None, samples: MadeUpInput
+) -> int | None:
+    """Of one unit: an L-th of all draws and log densities of a row. A guided draw counts as two where both
+    conditions pass the network; what they share there, the embedding of the time, is counted twice.
+    """
+    drawn = _draw(part, draws, options, samples)
+    if drawn is None:
+        return None
+    scored = _score(part, samples) if calls.scored else 0
+    return -(-(calls.contexts * calls.terms * drawn + calls.scored * scored) // samples.units)
 
 
 def autoencoder_train_flops(autoencoder: Autoencoder, units: int) -> int:
@@ -210,3 +266,13 @@ def _draw(
             visible = torch.ones(1, 1, samples.units, dtype=torch.bool, device=device)
             context = Context(context.h, samples.hidden(device, dtype), visible)
         return flops_of(lambda: head_draws(part, context, draws, options))
+
+
+def _score(part: GenerativeHead, samples: MadeUpInput) -> int:
+    """Of one log density."""
+    if isinstance(part, StatesDensityFlops):
+        return part.density_flops()
+    assert isinstance(part, DensityHead)
+    with copied(part) as (part, device, dtype):
+        h, z = samples.hidden(device, dtype)[0, :1], samples.target(device, dtype).mean[0, :1]
+        return flops_of(lambda: head_log_prob(part, Context(h), z))

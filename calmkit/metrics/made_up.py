@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -34,22 +33,19 @@ def made_up_data(autoencoder: Autoencoder, rows: int, units: int, device: torch.
         )
 
 
-def made_up_batch(
-    autoencoder: Autoencoder, rows: int, units: int, device: torch.device | str, conditions: Iterable[str]
-) -> Batch:
-    """A batch of such data; every condition is 0.
+def made_up_batch(autoencoder: Autoencoder, rows: int, units: int, device: torch.device | str) -> Batch:
+    """A batch of such data, of no condition: a conditioner gives every row the null condition, which costs
+    what any other does, and nobody has to know what shape others have.
 
     Args:
         autoencoder: As above.
         rows: B.
         units: L of the model's units.
         device: As above.
-        conditions: Names of the conditions that the data have.
     """
     data = made_up_data(autoencoder, rows, units, device)
     valid = torch.ones(rows, units, dtype=torch.bool, device=device)
-    zeros = {name: torch.zeros(rows, dtype=torch.long, device=device) for name in conditions}
-    return Batch(data, valid, condition=zeros)
+    return Batch(data, valid)
 
 
 @final

@@ -1,6 +1,8 @@
 """Confidence: all unknown units are drawn in every step, and those draws are kept that are most likely.
 
-A draw is scored by its log density, plus noise that falls to nothing over the generation.
+A draw is scored by its log density, plus noise that falls to nothing over the generation. The density is
+log p(z | condition), also of draws made under guidance or a temperature: what these do to the law of a draw
+does not enter its score. The official code scores a guided draw by the guided density, not normalised.
 
 Sources: Chang et al., MaskGIT, 2022, section 3.2. https://arxiv.org/abs/2202.04200 Tschannen et al., GIVT,
 2023 (densities as scores). https://arxiv.org/abs/2312.02116 Official code of the latter, for what training
@@ -19,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Order, Plan
+from calmkit.interfaces import Order, OrderStep, Plan
 from calmkit.nn.settings import require_at_least
 from calmkit.orders.cosine import cosine_counts, steps_of
 from calmkit.orders.hide import hide
@@ -75,13 +77,14 @@ class ConfidenceOrder(Order):
         progress = torch.rand(len(valid), dtype=torch.float32, device=valid.device) * self.trained_progress
         return hide(valid, (math.pi / 2 * progress).cos())
 
-    def num_steps(self, units: int) -> int:
-        """`steps`, or one each.
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        """`steps`, or one per unit; each draws all that is unknown.
 
         Raises:
             ValueError: For fewer units than steps, or none.
         """
-        return steps_of("confidence", self.steps, units)
+        counts = cosine_counts(units, steps_of("confidence", self.steps, units))
+        return tuple(OrderStep(drawn=sum(counts[i:]), kept=count) for i, count in enumerate(counts))
 
     def start(
         self, rows: int, units: int, *, known: Bool[Tensor, "B L"] | None = None, device: torch.device
@@ -93,7 +96,7 @@ class ConfidenceOrder(Order):
                 ones than steps.
         """
         there, unknown = known_at_start("confidence", rows, units, known, device)
-        return ConfidenceState(there, cosine_counts(unknown, self.num_steps(unknown)), 0)
+        return ConfidenceState(there, tuple(step.kept for step in self.schedule(unknown)), 0)
 
     def query(self, state: ConfidenceState) -> Int[Tensor, "B m"]:
         """All unknown units, from left to right."""

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Order, Plan
+from calmkit.interfaces import Order, OrderStep, Plan
 from calmkit.orders.cosine import steps_of
 from calmkit.orders.known import known_at_start
 from calmkit.orders.walk import Walk
@@ -29,13 +29,13 @@ class LeftToRight(Order):
         """All real units are known to those after them, and all are predicted."""
         return Plan(known=valid, predict=valid)
 
-    def num_steps(self, units: int) -> int:
-        """One each.
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        """One unit each.
 
         Raises:
             ValueError: For no unit.
         """
-        return steps_of("left_to_right", None, units)
+        return (OrderStep(drawn=1, kept=1),) * steps_of("left_to_right", None, units)
 
     def start(
         self, rows: int, units: int, *, known: Bool[Tensor, "B L"] | None = None, device: torch.device

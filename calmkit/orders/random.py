@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import Order, Plan
+from calmkit.interfaces import Order, OrderStep, Plan
 from calmkit.nn.settings import require_at_least
 from calmkit.orders.cosine import cosine_counts, steps_of
 from calmkit.orders.hide import hide
@@ -66,13 +66,14 @@ class RandomOrder(Order):
         nn.init.trunc_normal_(ratio, RATIO_MEAN, self.spread, self.least_hidden, 1.0)
         return hide(valid, ratio)
 
-    def num_steps(self, units: int) -> int:
-        """`steps`, or one each.
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        """`steps`, or one per unit; what is drawn is kept.
 
         Raises:
             ValueError: For fewer units than steps, or none.
         """
-        return steps_of("random", self.steps, units)
+        counts = cosine_counts(units, steps_of("random", self.steps, units))
+        return tuple(OrderStep(drawn=count, kept=count) for count in counts)
 
     def start(
         self, rows: int, units: int, *, known: Bool[Tensor, "B L"] | None = None, device: torch.device
@@ -84,7 +85,7 @@ class RandomOrder(Order):
                 ones than steps.
         """
         there, unknown = known_at_start("random", rows, units, known, device)
-        counts = cosine_counts(unknown, self.num_steps(unknown))
+        counts = tuple(step.kept for step in self.schedule(unknown))
         # float32 whatever torch's default: one seed, one order
         noise = torch.rand(rows, units, dtype=torch.float32, device=device).masked_fill(there, 2.0)
         return Walk(noise.argsort(1)[:, :unknown], counts)

@@ -34,7 +34,7 @@ from calmkit.recipe.fit import (
     sampler_fits,
     stages_fit,
 )
-from calmkit.recipe.fit_rows import drawing_fits
+from calmkit.recipe.fit_rows import drawing_fits, units_fit
 from calmkit.recipe.parts import (
     build_corpus,
     build_metrics,
@@ -142,7 +142,7 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
         The model on the meta device: all shapes, no numbers.
 
     Raises:
-        RecipeError: With all that is wrong, CK133, CK140 to CK146, CK148.
+        RecipeError: With all that is wrong, CK133, CK140 to CK146, CK148, CK149.
     """
     problems: list[Problem] = [*numbers_are_finite(recipe)]
 
@@ -162,6 +162,7 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
     if model is not None:
         problems += stages_fit(recipe, model.autoencoder)
         problems += drawing_fits(recipe, manager, model)
+        problems += [] if recipe.stages.lm is None else units_fit(recipe, manager, model)
     if problems or model is None:
         raise RecipeError(problems)
     return model

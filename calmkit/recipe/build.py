@@ -19,11 +19,12 @@ from calmkit.recipe.schema import (
     SECTIONS,
     VERSION,
     DataSection,
+    Evaluation,
     PartSpec,
     Recipe,
     Source,
 )
-from calmkit.recipe.sections import corpus_of, has_length, sections_of_kind
+from calmkit.recipe.sections import corpus_of, has_length, sections_of_kind, unread_of_kind
 from calmkit.recipe.tree import Items, Keys, Node, Scalar
 from calmkit.registry import Manager, UnknownPart
 
@@ -54,7 +55,10 @@ def build_recipe(tree: Keys, manager: Manager, source: Source) -> Recipe:
         raise RecipeError([Problem("CK105", message, version.mark, "calmkit", f"write 'calmkit: {VERSION}'")])
     fields = builder.fields(Recipe, tree.without("source"), "")
     if "data" in fields:
-        builder.problems += sections_of_kind(tree, fields["data"].part.name, manager)
+        corpus = fields["data"].part.name
+        builder.problems += sections_of_kind(tree, corpus, manager)
+        evaluation = fields.get("evaluation", Evaluation())
+        builder.problems += unread_of_kind(tree, evaluation, corpus, manager)
     if "source" in tree.nodes:
         builder.unknown("source", tree.key_marks["source"], "", Recipe)
     if builder.problems:

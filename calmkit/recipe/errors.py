@@ -23,6 +23,7 @@
 | CK146 | a corpus, tokenizer or `init_from` that cannot be read                      |
 | CK147 | a cell of a study whose cost can't be made equal to the others'             |
 | CK148 | a head that asks to be called as a run can't: with a memory, in float32     |
+| CK149 | a row of a single unit, with nothing to predict it from                    |
 | CK150 | a library, a device or an account that this machine lacks                   |
 """
 

@@ -102,7 +102,7 @@ def sampler_fits(
         try:
             built.network_calls(sampler.options)
         except ValueError as error:
-            key = _settingnamed_parts(recipe, sampler, str(error))
+            key = _setting_named(recipe, sampler, str(error))
             told = str(error).removeprefix(f"{head}: ")
             message = f"sampler '{recipe.sampler.name}' asks head '{head}' for what it can't do: {told}"
             yield Problem("CK143", message, recipe.source.mark(key), key)
@@ -217,7 +217,7 @@ def _setting_of(recipe: Recipe, option: str) -> str:
     return f"sampler.{given[0]}" if given else "sampler"
 
 
-def _settingnamed_parts(recipe: Recipe, sampler: Sampler | RowSampler, message: str) -> str:
+def _setting_named(recipe: Recipe, sampler: Sampler | RowSampler, message: str) -> str:
     """The key of the first option that a head's refusal names, of those that the sampler set; else of any."""
     asked = sampler.options.set_fields() - {"generator"}
     words = ["solver" if word == "scheduler" else word for word in re.findall(r"\w+", message)]

@@ -1,16 +1,63 @@
-"""Can a recipe's sampler draw what its parts make? Each check yields what is wrong."""
+"""Do a recipe's rows hold units enough, and can its sampler draw them? Each check yields what is wrong."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 
-from calmkit.interfaces import Backbone, DensityHead, RowSampler, Sampler, UnitwiseAutoencoder
+from calmkit.interfaces import (
+    Backbone,
+    DensityHead,
+    LatentTransform,
+    RowSampler,
+    Sampler,
+    UnitwiseAutoencoder,
+)
 from calmkit.model import CalmModel
 from calmkit.recipe.errors import Problem
 from calmkit.recipe.named_parts import dense_heads, head_class, named_parts
-from calmkit.recipe.schema import Recipe
+from calmkit.recipe.parts import kind_of
+from calmkit.recipe.schema import ALONE, NOUNS, SECTIONS, TRANSFORMS, PartSpec, Recipe
 from calmkit.registry import Manager
+from calmkit.transforms.chain import Chain
+
+FEWEST_UNITS = 2
+"""Of a row: one, and another that it is predicted from."""
+
+
+def units_fit(recipe: Recipe, manager: Manager, model: CalmModel) -> Iterator[Problem]:
+    """CK149: a row is two units at least, or there is nothing to predict a unit from."""
+    kind, layout = kind_of(recipe, manager), model.layout
+    units = kind.num_units(recipe, model.autoencoder) if layout is None else math.prod(layout)
+    if units >= FEWEST_UNITS:
+        return
+    if layout is None and recipe.data.sequence_length is not None:
+        key, each = "data.sequence_length", kind.elements_per_row(recipe) / max(1, units)
+        message = f"a row of {recipe.data.sequence_length} {kind.words.element}s is {units} unit"
+        help = f"raise {key}; {FEWEST_UNITS * each:g} would do"
+        mark = recipe.source.mark(key)
+    else:
+        key, part, had = _whoever_leaves_too_few(recipe, model)
+        kinds, noun = {**SECTIONS, **ALONE}[key], NOUNS.get(key, key)
+        message = f"{noun} '{part.name}' makes {units} unit {had}"
+        settings = sorted(manager.find(kinds, part.name).settings)
+        help = f"a smaller unit; settings of {noun} '{part.name}': {', '.join(settings) or 'none'}"
+        mark = recipe.source.mark(key if key == TRANSFORMS else f"{key}.name")
+    yield Problem("CK149", f"{message}, with nothing to predict it from", mark, key, help)
+
+
+def _whoever_leaves_too_few(recipe: Recipe, model: CalmModel) -> tuple[str, PartSpec, str]:
+    """The first part after which a row has too few units: its section, itself, and what it made them of."""
+    layout = model.autoencoder.layout
+    transforms = [*model.transform.transforms] if isinstance(model.transform, Chain) else []
+    if layout is None or math.prod(layout) >= FEWEST_UNITS:
+        for spec, transform in zip(recipe.transforms, transforms, strict=True):
+            assert isinstance(transform, LatentTransform)
+            before, layout = layout, transform.layout
+            if layout is not None and math.prod(layout) < FEWEST_UNITS:
+                units = f"{' x '.join(map(str, before))} units" if before else "units"
+                return TRANSFORMS, spec, f"of a row of {units}"
+    return "autoencoder", recipe.autoencoder, f"of a row of data '{recipe.data.part.name}'"
 
 
 def drawing_fits(recipe: Recipe, manager: Manager, model: CalmModel) -> Iterator[Problem]:

@@ -16,18 +16,20 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from calmkit.interfaces import StatesDraws
+from calmkit.interfaces import RowSampler, Sampler, StatesDraws
 from calmkit.metrics.flops import FlopCount, autoencoder_train_flops, count_flops, states_flops
+from calmkit.metrics.row_calls import row_calls
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler, sizes_of, validate
-from calmkit.recipe.errors import refuse
-from calmkit.recipe.parts import build_part, kind_of
+from calmkit.recipe.errors import RecipeError
+from calmkit.recipe.fit_rows import units_fit
+from calmkit.recipe.parts import build_part, build_transform, kind_of
 from calmkit.recipe.schema import AutoencoderStage, LmStage, Recipe, TrainerSection
 from calmkit.registry import Manager
 
 BYTES = {"64-true": 8, "bf16-true": 2, "16-true": 2}  # of a weight; every other precision keeps float32
-MEASURED = ("autoencoder", "embedder", "backbone", "head")
-"""Parts whose cost is counted; transforms and conditioners are small."""
+MEASURED = ("autoencoder", "embedder", "backbone", "head", "transform")
+"""Parts whose cost is counted; conditioners are small."""
 MOMENTS = 2  # of AdamW, for each trained weight
 NOT_COUNTED = "activations, which depend on kernels and on what is recomputed; buffers of collectives"
 CORPUS_NOT_COUNTED = "the tokenised corpus beyond its bytes per token, since only reading it tells its length"
@@ -79,10 +81,10 @@ class Plan:
         element: What costs are told by, such as `token`.
         parameters_by_part: Part -> parameters.
         stages: `autoencoder` and `lm`, those there are.
-        inference: Part -> FLOPs per element, with one draw per unit, at a context of a whole row; None where
-            no formula can say it (an adaptive solver).
+        inference: Part -> FLOPs per element, with one draw per unit, at a context of a whole row, or with
+            all draws that an order asks for; None where no formula can say it (an adaptive solver).
         sampler: Name of the recipe's sampler.
-        draws_per_unit: Its draws; None where they depend on what is drawn.
+        draws_per_unit: Its draws, a mean over the units of a row; None where they depend on what is drawn.
         sampler_flops_per_element: FLOPs per element with that sampler; None where they are not known.
         model_bytes: Of the finished model on disk.
         bytes_per_element: Of the prepared data on disk; None where they are not counted.
@@ -94,7 +96,7 @@ class Plan:
     stages: Mapping[str, StagePlan]
     inference: Mapping[str, float | None]
     sampler: str
-    draws_per_unit: int | None
+    draws_per_unit: int | float | None
     sampler_flops_per_element: float | None
     model_bytes: int
     bytes_per_element: int | None
@@ -118,7 +120,7 @@ class Plan:
 
     @property
     def inference_flops_per_element(self) -> float | None:
-        """With one draw per unit."""
+        """As `inference`: no guidance, no beams, and of each unit one draw."""
         return _total(self.inference)
 
     @property
@@ -158,30 +160,26 @@ def plan(recipe: Recipe, manager: Manager) -> Plan:
         manager: Where parts are looked up.
 
     Raises:
-        RecipeError: If the recipe can't be trained (CK133, CK140 to CK146); CK146 also for a tokenizer that
+        RecipeError: If the recipe can't be trained (CK133, CK140 to CK149); CK146 also for a tokenizer that
             must be fetched to know its size, since `tokenizer.vocab_size` does not state it.
     """
     model = validate(recipe, manager)
     kind = kind_of(recipe, manager)
     known = kind.known_sizes(recipe, manager)
     _build_what_is_measured(model, recipe, manager, known)
+    uncounted = [*units_fit(recipe, manager, model)]  # of a recipe without stage 2, which may be trained
+    if uncounted:
+        raise RecipeError(uncounted)
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
-    each = kind.elements_per_row(recipe) / max(1, units)
-    if units < 2:
-        key = "data.sequence_length"
-        message = f"{key} must be at least two units of {each:g}, got {recipe.data.sequence_length}"
-        raise refuse("CK133", message, recipe.source.mark(key), key, f"{2 * each:g} would do")
-    sampler = build_sampler(recipe, manager)
-    draws = sampler.draws_per_unit() if isinstance(sampler, StatesDraws) else None
+    each = kind.elements_per_row(recipe) / units
     one = count_flops(model, units)
-    chosen = None if draws is None else count_flops(model, units, draws, sampler.options)
-    total = None if chosen is None else chosen.inference_per_unit
+    draws, total = _sampled(model, units, build_sampler(recipe, manager))
     size, vocab_size = BYTES.get(recipe.trainer.precision, 4), known.get("vocab_size")
     return Plan(
         name=recipe.name,
         element=kind.words.element,
         parameters_by_part={name: _count(part) for name, part in model.named_children()},
-        stages=_stages(recipe, model, one, units, each),
+        stages=_stages(recipe, model, one, kind.num_units(recipe, model.autoencoder), units * each),
         inference={k: None if n is None else n / each for k, n in one.inference.items()},
         sampler=recipe.sampler.name,
         draws_per_unit=draws,
@@ -189,6 +187,19 @@ def plan(recipe: Recipe, manager: Manager) -> Plan:
         model_bytes=size * _count(model if recipe.stages.lm else model.autoencoder),
         bytes_per_element=None if vocab_size is None else 2 if vocab_size <= 2**16 else 4,
     )
+
+
+def _sampled(
+    model: CalmModel, units: int, sampler: Sampler | RowSampler
+) -> tuple[int | float | None, int | None]:
+    """Draws per unit, and FLOPs per unit, with a sampler; None where they depend on what is drawn."""
+    if isinstance(sampler, RowSampler):
+        drawn = row_calls(model, units, sampler).draws / units
+        return drawn, count_flops(model, units, 1, None, sampler).inference_per_unit
+    if not isinstance(sampler, StatesDraws):
+        return None, None
+    draws = sampler.draws_per_unit()
+    return draws, count_flops(model, units, draws, sampler.options).inference_per_unit
 
 
 def count_devices(trainer: TrainerSection) -> int:
@@ -203,18 +214,17 @@ def count_devices(trainer: TrainerSection) -> int:
 
 
 def _stages(
-    recipe: Recipe, model: CalmModel, flops: FlopCount, units: int, each: float
+    recipe: Recipe, model: CalmModel, flops: FlopCount, coded: int, row: float
 ) -> dict[str, StagePlan]:
+    """Of rows that hold `row` elements, in `coded` units of the autoencoder."""
     stages: dict[str, StagePlan] = {}
     first, second = recipe.stages.autoencoder, recipe.stages.lm
     if first is not None:
-        per_row = 0 if first.init_from else autoencoder_train_flops(model.autoencoder, units)
-        stages["autoencoder"] = _stage(
-            recipe, first, {"autoencoder": per_row}, [model.autoencoder], [], units * each
-        )
+        per_row = 0 if first.init_from else autoencoder_train_flops(model.autoencoder, coded)
+        stages["autoencoder"] = _stage(recipe, first, {"autoencoder": per_row}, [model.autoencoder], [], row)
     if second is not None:
         trained = [part for name, part in model.named_children() if name != "autoencoder"]
-        stages["lm"] = _stage(recipe, second, flops.training, trained, [model.autoencoder], units * each)
+        stages["lm"] = _stage(recipe, second, flops.training, trained, [model.autoencoder], row)
     return stages
 
 
@@ -253,7 +263,10 @@ def _build_what_is_measured(
     for section, part in list(model.named_children()):
         if section in MEASURED and not states_flops(part):
             with torch.random.fork_rng(devices=[]):
-                setattr(model, section, build_part(recipe, manager, section, **sizes))
+                if section == "transform":
+                    model.transform = build_transform(recipe, manager, model.autoencoder)
+                else:
+                    setattr(model, section, build_part(recipe, manager, section, **sizes))
 
 
 def _stage_dict(stage: StagePlan, element: str) -> dict[str, Any]:

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 from calmkit.recipe.tree import Items, Keys, Node, parse
 
+RESOLVED = "resolved.yaml"
+"""What the file is called in a run folder."""
+
 
 def flat(resolved: str) -> dict[str, str]:
     """Dotted key -> value as text, of a resolved recipe."""
-    return dict(_leaves(parse(resolved, "resolved.yaml"), ""))
+    return dict(_leaves(parse(resolved, RESOLVED), ""))
 
 
 def _leaves(node: Node, path: str) -> Iterator[tuple[str, str]]:

@@ -1,11 +1,16 @@
-"""What a recipe holds because of its kind of data: sections that others have not, and a length of rows."""
+"""What a recipe holds because of its kind of data: sections that others have not, a length of rows, and what
+of an evaluation is read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 
+from calmkit.interfaces import EVALUATION_OF_A_KIND
 from calmkit.recipe.errors import Problem
-from calmkit.recipe.schema import OF_A_KIND, SECTIONS
+from calmkit.recipe.resolved import RESOLVED
+from calmkit.recipe.schema import OF_A_KIND, SECTIONS, Evaluation
 from calmkit.recipe.tree import Keys, Node, Scalar
 from calmkit.registry import Manager
 
@@ -49,6 +54,36 @@ def sections_of_kind(tree: Keys, corpus: str, manager: Manager) -> Iterator[Prob
             parts = SECTIONS[section]
             help = f"{parts}: {', '.join(sorted(manager.parts[parts])) or 'none'}"
             yield Problem("CK131", message, mark, section, help)
+
+
+def unread_of_kind(tree: Keys, evaluation: Evaluation, corpus: str, manager: Manager) -> Iterator[Problem]:
+    """Keys of `evaluation` that say something and are read by no model of that kind of data (CK130).
+
+    What a run wrote of itself says every key that there is, and so it is taken as it is.
+
+    Args:
+        tree: A complete one.
+        evaluation: What it says.
+        corpus: Its name, one that there is.
+        manager: Where corpora and kinds are looked up.
+    """
+    said = tree.nodes.get("evaluation")
+    kind = str(manager.find("corpora", corpus).cls.data_kind)
+    for key in unread(corpus, manager):
+        default = getattr(Evaluation(), key)
+        if not isinstance(said, Keys) or key not in said.nodes or getattr(evaluation, key) == default:
+            continue
+        mark = said.key_marks.get(key, said.mark)
+        if PurePath(mark.place).name != RESOLVED:
+            message = f"data '{corpus}' are {kind}, whose evaluation reads no {key}"
+            help = f"leave it out, or write evaluation.{key}={default or repr(default)}, which says nothing"
+            yield Problem("CK130", message, mark, f"evaluation.{key}", help)
+
+
+def unread(corpus: str, manager: Manager) -> list[str]:
+    """The keys of `evaluation` that no model of the kind of a corpus reads; none where it is not known."""
+    kind = manager.parts["data_kinds"].get(str(manager.find("corpora", corpus).cls.data_kind))
+    return [] if kind is None else [k for k in EVALUATION_OF_A_KIND if k not in kind.cls.words.evaluation]
 
 
 def _is_there(node: Node | None) -> bool:

@@ -25,8 +25,8 @@ class RowsSampler(RowSampler):
         solver: Solver of an iterative head; None: as it was built.
         guidance: Weight w of the condition beside 1 - w of the null condition; 1 is no guidance. GIVT counts
             from 0: its 0.4 is 1.4 here.
-        guidance_schedule: How w moves while the units of a row become known; `rising` begins without
-            guidance (MAR), `falling` ends without (NextStep-1).
+        guidance_schedule: How w moves while the units of a row become known; `rising` begins near no
+            guidance and ends at w (MAR), `falling` the other way round (NextStep-1).
 
     Raises:
         ValueError: A temperature that is not positive, no steps, or a weight that is no number.

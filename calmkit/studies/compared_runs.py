@@ -103,7 +103,7 @@ def _read(folder: Path, recipe: dict[str, str], words: KindWords) -> ComparedRun
     run = Run(folder)
     facts = run.facts
     known = {name: str(facts.get(name, "")) for name in words.reads}
-    candidate = Candidate(folder, known, dict(recipe), evaluations_of(run, recipe, words.length))
+    candidate = Candidate(folder, known, dict(recipe), evaluations_of(run, recipe, words))
     if recipe.get(BUILT_ON, "null") != "null":  # each seed has one of its own, under another name
         recipe[BUILT_ON] = f"an autoencoder of {quantity(facts.get('autoencoder_train_flops', 0))}FLOPs"
     lock = run.lock

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.schema import SECTIONS
+from calmkit.recipe.tree import Items, Keys, Scalar, parse
 
 PARTS = tuple(SECTIONS)
 HEAD = "head"
@@ -25,6 +27,20 @@ def setting_label(key: str, value: str, among: Collection[str]) -> str:
     """
     key = plain_key(key)
     return value if key == HEAD else f"{_short(key, {plain_key(other) for other in among})}={value}"
+
+
+def part_names(value: str) -> str:
+    """`normalise,adaptor` for a list of parts as a resolved recipe says it, each with all its settings; empty
+    for any other value.
+    """
+    try:
+        node = parse(value, "")
+    except RecipeError:  # a text that is no YAML
+        return ""
+    items = node.nodes if isinstance(node, Items) else ()
+    names = [item.nodes.get("name") for item in items if isinstance(item, Keys)]
+    texts = [name.text for name in names if isinstance(name, Scalar)]
+    return ",".join(texts) if len(texts) == len(items) else ""
 
 
 def plain_key(key: str) -> str:

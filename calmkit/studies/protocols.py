@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calmkit.interfaces import KindWords
 from calmkit.recipe.schema import DataSection, Evaluation
 from calmkit.training.protocol import (
     EVALUATION,
@@ -29,27 +30,30 @@ class Measured:
     protocol: Protocol
 
 
-def evaluations_of(run: Run, recipe: Mapping[str, str], length: str) -> tuple[Measured, ...]:
+def evaluations_of(run: Run, recipe: Mapping[str, str], words: KindWords) -> tuple[Measured, ...]:
     """All evaluations of a run that say how they were measured, and first of all its own.
 
     Args:
         run: Trained and measured.
         recipe: Its resolved recipe, dotted key -> value as text.
-        length: See `KindWords.length`.
+        words: Of its kind of data.
     """
-    own = Measured(EVALUATION, protocol_in(run, run.evaluation, recipe, length))
-    return own, *(Measured(name, one) for name, one in other_evaluations(run.folder).items())
+    own = Measured(EVALUATION, protocol_in(run, run.evaluation, recipe, words))
+    others = other_evaluations(run.folder).items()
+    return own, *(Measured(name, one.of_kind(words)) for name, one in others)
 
 
-def protocol_in(run: Run, evaluation: Mapping[str, Any], recipe: Mapping[str, str], length: str) -> Protocol:
+def protocol_in(
+    run: Run, evaluation: Mapping[str, Any], recipe: Mapping[str, str], words: KindWords
+) -> Protocol:
     """What an evaluation says of itself; of an older one, which says nothing, what its numbers leave no doubt
     of: that it was measured as its recipe says, or on as many rows.
     """
     said = recorded(evaluation)
     if said is not None:
-        return said
+        return said.of_kind(words)
     elements = float(recipe.get("data.sequence_length", DataSection().sequence_length or 0))
-    elements = evaluation.get(f"block_{length}", elements)
+    elements = evaluation.get(f"block_{words.length}", elements)
     rows = int(recipe.get("evaluation.max_rows", Evaluation().max_rows))
     draws = int(recipe.get("evaluation.draws", Evaluation().draws))
     # untrained scores were left out where it was measured in another way
@@ -57,11 +61,10 @@ def protocol_in(run: Run, evaluation: Mapping[str, Any], recipe: Mapping[str, st
     known = as_recipe or evaluation.get("rows") == rows
     return Protocol(
         data=locked_data(run),
-        sequence_length=int(elements) if length else None,
+        sequence_length=int(elements) if words.length else None,
         max_rows=rows if known else None,
         draws=draws if as_recipe else None,
-        length=length,
-    )
+    ).of_kind(words)
 
 
 def some_runs(folders: Sequence[Path]) -> str:

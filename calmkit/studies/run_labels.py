@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from calmkit.interfaces import DataKind
 from calmkit.studies.compared_runs import Model
-from calmkit.studies.labels import PARTS, setting_label
+from calmkit.studies.labels import PARTS, part_names, setting_label
 from calmkit.training.protocol import Protocol
 
 PART_NAMES = tuple(f"{part}.name" for part in PARTS)
@@ -17,12 +17,12 @@ NAMED = 6  # keys of a sentence, at most
 def labelled(models: Sequence[Model]) -> list[Model]:
     """The same with labels that differ, and the settings that differ.
 
-    Where every model has a label of a study and these tell all apart, it keeps it; else each is called by as
-    few settings as will do.
+    Where every model has a label of a study and these tell all apart, it keeps it; else it is called by its
+    recipe's name where these do, and else by as few settings as will do.
     """
     recipes = [model.runs[0].recipe for model in models]
     keys = _differing(recipes)
-    labels = _of_studies(models) or _labels(models, _telling(recipes, keys))
+    labels = _of_studies(models) or _of_recipes(models) or _labels(models, _telling(recipes, keys))
     return [
         Model(model.runs, label, {key: _value(recipe, key) for key in keys})
         for model, recipe, label in zip(models, recipes, labels, strict=True)
@@ -31,7 +31,18 @@ def labelled(models: Sequence[Model]) -> list[Model]:
 
 def _of_studies(models: Sequence[Model]) -> list[str]:
     """One label per model, as studies called them; empty where these don't tell them apart."""
-    given = [{run.label for run in model.runs} for model in models]
+    return _telling_all([{run.label for run in model.runs} for model in models])
+
+
+def _of_recipes(models: Sequence[Model]) -> list[str]:
+    """The names of their recipes; empty where these don't tell them apart, as those of one recipe with other
+    settings.
+    """
+    return _telling_all([{run.name for run in model.runs} for model in models])
+
+
+def _telling_all(given: Sequence[Collection[str]]) -> list[str]:
+    """One word per model, of all that its runs have; empty where some have several, none or another's."""
     labels = [next(iter(one)) for one in given]
     alike = all(len(one) == 1 for one in given) and all(labels)
     return labels if alike and len(set(labels)) == len(labels) else []
@@ -67,7 +78,19 @@ def _labels(models: Sequence[Model], keys: Sequence[str]) -> list[str]:
     if not keys:
         return [model.runs[0].name for model in models]
     recipes = [model.runs[0].recipe for model in models]
-    return [" ".join(setting_label(key, _value(recipe, key), keys) for key in keys) for recipe in recipes]
+    told = {key: _told([_value(recipe, key) for recipe in recipes]) for key in keys}
+    return [
+        " ".join(setting_label(key, told[key][number], keys) for key in keys)
+        for number in range(len(recipes))
+    ]
+
+
+def _told(values: Sequence[str]) -> list[str]:
+    """Values of one key as labels say them: a list of parts by their names alone, unless two lists have the
+    same.
+    """
+    short = [part_names(value) or value for value in values]
+    return short if len(set(short)) == len(set(values)) else list(values)
 
 
 def _value(recipe: Mapping[str, str], key: str) -> str:

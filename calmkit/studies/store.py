@@ -25,6 +25,7 @@ from calmkit.data.digest import digest
 from calmkit.recipe.dump import as_dict
 from calmkit.recipe.parts import build_corpus
 from calmkit.recipe.schema import OF_A_KIND, Evaluation, PartSpec, Recipe
+from calmkit.recipe.sections import unread
 from calmkit.registry import Manager
 from calmkit.training.errors import RunFailed
 from calmkit.training.progress import Say
@@ -43,6 +44,10 @@ LATER: Mapping[str, Any] = {
 }
 """Keys of a recipe that came later, with the value that changes nothing: then keys are as they were
 before.
+"""
+UNREAD: Mapping[str, Any] = {"draws": 2}
+"""Keys of `evaluation` with what keys of studies say of them for a kind of data that does not read them: what
+its shipped recipes said while it could be said.
 """
 FORMAT = 1  # raised when the same recipe trains to another result
 RUNNING, LOCK = "running.json", ".lock"
@@ -78,6 +83,9 @@ class Keys:
             where = content.get(section, {}) if section else content
             if where.get(name) == unset:
                 where.pop(name, None)
+        for name in unread(recipe.data.part.name, self.manager):
+            if name in UNREAD and "evaluation" in content:
+                content["evaluation"][name] = UNREAD[name]
         content["data"] = [recipe.data.sequence_length, *self._corpus(recipe)]
         for section in OF_A_KIND:
             settings = content[section]

@@ -94,7 +94,7 @@ class StepClock:
         accumulate = recipe.trainer.accumulate
 
         def batch(rows: int) -> Batch:
-            return made_up_batch(model.autoencoder, rows, units, device, sizes.get("conditions", ()))
+            return made_up_batch(model.autoencoder, rows, units, device)
 
         if model.transform is not None:  # a scale of made-up values takes as long as that of real ones
             with torch.no_grad():

@@ -61,7 +61,7 @@ def trial_results(run: TrialRun, words: KindWords) -> dict[str, Any]:
         "evaluation": evaluation,
         "evaluation_file": run.evaluation,
         "eval_rows": int(recipe["stages.lm.eval_rows"]) if "stages.lm.eval_rows" in recipe else None,
-        "protocol": protocol_in(folder, evaluation, recipe, words.length).as_dict(),
+        "protocol": protocol_in(folder, evaluation, recipe, words).as_dict(),
         "curve": curve(folder, facts, evaluation, words),
         "losses": losses_of(folder),
         "resolved": resolved,

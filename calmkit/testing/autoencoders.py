@@ -10,16 +10,22 @@ from torch import Tensor
 
 from calmkit.interfaces import (
     Autoencoder,
-    Batch,
     EventSpec,
     ImageAutoencoder,
-    NotTrainable,
     TokenAutoencoder,
     UnitwiseAutoencoder,
 )
-from calmkit.model import CalmModel
-from calmkit.registry import make_manager
 from calmkit.testing import laws
+from calmkit.testing.autoencoder_laws import (
+    FROZEN,
+    UNITS,
+    as_stage_1_calls_it,
+    check_differentiable,
+    check_loss,
+    check_no_gradient,
+    check_posterior,
+    frozen_model,
+)
 from calmkit.testing.image_autoencoders import check_image_autoencoder
 from calmkit.testing.laws import LEADING, VOCAB_SIZE, Subject
 from calmkit.testing.registered import check_registered
@@ -68,7 +74,7 @@ def _check_token_autoencoder(subject: Subject) -> None:
     _check_facts(subject, autoencoder)
     check_registered(subject, autoencoder)
     _check_shapes(subject, autoencoder)
-    _check_loss(subject, autoencoder)
+    check_loss(subject, autoencoder, lambda: _chunks(autoencoder), UNITS)
     # From here on it is a little trained: zero-initialised layers would hide what they do.
     autoencoder.eval()
     _check_encode(subject, autoencoder)
@@ -84,7 +90,7 @@ def _check_token_autoencoder(subject: Subject) -> None:
     _check_frozen(subject, autoencoder)
 
 
-def _chunks(autoencoder: TokenAutoencoder, units: tuple[int, ...] = (4, 5)) -> Tensor:
+def _chunks(autoencoder: TokenAutoencoder, units: tuple[int, ...] = UNITS) -> Tensor:
     return torch.randint(VOCAB_SIZE, (*units, autoencoder.chunk_size))
 
 
@@ -102,11 +108,7 @@ def _check_shapes(part: Subject, autoencoder: TokenAutoencoder) -> None:
     for units in LEADING:
         posterior = autoencoder.encode(_chunks(autoencoder, units))
         wanted = (*units, *autoencoder.event.shape)
-        for name, value in (("mean", posterior.mean), ("log_std", posterior.log_std)):
-            good = value is None or (value.shape == wanted and value.isfinite().all())
-            shape = None if value is None else tuple(value.shape)
-            seen = f"{name} has shape {shape}, not {wanted}, or isn't finite"
-            part.require(good, "encode gives [*, *event]", seen)
+        check_posterior(part, posterior, wanted, "encode gives [*, *event]")
         logits = autoencoder.decode(posterior.mean)
         wanted = (*units, size, VOCAB_SIZE)
         good = logits.shape == wanted and logits.isfinite().all()
@@ -115,35 +117,6 @@ def _check_shapes(part: Subject, autoencoder: TokenAutoencoder) -> None:
         ids = autoencoder.to_data(posterior.mean)
         seen = f"shape {tuple(ids.shape)} for units {units}, chunk_size {size}"
         part.require(ids.shape == (*units, size), "to_data gives ids [*, K]", seen)
-
-
-@laws.law("one loss per unit, not reduced")
-def _check_loss(part: Subject, autoencoder: TokenAutoencoder) -> None:
-    law = "NotTrainable exactly where there are no parameters"
-    data = _chunks(autoencoder)
-    if not list(autoencoder.parameters()):
-        try:
-            autoencoder.loss(data)
-        except NotTrainable:
-            return
-        part.require(False, law, "no parameters, yet loss() returned")
-    try:
-        output = autoencoder.loss(data)
-    except NotTrainable:
-        part.require(False, law, "it has parameters")
-    kept = "a loss keeps no state"
-    laws.check_repeats(part, autoencoder, kept, lambda: autoencoder.loss(data).per_unit)
-    shape = tuple(output.per_unit.shape)
-    part.require(
-        shape == data.shape[:2], "one loss per unit, not reduced", f"{shape} for chunks {data.shape}"
-    )
-    part.require(output.per_unit.isfinite().all(), "a loss is finite", f"{output.per_unit.tolist()}")
-    for name, term in output.terms.items():
-        good = term.ndim == 0 and not term.requires_grad
-        seen = f"'{name}' has shape {tuple(term.shape)}, requires_grad {term.requires_grad}"
-        part.require(good, "terms are scalars without gradient", seen)
-    laws.check_gradients(part, autoencoder, lambda: autoencoder.loss(_chunks(autoencoder)).per_unit.mean())
-    laws.check_repeats(part, autoencoder, kept, lambda: autoencoder.loss(data).per_unit)
 
 
 @laws.law("encode is deterministic")
@@ -171,12 +144,8 @@ def _check_decode(part: Subject, autoencoder: TokenAutoencoder) -> None:
     seen = f"{(chosen < logits.amax(-1)).sum()} of {ids.numel()} ids are not"
     # The largest logit, but for rounding: to_data may work in blocks.
     part.require((chosen >= logits.amax(-1) - 1e-9).all(), "to_data gives the most likely ids", seen)
-    if autoencoder.event.vocab_size is not None:
-        return
-    z.requires_grad_()
-    (gradient,) = torch.autograd.grad(autoencoder.decode(z).square().sum(), z, allow_unused=True)
-    good = gradient is not None and gradient.isfinite().all() and gradient.any()
-    part.require(good, "decode is differentiable", f"the gradient in z is {gradient}")
+    if autoencoder.event.vocab_size is None:
+        check_differentiable(part, autoencoder, z)
 
 
 @laws.law("dtype and device follow the parameters")
@@ -196,7 +165,7 @@ def _check_dtype_and_device(part: Subject) -> None:
             laws.check_dtype(part, value, dtype, what)
     autoencoder = part.build(VOCAB_SIZE, dtype=torch.float32)
     data = _chunks(autoencoder)
-    laws.check_autocast(part, lambda: _as_stage_1_calls_it(autoencoder, data))
+    laws.check_autocast(part, lambda: as_stage_1_calls_it(autoencoder, data))
     device = laws.accelerator()
     if device is not None:
         autoencoder = autoencoder.to(device)
@@ -205,31 +174,10 @@ def _check_dtype_and_device(part: Subject) -> None:
         laws.check_device(part, autoencoder.decode(mean), device, "a logit")
 
 
-def _as_stage_1_calls_it(autoencoder: TokenAutoencoder, data: Tensor) -> list[Tensor]:
-    mean = autoencoder.encode(data).mean
-    outputs = [mean, autoencoder.to_data(mean)]
-    return [*outputs, autoencoder.loss(data).per_unit] if list(autoencoder.parameters()) else outputs
-
-
-@laws.law("frozen inside a model, after .train() too")
+@laws.law(FROZEN)
 def _check_frozen(part: Subject, autoencoder: TokenAutoencoder) -> None:
     """In a model: no gradient, and eval mode that survives `model.train()`."""
-    event, size, width = autoencoder.event, autoencoder.chunk_size, 8
-    manager = make_manager()
-    sizes = {"hidden_dim": width, "event": event, "chunk_size": size, "vocab_size": VOCAB_SIZE}
-    head = "regression" if event.vocab_size is None else "local_ar"
-    model = CalmModel(
-        autoencoder,
-        manager.build("embedders", "tokens", {}, **sizes),
-        manager.build("backbones", "gru", {"hidden_dim": width}),
-        manager.build("heads", head, {}, **sizes),
-    ).double()
-    model.train()
-    awake = [name or "itself" for name, module in autoencoder.named_modules() if module.training]
-    law = "frozen inside a model, after .train() too"
-    part.require(not awake, law, f"in train mode: {awake}")
-    data = _chunks(autoencoder)
-    loss = model.loss(Batch(data, torch.ones(data.shape[:2], dtype=torch.bool))).per_unit.mean()
-    loss.backward()
-    moved = [n for n, p in autoencoder.named_parameters() if p.requires_grad or p.grad is not None]
-    part.require(not moved, law, f"with gradient: {moved}")
+    head = "regression" if autoencoder.event.vocab_size is None else "local_ar"
+    sizes = {"chunk_size": autoencoder.chunk_size, "vocab_size": VOCAB_SIZE}
+    model = frozen_model(part, autoencoder, "tokens", head, **sizes)
+    check_no_gradient(part, model, _chunks(autoencoder))

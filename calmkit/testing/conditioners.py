@@ -32,9 +32,9 @@ def check_conditioner(
     Laws: constructor; `length` and `drop` are stated, `drop` a probability below 1; it reads what `reads`
     names and nothing else; what it keeps is registered; the prefix is `[B, length, H]` and finite; no state
     between calls; equal in train and eval mode; rows differ by their conditions; a dropped row gets the null
-    condition, whatever its own is; a row reads itself alone; gradient; `state_dict`; dtype and device; it
-    holds under bfloat16 autocast. An exception in it is told as the law that was being checked and the call
-    that it came through.
+    condition, whatever its own is, and where all are dropped there may be no condition at all; a row reads
+    itself alone; gradient; `state_dict`; dtype and device; it holds under bfloat16 autocast. An exception in
+    it is told as the law that was being checked and the call that it came through.
 
     Args:
         part: Name in the registry, or a class.
@@ -85,6 +85,7 @@ def _check(part: Subject, sizes: tuple[Any, ...], draw: Draw) -> None:
     conditioner.eval()
     with torch.no_grad():
         _check_drop(part, conditioner, condition, _read(part, draw(ROWS)))
+        _check_nothing(part, conditioner, condition)
         fresh = part.build(*sizes, seed=1)
         laws.check_state_dict(part, conditioner, fresh, lambda m: [m(condition, none)])
         _check_dtype_and_device(part, sizes, condition)
@@ -128,6 +129,14 @@ def _check_drop(
     part.require(torch.equal(out[1:], kept[1:]), law, "row 0 was another, and others changed")
     law = "rows differ by their conditions"
     part.require(not torch.equal(out[0], kept[0]), law, "row 0 was another, and its prefix the same")
+
+
+@laws.law("where all rows are dropped the condition may be empty")
+def _check_nothing(part: Subject, conditioner: Conditioner, condition: dict[str, Tensor]) -> None:
+    """As guidance asks for the null condition, and whoever draws of nothing."""
+    law, every = "where all rows are dropped the condition may be empty", torch.ones(ROWS, dtype=torch.bool)
+    same = torch.equal(conditioner({}, every), conditioner(condition, every))
+    part.require(same, law, "it is another prefix than that of dropped rows")
 
 
 @laws.law("dtype and device follow the parameters")

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import ImageAutoencoder, NotTrainable, Posterior
-from calmkit.model import CalmModel
-from calmkit.registry import make_manager
+from calmkit.interfaces import ImageAutoencoder, Posterior
 from calmkit.testing import laws
+from calmkit.testing.autoencoder_laws import (
+    FROZEN,
+    as_stage_1_calls_it,
+    check_differentiable,
+    check_loss,
+    check_posterior,
+    frozen_model,
+)
 from calmkit.testing.laws import Subject
 from calmkit.testing.registered import check_registered
 
@@ -40,7 +47,7 @@ def check_image_autoencoder(part: Subject) -> None:
         laws.check_facts(part, autoencoder)
         check_registered(part, autoencoder)
         _check_shapes(part, autoencoder, shape)
-        _check_loss(part, autoencoder, shape)
+        check_loss(part, autoencoder, partial(images, shape), (ROWS, math.prod(autoencoder.layout)))
         # From here on it is a little trained: zero-initialised layers would hide what they do.
         autoencoder.eval()
         _check_encode(part, autoencoder, shape)
@@ -74,11 +81,7 @@ def _check_shapes(part: Subject, autoencoder: ImageAutoencoder, shape: tuple[int
     part.require(good, "event and layout say what the units are", seen)
     for rows in (1, ROWS):
         posterior, wanted = autoencoder.encode(images(shape, rows)), _units(autoencoder, rows)
-        for name, value in (("mean", posterior.mean), ("log_std", posterior.log_std)):
-            good = value is None or (value.shape == wanted and bool(value.isfinite().all()))
-            found = None if value is None else tuple(value.shape)
-            seen = f"{name} has shape {found}, not {wanted} for layout {autoencoder.layout}, or isn't finite"
-            part.require(good, "encode gives [B, layout, *event]", seen)
+        check_posterior(part, posterior, wanted, "encode gives [B, layout, *event]")
         for leading in ((rows,), (3, rows)):
             z = posterior.mean.detach().expand(*leading, *wanted[1:])
             for name, method in (("decode", autoencoder.decode), ("to_data", autoencoder.to_data)):
@@ -86,29 +89,6 @@ def _check_shapes(part: Subject, autoencoder: ImageAutoencoder, shape: tuple[int
                 good = value.shape == (*leading, *shape) and bool(value.isfinite().all())
                 seen = f"shape {tuple(value.shape)} for leading dimensions {leading}, or not finite"
                 part.require(good, f"{name} gives images [*, C, H, W]", seen)
-
-
-@laws.law("one loss per unit, not reduced")
-def _check_loss(part: Subject, autoencoder: ImageAutoencoder, shape: tuple[int, int, int]) -> None:
-    law, data = "NotTrainable exactly where there are no parameters", images(shape)
-    trainable = bool(list(autoencoder.parameters()))
-    try:
-        output = autoencoder.loss(data)
-    except NotTrainable:
-        part.require(not trainable, law, "it has parameters")
-        return
-    part.require(trainable, law, "no parameters, yet loss() returned")
-    kept = "a loss keeps no state"
-    laws.check_repeats(part, autoencoder, kept, lambda: autoencoder.loss(data).per_unit)
-    found, wanted = tuple(output.per_unit.shape), _units(autoencoder, ROWS)[:2]
-    part.require(found == wanted, "one loss per unit, not reduced", f"{found} instead of {wanted}")
-    part.require(output.per_unit.isfinite().all(), "a loss is finite", f"{output.per_unit.tolist()}")
-    for name, term in output.terms.items():
-        good = term.ndim == 0 and not term.requires_grad
-        seen = f"'{name}' has shape {tuple(term.shape)}, requires_grad {term.requires_grad}"
-        part.require(good, "terms are scalars without gradient", seen)
-    laws.check_gradients(part, autoencoder, lambda: autoencoder.loss(images(shape)).per_unit.mean())
-    laws.check_repeats(part, autoencoder, kept, lambda: autoencoder.loss(data).per_unit)
 
 
 @laws.law("encode is deterministic")
@@ -147,10 +127,7 @@ def _check_decode(part: Subject, autoencoder: ImageAutoencoder, shape: tuple[int
     seen = f"from {shown.min():.3g} to {shown.max():.3g}"
     part.require(((shown >= -1) & (shown <= 1)).all(), law, seen)
     part.close(shown, loud.decode(z).clamp(-1, 1), law, "to_data and the clipped decoding")
-    z.requires_grad_()
-    (gradient,) = torch.autograd.grad(autoencoder.decode(z).square().sum(), z, allow_unused=True)
-    good = gradient is not None and gradient.isfinite().all() and gradient.any()
-    part.require(good, "decode is differentiable", f"the gradient in z is {gradient}")
+    check_differentiable(part, autoencoder, z)
 
 
 @laws.law("dtype and device follow the parameters")
@@ -170,7 +147,7 @@ def _check_dtype_and_device(part: Subject, shape: tuple[int, int, int]) -> None:
             laws.check_dtype(part, value, dtype, what)
     autoencoder = part.build(shape, dtype=torch.float32)
     data = images(shape, dtype=torch.float32)
-    laws.check_autocast(part, lambda: _as_stage_1_calls_it(autoencoder, data))
+    laws.check_autocast(part, lambda: as_stage_1_calls_it(autoencoder, data))
     device = laws.accelerator()
     if device is not None:
         autoencoder = autoencoder.to(device)
@@ -179,29 +156,13 @@ def _check_dtype_and_device(part: Subject, shape: tuple[int, int, int]) -> None:
         laws.check_device(part, autoencoder.decode(mean), device, "a decoded image")
 
 
-def _as_stage_1_calls_it(autoencoder: ImageAutoencoder, data: Tensor) -> list[Tensor]:
-    mean = autoencoder.encode(data).mean
-    outputs = [mean, autoencoder.to_data(mean)]
-    return [*outputs, autoencoder.loss(data).per_unit] if list(autoencoder.parameters()) else outputs
-
-
-@laws.law("frozen inside a model, after .train() too")
+@laws.law(FROZEN)
 def _check_frozen(part: Subject, autoencoder: ImageAutoencoder, shape: tuple[int, int, int]) -> None:
     """In a model: no gradient, eval mode that survives `model.train()`, and a state that no use changes."""
-    law, width, manager = "frozen inside a model, after .train() too", 8, make_manager()
-    sizes = {"hidden_dim": width, "event": autoencoder.event}
-    model = CalmModel(
-        autoencoder,
-        manager.build("embedders", "latents", {}, **sizes),
-        manager.build("backbones", "gru", {"hidden_dim": width}),
-        manager.build("heads", "regression", {}, **sizes),
-    ).double()
-    model.train()
-    awake = [name or "itself" for name, module in autoencoder.named_modules() if module.training]
-    part.require(not awake, law, f"in train mode: {awake}")
+    frozen_model(part, autoencoder, "latents", "regression")
     learning = [name for name, parameter in autoencoder.named_parameters() if parameter.requires_grad]
-    part.require(not learning, law, f"with gradient: {learning}")
+    part.require(not learning, FROZEN, f"with gradient: {learning}")
     before = {name: value.clone() for name, value in autoencoder.state_dict().items()}
     autoencoder.to_data(autoencoder.encode(images(shape)).sample()[0])
     moved = [name for name, value in autoencoder.state_dict().items() if not torch.equal(value, before[name])]
-    part.require(not moved, law, f"changed by encode or to_data: {moved}")
+    part.require(not moved, FROZEN, f"changed by encode or to_data: {moved}")

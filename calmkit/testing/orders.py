@@ -26,9 +26,10 @@ def check_order(part: str | type[Order], **settings: Any) -> None:
     Laws: constructor; `reads` and `needs_density`; a plan hides and predicts real units only, in any order
     exactly those that it hides, at least one of each row that has one, and in time each; in a causal order
     all real ones are known; a plan's and a start's randomness is torch's default generator; `num_steps`
-    refuses no unit; over a generation each unit is drawn last exactly once, in `num_steps` steps, all rows in
-    step; a query names different units that are not known; a state is a value; rows that know different
-    numbers of units are refused; a score that is asked for is read; device.
+    refuses no unit; a schedule says what each step draws and keeps; over a generation each unit is drawn last
+    exactly once, in `num_steps` steps, all rows in step; a query names different units that are not known; a
+    state is a value; rows that know different numbers of units are refused; a score that is asked for is
+    read; device.
 
     Args:
         part: Name in the registry, or a class.
@@ -131,7 +132,7 @@ def _check_generation(part: Subject, order: Order, known: Tensor) -> None:
     units, there = known.shape[1], known.clone()
     where = f"{int(known[0].sum())} of {units} units known at the start"
     state = order.start(ROWS, units, known=known if known.any() else None, device=known.device)
-    steps = 0
+    steps, schedule = 0, order.schedule(units - int(known[0].sum()))
     while not there.all():
         query = order.query(state)
         _check_query(part, query, there, f"step {steps}, {where}")
@@ -144,11 +145,13 @@ def _check_generation(part: Subject, order: Order, known: Tensor) -> None:
         shaped = keep.shape == query.shape and keep.dtype == torch.bool
         part.require(shaped, law, f"keep is {keep.dtype} {tuple(keep.shape)} for query {tuple(query.shape)}")
         part.require(min(counts) == max(counts) >= 1, law, f"{counts} by row, step {steps}, {where}")
+        law, seen = "a schedule says what a step draws and keeps", (query.shape[1], counts[0])
+        told = (schedule[steps].drawn, schedule[steps].kept) if steps < len(schedule) else "no step"
+        part.require(told == seen, law, f"{seen} instead of {told}, step {steps}, {where}")
         there = there.scatter(1, query, there.gather(1, query) | keep)
         state, steps = state_after, steps + 1
-    wanted = order.num_steps(units - int(known[0].sum()))
-    law = "num_steps counts the steps of a generation"
-    part.require(steps == wanted, law, f"{steps} steps instead of {wanted}, {where}")
+    law, wanted = "num_steps counts the steps of a generation", order.num_steps(units - int(known[0].sum()))
+    part.require(steps == wanted == len(schedule), law, f"{steps} steps instead of {wanted}, {where}")
 
 
 def _check_query(part: Subject, query: Tensor, there: Tensor, where: str) -> None:

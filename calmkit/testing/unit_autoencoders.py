@@ -9,10 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Batch, NotTrainable, Posterior, UnitwiseAutoencoder
-from calmkit.model import CalmModel
-from calmkit.registry import make_manager
+from calmkit.interfaces import Posterior, UnitwiseAutoencoder
 from calmkit.testing import laws
+from calmkit.testing.autoencoder_laws import (
+    FROZEN,
+    UNITS,
+    check_differentiable,
+    check_loss,
+    check_no_gradient,
+    check_posterior,
+    frozen_model,
+)
 from calmkit.testing.laws import LEADING, Subject
 from calmkit.testing.registered import check_registered
 
@@ -46,12 +53,13 @@ def check_unit_autoencoder(part: Subject, sizes: Mapping[str, Any]) -> None:
     part.require(event.vocab_size is None, "the value of a unit is continuous", f"its event is {event}")
     check_registered(part, autoencoder)
     _check_shapes(part, autoencoder)
-    _check_loss(part, autoencoder)
+    check_loss(part, autoencoder, lambda: values(autoencoder), UNITS)
     # From here on it is a little trained: zero-initialised layers would hide what they do.
     autoencoder.eval()
     _check_encode(part, autoencoder)
     _check_alone(part, autoencoder)
-    _check_decode(part, autoencoder)
+    with part.under("decode is differentiable"):
+        check_differentiable(part, autoencoder, autoencoder.encode(values(autoencoder)).mean)
     data = values(autoencoder)
 
     def outputs(m: UnitwiseAutoencoder) -> list[Tensor]:
@@ -76,7 +84,7 @@ def sizes_for(part: Subject, given: Mapping[str, Any]) -> list[Any]:
     return found
 
 
-def values(autoencoder: UnitwiseAutoencoder, units: tuple[int, ...] = (4, 5)) -> Tensor:
+def values(autoencoder: UnitwiseAutoencoder, units: tuple[int, ...] = UNITS) -> Tensor:
     """Units of real numbers, in the dtype of the autoencoder's parameters, else in double precision."""
     dtype = next((p.dtype for p in autoencoder.parameters()), torch.float64)
     return torch.randn(*units, *autoencoder.unit_shape, dtype=dtype)
@@ -88,11 +96,7 @@ def _check_shapes(part: Subject, autoencoder: UnitwiseAutoencoder) -> None:
         data = values(autoencoder, units)
         posterior = autoencoder.encode(data)
         wanted = (*units, *autoencoder.event.shape)
-        for name, value in (("mean", posterior.mean), ("log_std", posterior.log_std)):
-            good = value is None or (value.shape == wanted and value.isfinite().all())
-            shape = None if value is None else tuple(value.shape)
-            seen = f"{name} has shape {shape}, not {wanted}, or isn't finite"
-            part.require(good, "encode gives [*, *event]", seen)
+        check_posterior(part, posterior, wanted, "encode gives [*, *event]")
         decoded = autoencoder.decode(posterior.mean)
         good = decoded.shape[: len(units)] == units and decoded.isfinite().all()
         seen = f"shape {tuple(decoded.shape)} for units {units}, or not finite"
@@ -102,29 +106,6 @@ def _check_shapes(part: Subject, autoencoder: UnitwiseAutoencoder) -> None:
         law = "to_data gives real numbers [*, *unit_shape]"
         part.require(back.shape == data.shape and back.is_floating_point(), law, seen)
         part.require(back.isfinite().all(), law, "some are not finite")
-
-
-@laws.law("one loss per unit, not reduced")
-def _check_loss(part: Subject, autoencoder: UnitwiseAutoencoder) -> None:
-    law, data = "NotTrainable exactly where there are no parameters", values(autoencoder)
-    trainable = bool(list(autoencoder.parameters()))
-    try:
-        output = autoencoder.loss(data)
-    except NotTrainable:
-        part.require(not trainable, law, "it has parameters")
-        return
-    part.require(trainable, law, "no parameters, yet loss() returned")
-    kept = "a loss keeps no state"
-    laws.check_repeats(part, autoencoder, kept, lambda: autoencoder.loss(data).per_unit)
-    shape = tuple(output.per_unit.shape)
-    seen = f"{shape} for data of shape {tuple(data.shape)}"
-    part.require(shape == data.shape[:2], "one loss per unit, not reduced", seen)
-    part.require(output.per_unit.isfinite().all(), "a loss is finite", f"{output.per_unit.tolist()}")
-    for name, term in output.terms.items():
-        seen = f"'{name}' has shape {tuple(term.shape)}, requires_grad {term.requires_grad}"
-        part.require(term.ndim == 0 and not term.requires_grad, "terms are scalars without gradient", seen)
-    laws.check_gradients(part, autoencoder, lambda: autoencoder.loss(values(autoencoder)).per_unit.mean())
-    laws.check_repeats(part, autoencoder, kept, lambda: autoencoder.loss(data).per_unit)
 
 
 def _encoded(autoencoder: UnitwiseAutoencoder, data: Tensor) -> Tensor:
@@ -151,14 +132,6 @@ def _check_alone(part: Subject, autoencoder: UnitwiseAutoencoder) -> None:
     part.close(alone, together[1, 2], ALONE, "posteriors of a unit alone and among others")
     z = autoencoder.encode(data).mean
     part.close(autoencoder.to_data(z[1, 2]), autoencoder.to_data(z)[1, 2], ALONE, "the data of a unit")
-
-
-@laws.law("decode is differentiable")
-def _check_decode(part: Subject, autoencoder: UnitwiseAutoencoder) -> None:
-    z = autoencoder.encode(values(autoencoder)).mean.detach().clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(autoencoder.decode(z).square().sum(), z, allow_unused=True)
-    good = gradient is not None and gradient.isfinite().all() and gradient.any()
-    part.require(good, "decode is differentiable", f"the gradient in z is {gradient}")
 
 
 @laws.law("dtype and device follow the data")
@@ -190,21 +163,8 @@ def _numbers(autoencoder: UnitwiseAutoencoder, posterior: Posterior, data: Tenso
     return found
 
 
-@laws.law("frozen inside a model, after .train() too")
+@laws.law(FROZEN)
 def _check_frozen(part: Subject, autoencoder: UnitwiseAutoencoder) -> None:
     """In a model: no gradient, and eval mode that survives `model.train()`."""
-    law, width, manager = "frozen inside a model, after .train() too", 8, make_manager()
-    sizes = {"hidden_dim": width, "event": autoencoder.event}
-    model = CalmModel(
-        autoencoder,
-        manager.build("embedders", "latents", {}, **sizes),
-        manager.build("backbones", "gru", {"hidden_dim": width}),
-        manager.build("heads", "regression", {}, **sizes),
-    ).double()
-    model.train()
-    awake = [name or "itself" for name, module in autoencoder.named_modules() if module.training]
-    part.require(not awake, law, f"in train mode: {awake}")
-    data = values(autoencoder)
-    model.loss(Batch(data, torch.ones(data.shape[:2], dtype=torch.bool))).per_unit.mean().backward()
-    moved = [n for n, p in autoencoder.named_parameters() if p.requires_grad or p.grad is not None]
-    part.require(not moved, law, f"with gradient: {moved}")
+    model = frozen_model(part, autoencoder, "latents", "regression")
+    check_no_gradient(part, model, values(autoencoder))

@@ -192,7 +192,6 @@ class Text(DataKind):
             asked.prompt or "",
             max_tokens=asked.length or 256,
             seed=asked.seed,
-            sampler=asked.sampler,
             on_unit=lambda unit: use.add(unit.draws, unit.level),
         )
         if use.draws != use.units or use.fallbacks:

@@ -243,3 +243,39 @@ class LateTokenizer(Tokenizer):
     def restore(self, folder: Path) -> Tokenizer:
         """What `save` wrote; needs nothing but the folder."""
         return restore(folder)
+
+
+class FoundTokenizer(LateTokenizer):
+    """A late tokenizer that lies somewhere, whole: no corpus is asked for it.
+
+    Args:
+        part: Its name, for messages.
+        stated_size: V as a recipe says it; None: as its ids need.
+
+    Raises:
+        ValueError: A stated size without room for an id.
+    """
+
+    def __init__(self, part: str, stated_size: int | None) -> None:
+        if stated_size is not None and stated_size < 1:
+            raise ValueError(f"{part}: vocab_size must be at least 1, got {stated_size}; null would do.")
+        self.stated_size = stated_size
+
+    @property
+    def vocab_size(self) -> int:  # type: ignore[override]
+        """V; where it is stated, nothing is read for it."""
+        return self.ready().vocab_size if self.stated_size is None else self.stated_size
+
+    @property
+    def eos_id(self) -> int:  # type: ignore[override]
+        """The id of end-of-text."""
+        return self.ready().eos_id
+
+    def prepare(self, corpus: TextCorpus, cache: Path) -> Tokenizer:
+        """What lies there.
+
+        Raises:
+            DataError: It cannot be had, is no tokenizer, has no end-of-text, or more ids than stated.
+        """
+        del corpus, cache
+        return self.ready()

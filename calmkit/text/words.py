@@ -95,6 +95,7 @@ WORDS = KindWords(
     relate=RELATE,
     kept="tokenizer",
     length="tokens",
+    evaluation=("draws", "sample_prompt", "sample_tokens"),
     first="the first 1 to 4 tokens",
     samples_told="What each model wrote, sampled as its recipe says; nothing was picked.",
 )  # fmt: skip

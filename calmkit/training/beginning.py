@@ -12,7 +12,6 @@ from calmkit.recipe.load import to_yaml
 from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
-from calmkit.training.errors import RunFailed
 from calmkit.training.fit import Session
 from calmkit.training.going_on import go_on
 from calmkit.training.lineage import check_lineage
@@ -51,13 +50,6 @@ def begin(
         refuse_used(start.out)
     make_trainer(recipe)
     kind = kind_of(recipe, manager)
-    units = kind.num_units(recipe, autoencoder)
-    if recipe.stages.lm is not None and units < 2:
-        element = kind.words.element
-        raise RunFailed(
-            f"A row of {recipe.data.sequence_length} {element}s is {units} unit, with nothing to "
-            "predict it from; raise data.sequence_length."
-        )
     prepared = kind.prepare(recipe, manager, progress)
     for stage in (recipe.stages.autoencoder, recipe.stages.lm):
         if stage is not None:

@@ -74,8 +74,8 @@ def evaluate(
     data = prepared.rows(recipe, front.model.autoencoder, batch_size=1, max_rows=max_rows)
     leaks = kind.leaks(prepared, run, manager, said_once(note))
     device = make_trainer(recipe).strategy.root_device
-    protocol = protocol_of(recipe, prepared.fingerprint, device.type, kind.words.length)
-    own = own_protocol(run, trained, recipe, kind.words.length)
+    protocol = protocol_of(recipe, prepared.fingerprint, device.type, kind.words)
+    own = own_protocol(run, trained, recipe, kind.words)
     path = run.folder / evaluation_file(protocol, own)
     measured = measure(recipe, kind, manager, prepared, front.model, data, "eval", progress=progress)
     asked = asked_measures(recipe, manager, front.model, data, progress)

@@ -53,7 +53,7 @@ def evaluate_at_end(
     scores = asked.beside(scores | known | prepared.scores())
     for line in asked.notes:
         session.say(line)
-    scores[KEY] = protocol_of(recipe, prepared.fingerprint, device.type, kind.words.length).as_dict()
+    scores[KEY] = protocol_of(recipe, prepared.fingerprint, device.type, kind.words).as_dict()
     path = session.run.folder / EVALUATION
     write_json(path, scores)
     write_documents(path, measured.table)

@@ -7,13 +7,13 @@ than its run measures itself stands in a file of its own, `evaluation-<name>.jso
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from calmkit.data.digest import digest
+from calmkit.interfaces import KindWords
 from calmkit.recipe.schema import Evaluation, PartSpec, Recipe
 from calmkit.training.precision import choose_precision
 from calmkit.training.run import Run, read_json
@@ -44,11 +44,12 @@ class Protocol:
         data: Fingerprint of the data and their split.
         sequence_length: Of a row, where rows have no length of their own.
         max_rows: Held-out rows, at most.
-        draws: Per position.
+        draws: Per position, where scores depend on them.
         sampler: Its name and settings, which speed and what goes with it are measured with.
         precision: Lightning's name.
         device: Its kind, such as `cpu` or `cuda`.
         length: What `sequence_length` counts, in words; it changes no meaning.
+        drawn: Whether scores depend on `draws`; where not, there are none to be known.
     """
 
     data: str | None = None
@@ -59,11 +60,13 @@ class Protocol:
     precision: str | None = None
     device: str | None = None
     length: str = field(default="", compare=False)
+    drawn: bool = field(default=True, compare=False)
 
     @property
     def scores(self) -> str:
         """The name of what scores depend on, such as `rows256-draws4-9f2a1c`."""
-        shown = [("rows", self.max_rows), (self.length, self.sequence_length), ("draws", self.draws)]
+        drawn = "draws" if self.drawn else ""
+        shown = [("rows", self.max_rows), (self.length, self.sequence_length), (drawn, self.draws)]
         words = (f"{word}{'?' if value is None else value}" for word, value in shown if word)
         return "-".join([*words, self._digest(SCORED)[:6]])
 
@@ -79,7 +82,15 @@ class Protocol:
         rows, length, draws = ("?" if value is None else value for value in known)
         data = "unknown data" if self.data is None else f"data {self.data[:8]}"
         of = f" of {length} {self.length}" if self.length else ""
-        return f"at most {rows} rows{of}, {draws} draws a position, {data}"
+        by = f"{draws} draws a position, " if self.drawn else ""
+        return f"at most {rows} rows{of}, {by}{data}"
+
+    def of_kind(self, words: KindWords) -> Protocol:
+        """The same in the words of a kind of data, without the draws that its scores don't depend on: an
+        evaluation from before that was asked said how many there would have been.
+        """
+        drawn = "draws" in words.evaluation
+        return replace(self, length=words.length, draws=self.draws if drawn else None, drawn=drawn)
 
     def agrees(self, other: Protocol, names: tuple[str, ...] = ()) -> bool:
         """Whether all fields, or those named, are equal as far as both are known."""
@@ -91,14 +102,17 @@ class Protocol:
         return [name for name, (a, b) in pairs.items() if a is not None and b is not None and a != b]
 
     def known(self, names: tuple[str, ...]) -> bool:
-        """Whether all fields of these names are; rows that have a length of their own need none."""
-        needed = [name for name in names if name != "sequence_length" or self.length]
-        return all(getattr(self, name) is not None for name in needed)
+        """Whether all fields of these names are; rows that have a length of their own need none, and draws
+        only scores that depend on them.
+        """
+        without = {"sequence_length": not self.length, "draws": not self.drawn}
+        return all(getattr(self, name) is not None or without.get(name, False) for name in names)
 
     def filled(self, other: Protocol) -> Protocol:
         """The same, with what is not known of it taken from another."""
         known = {n: v if v is not None else getattr(other, n) for n, v in vars(self).items()}
-        return Protocol(**known | {"length": self.length or other.length})
+        said = {"length": self.length or other.length, "drawn": self.drawn and other.drawn}
+        return Protocol(**known | said)
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in a file: the name, then every field."""
@@ -108,17 +122,17 @@ class Protocol:
         return digest(str(MEASURES), *(f"{name}={getattr(self, name)}" for name in names))
 
 
-_FIELDS = tuple(one.name for one in fields(Protocol) if one.name != "length")
+_FIELDS = tuple(one.name for one in fields(Protocol) if one.compare)
 
 
-def protocol_of(recipe: Recipe, fingerprint: str | None, device: str | None, length: str = "") -> Protocol:
+def protocol_of(recipe: Recipe, fingerprint: str | None, device: str | None, words: KindWords) -> Protocol:
     """The protocol by which a recipe's evaluation measures here.
 
     Args:
         recipe: With all overrides.
         fingerprint: Of its prepared data.
         device: Kind of the device that measures.
-        length: See `KindWords.length`.
+        words: Of its kind of data.
     """
     return Protocol(
         data=fingerprint,
@@ -128,8 +142,7 @@ def protocol_of(recipe: Recipe, fingerprint: str | None, device: str | None, len
         sampler=_part(recipe.sampler),
         precision=choose_precision(recipe.trainer.precision, recipe.trainer.accelerator),
         device=device,
-        length=length,
-    )
+    ).of_kind(words)
 
 
 def recorded(evaluation: Mapping[str, Any]) -> Protocol | None:
@@ -137,11 +150,13 @@ def recorded(evaluation: Mapping[str, Any]) -> Protocol | None:
     said = evaluation.get(KEY)
     if not isinstance(said, dict):
         return None
-    word = re.match(r"rows[\d?]+-([a-z]+)[\d?]+-draws", str(said.get("name")))
-    return Protocol(**{name: said.get(name) for name in _FIELDS}, length=word.group(1) if word else "")
+    counted = [part.rstrip("?0123456789") for part in str(said.get("name", "")).split("-")[1:-2]]
+    length = next((word for word in counted if word != "draws"), "")
+    drawn = "draws" in counted or "name" not in said
+    return Protocol(**{name: said.get(name) for name in _FIELDS}, length=length, drawn=drawn)
 
 
-def own_protocol(run: Run, trained: Recipe, asked: Recipe, length: str = "") -> Protocol:
+def own_protocol(run: Run, trained: Recipe, asked: Recipe, words: KindWords) -> Protocol:
     """How a run measures itself: by its recipe, on the data that it was trained on. What the recipe leaves to
     the machine is as it was when the run was measured, and unknown where it was not.
 
@@ -149,12 +164,13 @@ def own_protocol(run: Run, trained: Recipe, asked: Recipe, length: str = "") -> 
         run: Its lock and its evaluation are asked.
         trained: Its recipe without overrides.
         asked: Its recipe as it is to be measured: where no lock knows the data, other ones are others.
+        words: Of its kind of data.
     """
     before = (recorded(run.evaluation) if (run.folder / EVALUATION).exists() else None) or Protocol()
     data = locked_data(run) or before.data
     if data is None and asked.data.part != trained.data.part:
         data = NO_DATA
-    said = protocol_of(trained, data, before.device, length)
+    said = protocol_of(trained, data, before.device, words)
     by_machine = trained.trainer.precision == "auto"
     return replace(said, precision=before.precision if by_machine else said.precision)
 

@@ -18,6 +18,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from calmkit.generation import Precision
 from calmkit.recipe.assemble import assemble, build_sampler
+from calmkit.recipe.errors import RecipeError
+from calmkit.recipe.fit_rows import drawing_fits
 from calmkit.recipe.load import load_recipe
 from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
@@ -250,6 +252,7 @@ def load_run(
         precision: In which it writes; see `calmkit.generation.generate`.
 
     Raises:
+        RecipeError: An override is wrong, or the sampler can't draw what the model makes (CK143).
         RunFailed: If this machine has no such device, or the folder holds no trained model.
     """
     place = find_device(device)
@@ -265,6 +268,9 @@ def load_run(
     kind = kind_of(recipe, manager)
     kept = kind.restore(recipe, manager, run.kept_folder(kind.words.kept))
     model = assemble(recipe, manager, kept.sizes)
-    load_weights(run.weights, model)
+    unfit = [*drawing_fits(recipe, manager, model)]
+    if unfit:
+        raise RecipeError(unfit)
     sampler = build_sampler(recipe, manager, model.head)
+    load_weights(run.weights, model)
     return kind.front(model.eval().to(place), kept, sampler, precision)

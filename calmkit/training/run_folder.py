@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from calmkit.recipe.resolved import RESOLVED
 from calmkit.training.checkpoints import not_written
 from calmkit.training.errors import RunFailed
 
-RESOLVED = "resolved.yaml"
 _HELD: set[int] = set()  # descriptors of the folders that this process holds
 
 

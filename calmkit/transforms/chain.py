@@ -87,18 +87,6 @@ class Chain(nn.Module):
             posterior = _through(transform, posterior)
         return posterior
 
-    def target(self, posterior: Posterior, generator: torch.Generator | None = None) -> Posterior:
-        """What a head learns: the posterior transformed as a Gaussian as long as that stays one.
-
-        From the first transform that keeps none, one draw goes on as a point. Only then is there anything
-        random, and only then does a gradient that reaches the draw reach parameters here too.
-        """
-        for transform in self._each():
-            if posterior.log_std is not None and not transform.keeps_gaussians:
-                posterior = Posterior(posterior.sample(1, generator)[0])
-            posterior = _through(transform, posterior)
-        return posterior
-
     def fit(self, batches: Iterable[Float[Tensor, "_ _ D"]]) -> None:
         """Fit each to the output of those before it, which goes over the batches once per transform.
 

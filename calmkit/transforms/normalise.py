@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import EventSpec, LatentTransform, Posterior
+from calmkit.interfaces import EventSpec, LatentTransform, Posterior, StatesFlops
 from calmkit.nn.settings import latent_dim_of, require_at_least
 from calmkit.transforms.seen import Moments, Reservoir
 
@@ -29,7 +29,7 @@ Per = Literal["dimension", "all"]
 
 
 @final
-class NormaliseTransform(LatentTransform):
+class NormaliseTransform(LatentTransform, StatesFlops):
     """z' = (z - center) / scale.
 
     Where the values do not vary, as in a dead dimension, the scale is 1: they are only centered.
@@ -134,6 +134,11 @@ class NormaliseTransform(LatentTransform):
         self.center.copy_(center)
         self.scale.copy_(scale.masked_fill(flat, 1.0))
         self.fitted.fill_(True)
+
+    def forward_flops(self, units: int) -> int:
+        """0: it multiplies no matrices."""
+        del units
+        return 0
 
     def _numbers(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         if not self.fitted.is_meta and not self.fitted:

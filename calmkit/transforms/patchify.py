@@ -15,12 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import EventSpec, LatentTransform, Posterior
+from calmkit.interfaces import EventSpec, LatentTransform, Posterior, StatesFlops
 from calmkit.nn.settings import latent_dim_of, require_at_least
 
 
 @final
-class PatchifyTransform(LatentTransform):
+class PatchifyTransform(LatentTransform, StatesFlops):
     """Space to depth: a grid (h, w) of D dimensions becomes a grid (h / p, w / p) of D * p * p.
 
     Args:
@@ -73,6 +73,11 @@ class PatchifyTransform(LatentTransform):
         """Mean and width, each put where it belongs."""
         log_std = posterior.log_std
         return Posterior(self._gather(posterior.mean), None if log_std is None else self._gather(log_std))
+
+    def forward_flops(self, units: int) -> int:
+        """0: it moves numbers."""
+        del units
+        return 0
 
     def _gather(self, z: Tensor) -> Tensor:
         (h, w), p = self.layout, self.patch

@@ -33,8 +33,9 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
 )
+from calmkit.recipe.assemble import build_sampler
 from calmkit.recipe.load import load_recipe
-from calmkit.registry import KINDS, Kind, Part, Rejected, make_manager
+from calmkit.registry import KINDS, Kind, Manager, Part, Rejected, make_manager
 from calmkit.studies.display import Display
 from calmkit.training.standing import read_standing
 
@@ -478,23 +479,25 @@ def test_generate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             return 8
 
     class Model(Front):
-        model = types.SimpleNamespace(head=Head())
+        def __init__(self, sampler: Any) -> None:
+            self.model, self.sampler = types.SimpleNamespace(head=Head()), sampler
 
         def stream(
-            self, prompt: str, *, max_tokens: int, seed: int, sampler: Any, on_unit: Callable[[Unit], None]
+            self, prompt: str, *, max_tokens: int, seed: int, on_unit: Callable[[Unit], None]
         ) -> Iterator[str]:
             for unit in units:
                 on_unit(unit)
-            yield from (prompt, f"{max_tokens}", f"{seed}", type(sampler).__name__)
+            yield from (prompt, f"{max_tokens}", f"{seed}", type(self.sampler).__name__)
 
     def unit(draws: int, level: float) -> Unit:
         return Unit(
             torch.zeros(1, 4).long(), torch.tensor([False]), torch.tensor([draws]), torch.tensor([level])
         )
 
-    def load(run: Path, *, device: str, precision: str) -> Model:
+    def load(run: Path, manager: Manager, overrides: Sequence[str], *, device: str, precision: str) -> Model:
         loaded.append((device, precision))
-        return Model()
+        recipe = load_recipe(str(run / "resolved.yaml"), overrides, manager)
+        return Model(build_sampler(recipe, manager, Head()) if overrides else None)
 
     loaded: list[tuple[str, str]] = []
     units = [unit(1, 1.0), unit(1, 1.0)]

@@ -31,6 +31,12 @@ def test_a_dropped_row_teaches_nothing_of_its_vectors() -> None:
         assert parameter.grad.isfinite().all()
 
 
+def test_without_a_condition_every_row_gets_the_null_one() -> None:
+    part = PrefixConditioner(H, SHAPE)
+    for drop in (torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)):
+        assert torch.equal(part({}, drop), part.null.expand(2, -1, -1))
+
+
 def test_vectors_of_another_shape_are_refused() -> None:
     part, drop = PrefixConditioner(H, SHAPE), torch.zeros(2, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"prefix: vectors have shape \(2, 5, 2\); \(2, 3, 2\) would do"):

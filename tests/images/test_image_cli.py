@@ -83,7 +83,11 @@ def test_overrides_change_sampler_and_order_and_nothing_else(digits: Path) -> No
             ["--prompt", "a seven"],
             "--prompt is nothing that images have; --condition label=3 asks for a label",
         ),
-        (["--max-tokens", "9"], "--max-tokens is nothing that images have"),
+        (["--length", "9"], "--length is nothing that images have"),
+        (
+            ["--condition", "label=3", "--condition", "label=4"],
+            "--condition names 'label' twice, 3 and 4; one run of generate has one",
+        ),
     ],
 )
 def test_what_images_do_not_have_is_wrong_usage_with_the_cure(
@@ -94,6 +98,22 @@ def test_what_images_do_not_have_is_wrong_usage_with_the_cure(
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert not (digits / "never.png").exists()
+
+
+@pytest.mark.parametrize(("out", "cure"), [("b.jpg", "b.png"), ("b", "b.png"), ("b.tar.gz", "b.tar.png")])
+def test_a_file_that_is_not_called_png_is_refused_before_an_image_is_drawn(
+    digits: Path, monkeypatch: pytest.MonkeyPatch, out: str, cure: str
+) -> None:
+    monkeypatch.delattr("calmkit.images.front.draw_rows")
+    done = run("generate", "first", "-n", "1", "--device", "cpu", "--out", out)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"--out is written as PNG, got '{out}'; {cure} would do" in done.stderr
+    assert not (digits / out).exists()
+
+
+def test_capitals_in_png_are_the_same_format(digits: Path) -> None:
+    assert run("generate", "first", "-n", "1", "--device", "cpu", "--out", "B.PNG").exit_code == 0
+    assert size(digits / "B.PNG") == (side(1), side(1))
 
 
 def test_a_place_that_cannot_be_written_is_told(digits: Path) -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from calmkit.images.measures.dims import nats_per_dim
 from calmkit.images.measures.distances import frechet_distance, kernel_distance
 from calmkit.images.measures.intervals import around, resampled, share
 
@@ -143,18 +142,3 @@ def test_resamples_are_by_seed_and_keep_the_number_of_each_label() -> None:
     assert free.min() == 0
     assert free.max() == 5
     assert not torch.equal(labels[free], labels.expand(40, 6))
-
-
-def test_nats_per_dimension_by_hand() -> None:
-    found = nats_per_dim(torch.tensor([64.0, 128.0, -32.0, 0.0]), 16)
-    assert found.value == pytest.approx(160 / 4 / 16)
-    assert found.low < found.value < found.high
-    assert nats_per_dim(torch.full((3,), 8.0), 4).named("nats") == {
-        "nats": 2.0,
-        "nats_low": 2.0,
-        "nats_high": 2.0,
-        "nats_se": 0.0,
-    }
-    for nats, dims in ((torch.ones(3), 0), (torch.ones(0), 3)):
-        with pytest.raises(ValueError, match="need dimensions and images"):
-            nats_per_dim(nats, dims)

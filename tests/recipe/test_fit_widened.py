@@ -179,6 +179,23 @@ CASES = {
         "None; "
         "an autoencoder that gives one, or no patchify, would do.\n  --> mine.yaml:3:1  (transforms)",
     ),
+    "a transform that leaves one unit": (
+        ("tiny/givt_causal", "transforms: [normalise, {name: patchify, patch: 4}]"),
+        "error[CK149]: transform 'patchify' makes 1 unit of a row of 4 x 4 units, with nothing to predict it "
+        "from\n  --> mine.yaml:3:1  (transforms)\n  help: a smaller unit; settings of transform 'patchify': "
+        "patch",
+    ),
+    "an autoencoder that makes one unit of an image": (
+        ("tiny/pixels", "autoencoder: {patch: 8}"),
+        "error[CK149]: autoencoder 'patches' makes 1 unit of a row of data 'digits', with nothing to predict "
+        "it from\n  --> tiny/pixels.yaml:10:15  (autoencoder)\n  help: a smaller unit; settings of "
+        "autoencoder 'patches': noise, patch",
+    ),
+    "a row of one chunk": (
+        ("tiny/energy", "data: {sequence_length: 4}"),
+        "error[CK149]: a row of 4 tokens is 1 unit, with nothing to predict it from\n"
+        "  --> mine.yaml:3:8  (data.sequence_length)\n  help: raise data.sequence_length; 8 would do",
+    ),
     "a tokenizer on images": (
         ("tiny/givt_causal", "tokenizer: {name: bytes}"),
         "error[CK130]: data 'digits' are images, which have no tokenizer\n"

@@ -177,9 +177,10 @@ def test_the_samplers_wishes_count(manager: Manager) -> None:
     assert fewer.sampler_flops_per_element < plain.sampler_flops_per_element
 
 
-def test_rows_of_one_unit_are_refused(manager: Manager) -> None:
-    with pytest.raises(RecipeError, match=r"CK133.*two units of 4, got 4"):
-        plan(load_recipe("mine.yaml", ["data.sequence_length=4"], manager), manager)
+@pytest.mark.parametrize("more", [[], ["stages.lm=null"]])
+def test_rows_of_one_unit_are_refused(manager: Manager, more: list[str]) -> None:
+    with pytest.raises(RecipeError, match=r"CK149.*a row of 4 tokens is 1 unit(.|\n)*; 8 would do"):
+        plan(load_recipe("mine.yaml", ["data.sequence_length=4", *more], manager), manager)
 
 
 def test_ids_on_disk_as_the_token_file_writes_them(manager: Manager, tmp_path: Path) -> None:

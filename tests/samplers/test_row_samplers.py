@@ -26,11 +26,11 @@ def test_settings_become_wishes() -> None:
 
 
 def test_a_weight_moves_as_its_schedule_says() -> None:
-    """Weight 3 over rows of which 0, half and all units are known, by hand."""
-    moves = {"constant": [3.0, 3.0, 3.0], "rising": [1.0, 2.0, 3.0], "falling": [3.0, 2.0, 1.0]}
+    """Weight 3 over a row of two steps of half its units each, and over one of a single step, by hand."""
+    moves = {"constant": [3.0, 3.0, 3.0], "rising": [2.0, 3.0, 3.0], "falling": [3.0, 2.0, 3.0]}
     for schedule, weights in moves.items():
         guidance = RowsSampler(guidance=3.0, guidance_schedule=schedule).guidance  # type: ignore[arg-type]
-        assert [guidance.at(share) for share in (0.0, 0.5, 1.0)] == weights
+        assert [guidance.at(*shares) for shares in ((0.0, 0.5), (0.5, 1.0), (0.0, 1.0))] == weights
 
 
 @pytest.mark.parametrize(

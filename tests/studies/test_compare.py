@@ -72,7 +72,8 @@ def test_runs_may_come_in_any_form_and_order(runs: list[Path]) -> None:
             ["max_steps=400 lr=0.1", "max_steps=5 lr=0.001", "max_steps=400 lr=0.001"],
         ),
         ([{"name": "alone"}], ["alone"]),
-        ([{"name": "a", "loggers": "wandb", "lr": 1}, {"name": "b", "lr": 2}], ["lr=1", "lr=2"]),
+        ([{"name": "a", "loggers": "wandb", "lr": 1}, {"name": "b", "lr": 2}], ["a", "b"]),
+        ([{"name": "a", "lr": 1}, {"name": "a", "lr": 2}, {"name": "b", "lr": 3}], ["lr=1", "lr=2", "lr=3"]),
     ],
 )
 def test_labels_are_short_and_differ(
@@ -81,6 +82,25 @@ def test_labels_are_short_and_differ(
     found = labels([made_run(tmp_path / str(i), **recipe) for i, recipe in enumerate(recipes)])
     assert sorted(map(sorted, map(str.split, found))) == sorted(map(sorted, map(str.split, expected)))
     assert len(set(found)) == len(recipes)
+
+
+NORMALISE = "{name: normalise, method: standard, per: dimension, reservoir: 65536}"
+ADAPTOR = "{name: adaptor, layers: 4, width: 32}"
+
+
+def test_a_list_of_parts_is_told_by_their_names(tmp_path: Path) -> None:
+    def transformed(**lists: str) -> list[str]:
+        made = [made_run(tmp_path / name, float(i)) for i, name in enumerate(lists)]
+        for folder, parts in zip(made, lists.values(), strict=True):
+            with (folder / "resolved.yaml").open("a") as file:
+                file.write(f"transforms: {parts}\n")
+        return labels(made)
+
+    found = transformed(a=f"[{NORMALISE}]", b=f"[{NORMALISE}, {ADAPTOR}]", c="[]")
+    assert found == ["transforms=normalise", "transforms=normalise,adaptor", "transforms=[]"]
+    wider = ADAPTOR.replace("32", "64")
+    found = transformed(d=f"[{ADAPTOR}]", e=f"[{wider}]")  # their names alone would tell them not apart
+    assert found == [f"transforms=[{ADAPTOR}]", f"transforms=[{wider}]"]
 
 
 def test_a_key_that_came_after_a_run_has_its_default_there(tmp_path: Path) -> None:

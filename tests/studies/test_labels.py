@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from calmkit.registry import make_manager
-from calmkit.studies.labels import described, label_in, setting_label
+from calmkit.studies.labels import described, label_in, part_names, setting_label
 from calmkit.studies.schema import read_study
 
 
@@ -24,6 +24,21 @@ from calmkit.studies.schema import read_study
 )
 def test_a_setting_by_hand(key: str, among: list[str], label: str) -> None:
     assert setting_label(key, "x", among) == label
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("[{name: normalise, per: dimension}, {name: adaptor, layers: [1, 2]}]", "normalise,adaptor"),
+        ("[]", ""),
+        ("[0.9, 0.95]", ""),
+        ("[{per: dimension}]", ""),
+        ("normalise", ""),
+        ("a: [b", ""),
+    ],
+)
+def test_the_names_of_a_list_of_parts_by_hand(value: str, names: str) -> None:
+    assert part_names(value) == names
 
 
 def test_the_cells_of_a_study_go_by_it() -> None:

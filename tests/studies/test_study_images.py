@@ -166,7 +166,8 @@ grid:
   data:
   - {label: pictures}
   - {label: letters, data: stdlib, tokenizer: bytes, autoencoder: vae, transforms: [], conditioner: null,
-     embedder: tokens, backbone: gru, order: null, head: energy, sampler: direct}
+     embedder: tokens, backbone: gru, order: null, head: energy, sampler: direct,
+         evaluation.sample_rows: 64}
 """
     (folder / "mixed.yaml").write_text(text)
     with pytest.raises(RecipeError, match=r"(?s)CK133.*different kinds of data.*make a study of each"):

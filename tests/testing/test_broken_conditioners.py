@@ -74,6 +74,13 @@ class Blind(Named):
         return super().forward({"label": first}, drop)
 
 
+class Given(Named):
+    """Reads a condition even where there is none to read."""
+
+    def forward(self, condition: Mapping[str, Tensor], drop: Tensor) -> Tensor:
+        return super().forward({"label": condition["label"]}, drop)
+
+
 class Neighbourly(Named):
     """Leans on the mean over rows."""
 
@@ -115,6 +122,7 @@ class Unlearned(Named):
         (Keeps, "a dropped row gets the null condition"),
         (Shrinks, "a dropped row gets the null condition"),
         (Blind, "rows differ by their conditions"),
+        (Given, "where all rows are dropped the condition may be empty"),
         (Neighbourly, "a row reads itself alone"),
         (Moody, "equal in train and eval mode"),
         (Unlearned, "dtype follows the input"),
@@ -141,7 +149,8 @@ class Speed(Conditioner):
         self.length, self.drop, self.num_speeds = 1, 0.2, num_speeds
 
     def forward(self, condition: Mapping[str, Tensor], drop: Tensor) -> Tensor:
-        return self.table(torch.where(drop, self.num_speeds, condition["speed"])).unsqueeze(1)
+        speed = condition.get("speed", torch.zeros_like(drop, dtype=torch.long))
+        return self.table(torch.where(drop, self.num_speeds, speed)).unsqueeze(1)
 
 
 def test_a_guest_says_what_its_conditions_are() -> None:

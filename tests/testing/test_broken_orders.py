@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Order, Plan
+from calmkit.interfaces import Order, OrderStep, Plan
 from calmkit.orders.confidence import ConfidenceOrder
 from calmkit.orders.left_to_right import LeftToRight
 from calmkit.orders.random import RandomOrder
@@ -27,8 +27,8 @@ class Shuffled(Order):
     def plan(self, valid: Tensor) -> Plan:
         return self.inner.plan(valid)
 
-    def num_steps(self, units: int) -> int:
-        return self.inner.num_steps(units)
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        return self.inner.schedule(units)
 
     def start(self, rows: int, units: int, *, known: Tensor | None = None, device: torch.device) -> Any:
         return self.inner.start(rows, units, known=known, device=device)
@@ -106,15 +106,34 @@ class OwnOrder(OwnNoise):
 class Takes(Shuffled):
     """Has steps for nothing."""
 
-    def num_steps(self, units: int) -> int:
-        return super().num_steps(units) if units else 0
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        return super().schedule(units) if units else ()
 
 
 class Overlong(Shuffled):
     """States one step too many."""
 
-    def num_steps(self, units: int) -> int:
-        return super().num_steps(units) + (units == 16)
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        return super().schedule(units) + (OrderStep(1, 1),) * (units == 16)
+
+
+class Hasty(Shuffled):
+    """States one step too few."""
+
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        return super().schedule(units)[: -1 if units == 16 else None]
+
+
+class Modest(Shuffled):
+    """States fewer draws than it asks for."""
+
+    def __init__(self) -> None:
+        self.inner = ConfidenceOrder(steps=4)
+
+    needs_density = True
+
+    def schedule(self, units: int) -> tuple[OrderStep, ...]:
+        return tuple(replace(step, drawn=step.kept) for step in super().schedule(units))
 
 
 class Repeats(Shuffled):
@@ -214,6 +233,8 @@ class Forward(Shuffled):
         (OwnOrder, "a start's randomness is torch's default generator"),
         (Takes, "num_steps refuses no unit"),
         (Overlong, "num_steps counts the steps of a generation"),
+        (Hasty, "a schedule says what a step draws and keeps"),
+        (Modest, "a schedule says what a step draws and keeps"),
         (Repeats, "a query names different units that are not known"),
         (AsksAgain, "a query names different units that are not known"),
         (Forgets, "a query names different units that are not known"),
@@ -248,5 +269,5 @@ def test_an_order_that_never_ends_is_told() -> None:
                 state, units=state.units[:, :-1], counts=(*state.counts[:-1], state.counts[-1] - 1)
             )
 
-    with pytest.raises(AssertionError, match="breaks the law 'a query names different units"):
+    with pytest.raises(AssertionError, match="breaks the law 'a schedule says what a step draws"):
         check_order(Endless)

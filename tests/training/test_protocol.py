@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from calmkit.images.words import WORDS as IMAGES
 from calmkit.recipe.load import load_recipe
 from calmkit.recipe.schema import Evaluation, Recipe
 from calmkit.registry import make_manager
+from calmkit.text.words import WORDS as TEXT
 from calmkit.training.protocol import (
     ASIDE,
     SCORED,
@@ -67,19 +69,49 @@ def test_it_comes_back_from_a_file() -> None:
 
 def test_the_own_one_is_that_of_the_recipe_on_the_text_of_the_lock(tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "lock.yaml").write_text('data: "f00d"\n')
-    own = own_protocol(Run(tmp_path), recipe, recipe)
+    own = own_protocol(Run(tmp_path), recipe, recipe, TEXT)
     assert (own.data, own.max_rows, own.draws, own.sequence_length) == ("f00d", 256, 4, 256)
     assert own.sampler == "vote(candidates=50, temperature=0.5)"
     assert (own.precision, own.device) == (None, None)  # the machine decides, and it was not measured yet
-    assert protocol_of(recipe, "f00d", "cuda").agrees(own)
-    assert not protocol_of(recipe, "beef", "cpu").agrees(own)
+    assert protocol_of(recipe, "f00d", "cuda", TEXT).agrees(own)
+    assert not protocol_of(recipe, "beef", "cpu", TEXT).agrees(own)
     (tmp_path / "evaluation.json").write_text('{"protocol": {"precision": "64-true", "device": "cpu"}}')
-    assert not protocol_of(recipe, "f00d", "cpu").agrees(own_protocol(Run(tmp_path), recipe, recipe))
+    assert not protocol_of(recipe, "f00d", "cpu", TEXT).agrees(
+        own_protocol(Run(tmp_path), recipe, recipe, TEXT)
+    )
 
 
 def test_where_no_lock_knows_the_text_other_data_are_another_text(tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "lock.yaml").write_text('data: "none: imported"\n')
     elsewhere = load_recipe("tiny/energy", ("data=text", "data.train=a.txt"), make_manager())
-    own = own_protocol(Run(tmp_path), recipe, elsewhere)
-    assert not protocol_of(elsewhere, "f00d", "cpu").agrees(own)
-    assert protocol_of(recipe, "f00d", "cpu").agrees(own_protocol(Run(tmp_path), recipe, recipe))
+    own = own_protocol(Run(tmp_path), recipe, elsewhere, TEXT)
+    assert not protocol_of(elsewhere, "f00d", "cpu", TEXT).agrees(own)
+    assert protocol_of(recipe, "f00d", "cpu", TEXT).agrees(own_protocol(Run(tmp_path), recipe, recipe, TEXT))
+
+
+def test_scores_that_need_no_draws_are_alike_whatever_their_number() -> None:
+    manager = make_manager()
+    few, many = (load_recipe("tiny/markov", [f"evaluation.draws={n}"], manager) for n in (2, 4))
+    a, b = (protocol_of(one, "f00d", "cpu", IMAGES) for one in (few, many))
+    assert (a.name, a.draws) == (b.name, None)
+    assert a.known(("data", "max_rows", "draws"))
+    assert evaluation_file(a, b) == "evaluation.json"
+    assert a.told() == "at most 256 rows, data f00d"
+    assert a.scores.startswith("rows256-")
+    assert "draws" not in a.scores
+    one, other = (protocol_of(one, "f00d", "cpu", TEXT) for one in (few, many))
+    assert one.differing(other) == ["draws"]
+
+
+def test_draws_that_an_older_evaluation_names_without_need_are_none() -> None:
+    """Evaluations of images said `draws` before a kind could say that nothing is drawn by it."""
+    older = recorded({"protocol": Protocol("f00d", None, 64, 2).as_dict()})
+    assert older is not None
+    assert older.drawn
+    now = older.of_kind(IMAGES)
+    assert now.agrees(Protocol("f00d", None, 64, 4).of_kind(IMAGES))
+    assert recorded({"protocol": now.as_dict()}) == now
+    again = recorded({"protocol": now.as_dict()})
+    assert again is not None
+    assert not again.drawn
+    assert Protocol().filled(again).told() == now.told()

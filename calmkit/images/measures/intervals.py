@@ -94,8 +94,3 @@ def share(right: Bool[Tensor, " N"]) -> Estimate:
     ends = binomtest(count, num).proportion_ci(LEVEL, method="wilson")
     value = count / num
     return Estimate(value, float(ends.low), float(ends.high), math.sqrt(value * (1 - value) / num))
-
-
-def mean(values: Float[Tensor, " N"], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """The mean of one value per image."""
-    return around(float(values.mean()), values[resampled(len(values), resamples, seed)].mean(1))

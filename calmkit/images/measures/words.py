@@ -75,8 +75,8 @@ OTHERS = {
     "nats_per_dim": Number(
         "nats/dim",
         better="lower",
-        meaning="Minus the mean log density of an image over the dimensions the density is of; it may be "
-        "negative.",
+        meaning="Minus the mean log density of an image's latents, as the autoencoder gives them, over their "
+        "dimensions; it may be negative, and compares among models of one autoencoder.",
         proper=True,
     ),
 }

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import final
 
 from calmkit.hookspecs import hookimpl
-from calmkit.interfaces import DataError, NeedsLibraries, TextCorpus, Tokenizer
-from calmkit.text.tokenizer_json import FILE_NAME, JsonTokenizer, LateTokenizer, read_tokenizer
+from calmkit.interfaces import DataError, NeedsLibraries, Tokenizer
+from calmkit.text.tokenizer_json import FILE_NAME, FoundTokenizer, JsonTokenizer, read_tokenizer
 
 
 @final
-class HubTokenizer(LateTokenizer, NeedsLibraries):
+class HubTokenizer(FoundTokenizer, NeedsLibraries):
     """The tokenizer of a model on the hub, fetched when first needed; a finished run needs no network.
 
     Args:
@@ -39,9 +39,8 @@ class HubTokenizer(LateTokenizer, NeedsLibraries):
         revision: str | None = None,
         vocab_size: int | None = None,
     ) -> None:
-        if vocab_size is not None and vocab_size < 1:
-            raise ValueError(f"hub: vocab_size must be at least 1, got {vocab_size}; null would do.")
-        self.id, self.eos, self.revision, self._stated_size = id, eos, revision, vocab_size
+        super().__init__("hub", vocab_size)
+        self.id, self.eos, self.revision = id, eos, revision
 
     def libraries(self) -> Mapping[str, str]:
         """The client of the hub."""
@@ -65,30 +64,11 @@ class HubTokenizer(LateTokenizer, NeedsLibraries):
                 "and the network; log in with `hf auth login` if it is gated; or download its tokenizer.json "
                 "and use tokenizer=file"
             ) from error
-        return read_tokenizer(Path(path), self.eos, self._stated_size)
+        return read_tokenizer(Path(path), self.eos, self.stated_size)
 
     def ready(self) -> JsonTokenizer:
         """From the hub or its cache, once."""
         return self._fetched
-
-    @property
-    def vocab_size(self) -> int:  # type: ignore[override]
-        """V, without the network where it is stated."""
-        return self.ready().vocab_size if self._stated_size is None else self._stated_size
-
-    @property
-    def eos_id(self) -> int:  # type: ignore[override]
-        """The id of end-of-text."""
-        return self.ready().eos_id
-
-    def prepare(self, corpus: TextCorpus, cache: Path) -> Tokenizer:
-        """What the hub holds.
-
-        Raises:
-            DataError: It cannot be fetched, is no tokenizer, has no end-of-text, or more ids than stated.
-        """
-        del corpus, cache
-        return self.ready()
 
 
 @hookimpl

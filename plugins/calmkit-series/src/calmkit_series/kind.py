@@ -112,7 +112,7 @@ class SeriesKind(DataKind):
         prompt, length, num = read_prompt(asked.prompt or ""), asked.length or LENGTH, asked.num or 1
         if len(prompt) % front.width and len(prompt) >= front.width:
             note(f"the first {len(prompt) % front.width} values of the prompt fill no unit and are not read")
-        how = {"length": length, "num": num, "seed": asked.seed, "sampler": asked.sampler}
+        how: dict[str, Any] = {"length": length, "num": num, "seed": asked.seed}
         if asked.out is None and num == 1:
             before = ""
             for unit in front.stream(prompt, **how):

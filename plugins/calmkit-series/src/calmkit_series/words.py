@@ -42,6 +42,7 @@ WORDS = KindWords(
     relate=RelateWords(names={"crps": "CRPS", "nats_per_value": "nats per value"}),
     kept="series",
     length="values",
+    evaluation=("draws", "sample_prompt", "sample_rows"),
     sample="samples.csv",
     sample_media="text/plain",
 )
