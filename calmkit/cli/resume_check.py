@@ -1,4 +1,4 @@
-"""`calmkit resume-check`: whether a recipe that is stopped and gone on with ends as if nobody had stopped it."""
+"""`calmkit resume-check`: whether a recipe that is stopped and resumed ends as if nobody had stopped it."""
 
 from __future__ import annotations
 
@@ -46,13 +46,9 @@ def resume_check(
         click.echo(f"seed {seed} (--seed {seed} stops behind the same steps)")
     with tempfile.TemporaryDirectory(prefix="calmkit-resume-") as folder:
         found = check(loaded, Path(folder), steps=steps, at=at, seed=seed, say=click.echo)
-    show_table(
-        ["", "holds", "undisturbed and resumed"],
-        [
-            [one.what, one.holds, f"DIFFER: {one.differs}" if one.differs else "equal"]
-            for one in found.compared
-        ],
-    )
+    told = [f"DIFFER: {one.differs}" if one.differs else "equal" for one in found.compared]
+    rows = [[one.what, one.holds, words] for one, words in zip(found.compared, told, strict=True)]
+    show_table(["", "holds", "undisturbed and resumed"], rows)
     where = " and ".join(f"step {step} of stage {stage}" for stage, step in found.stops.items())
     whole, parts = found.seconds
     verdict = "resume is exact" if found.equal else "RESUME IS NOT EXACT"

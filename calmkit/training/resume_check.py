@@ -173,9 +173,8 @@ def _equal(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], name:
 
 
 def _names(one: Path, other: Path) -> list[str]:
-    return sorted(
-        {path.name for run in (one, other) for path in (run / "metrics.csv", *run.glob("samples.*"))}
-    )
+    found = {path.name for run in (one, other) for path in run.glob("samples.*")}
+    return ["metrics.csv", *sorted(found)]
 
 
 def _bytes(one: Path, other: Path, name: str) -> Compared:
