@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -121,6 +122,19 @@ def being_written(checkpoints: Path) -> bool:
     return any(path.name.startswith(".") or not path.with_suffix(".json").exists() for path in names)
 
 
+def _until_writing(
+    process: subprocess.Popen[str], checkpoints: Path, draw: random.Random, latest: float
+) -> None:
+    """Let a process go on until it writes a checkpoint: it is stopped now and then, and looked at."""
+    while time.monotonic() < latest and process.poll() is None:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if being_written(checkpoints):
+            return  # SIGKILL ends it where it stands
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.005 * draw.random())
+
+
 def _kill(
     process: subprocess.Popen[str], log: IO[str], run: Path, whole: Undisturbed, draw: random.Random
 ) -> bool:
@@ -132,9 +146,8 @@ def _kill(
         while process.poll() is None and not _has_begun(log):
             time.sleep(0.005)
         time.sleep(share * PART * whole.training)
-        while EARLY <= how < EARLY + WRITING and process.poll() is None:
-            if being_written(run / "checkpoints"):
-                break
+        if how < EARLY + WRITING:
+            _until_writing(process, run / "checkpoints", draw, time.monotonic() + PART * whole.training)
     if process.poll() is not None:
         assert process.returncode == 0, _read(log)
         return False

@@ -41,6 +41,15 @@ stages:
 evaluation: {draws: 2, max_rows: 6, batch_size: 3, sample_tokens: 16}
 trainer: {accelerator: cpu, devices: 1, precision: 32-true, log_every: 5}
 """
+TINY = (
+    "stages.autoencoder.max_steps=6",
+    "stages.autoencoder.eval_every=3",
+    "stages.lm.max_steps=8",
+    "stages.lm.eval_every=3",
+    "trainer.log_every=2",
+)
+"""Two stages of a few steps, each with two validations."""
+
 SHORT = ("stages.autoencoder.max_steps=2", "stages.lm.max_steps=2", "evaluation.untrained=false")
 
 

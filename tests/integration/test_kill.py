@@ -14,10 +14,10 @@ from small_runs import workshop
 
 KILLS, RUNS = 20, 4
 WORDS = (
-    "stages.autoencoder.max_steps=10",
-    "stages.autoencoder.eval_every=4",
-    "stages.lm.max_steps=14",
-    "stages.lm.eval_every=4",
+    "stages.autoencoder.max_steps=30",
+    "stages.autoencoder.eval_every=12",
+    "stages.lm.max_steps=40",
+    "stages.lm.eval_every=12",
     "trainer.log_every=1",
     "trainer.ema=0.9",
     "trainer.checkpoint.every=1",
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_twenty_kills_leave_no_trace(folder: Path) -> None:
-    """Twenty over four runs, two at a time: in imports, steps, validations, and while checkpoints are written.
+    """Twenty over four runs, two at a time: in imports, in steps, and while checkpoints are written.
 
     The moments are random, so each call tries others; the seeds are in the message of a failure.
     """
