@@ -12,6 +12,7 @@ import torch
 
 from calmkit.recipe.load import load_recipe
 from calmkit.registry import make_manager
+from calmkit.training.resume import Wishes
 from calmkit.training.run import Run
 from calmkit.training.train import train
 
@@ -51,8 +52,8 @@ def workshop_of_digits(folder: Path) -> Iterator[Path]:
     torch.set_default_dtype(before)
 
 
-def digits_run(folder: Path, out: str, *overrides: str, say: Any = None) -> Run:
+def digits_run(folder: Path, out: str, *overrides: str, say: Any = None, wishes: Wishes | None = None) -> Run:
     """A trained run in `folder / out`."""
     manager = make_manager(guests=[])
-    recipe = load_recipe(folder / "digits.yaml", overrides, manager)
-    return train(recipe, out=folder / out, say=say or (lambda line: None), manager=manager)
+    recipe, say = load_recipe(folder / "digits.yaml", overrides, manager), say or (lambda line: None)
+    return train(recipe, out=folder / out, say=say, manager=manager, wishes=wishes)

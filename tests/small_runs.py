@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,10 @@ import torch
 from calmkit.recipe.load import load_recipe
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.training.errors import Stopped
+from calmkit.training.going_on import recipe_to_go_on
+from calmkit.training.resume import Wishes
+from calmkit.training.resume_check import compare_runs
 from calmkit.training.run import Run
 from calmkit.training.train import train
 
@@ -37,6 +41,15 @@ stages:
 evaluation: {draws: 2, max_rows: 6, batch_size: 3, sample_tokens: 16}
 trainer: {accelerator: cpu, devices: 1, precision: 32-true, log_every: 5}
 """
+TINY = (
+    "stages.autoencoder.max_steps=6",
+    "stages.autoencoder.eval_every=3",
+    "stages.lm.max_steps=8",
+    "stages.lm.eval_every=3",
+    "trainer.log_every=2",
+)
+"""Two stages of a few steps, each with two validations."""
+
 SHORT = ("stages.autoencoder.max_steps=2", "stages.lm.max_steps=2", "evaluation.untrained=false")
 
 
@@ -67,12 +80,43 @@ def small_recipe(folder: Path, *overrides: str, manager: Manager | None = None) 
 
 
 def small_run(
-    folder: Path, out: str, *overrides: str, say: Any = None, manager: Manager | None = None
+    folder: Path,
+    out: str,
+    *overrides: str,
+    say: Any = None,
+    manager: Manager | None = None,
+    wishes: Wishes | None = None,
 ) -> Run:
     """A trained run in `folder / out`."""
     manager = manager or make_manager()
-    recipe = small_recipe(folder, *overrides, manager=manager)
-    return train(recipe, out=folder / out, say=say or (lambda line: None), manager=manager)
+    recipe, say = small_recipe(folder, *overrides, manager=manager), say or (lambda line: None)
+    return train(recipe, out=folder / out, say=say, manager=manager, wishes=wishes)
+
+
+def go_on(
+    folder: Path,
+    *overrides: str,
+    say: Any = None,
+    manager: Manager | None = None,
+    wishes: Wishes | None = None,
+) -> Run:
+    """A run folder, gone on with."""
+    manager = manager or make_manager()
+    recipe, say = recipe_to_go_on(folder, overrides, manager), say or (lambda line: None)
+    return train(recipe, out=folder, say=say, manager=manager, wishes=wishes, resume=True)
+
+
+def stopped(begin: Callable[..., Any], stage: str, step: int, *given: Any, **settings: Any) -> None:
+    """`begin`, which is `small_run` or `go_on`, stopped behind a step."""
+    with pytest.raises(Stopped, match=f"Stopped at step {step} of .* stage {stage}") as told:
+        begin(*given, wishes=Wishes(stop=(stage, step)), **settings)
+    assert told.value.code == 75
+
+
+def differences(one: Run, other: Run) -> list[str]:
+    """In what two runs differ: weights, losses, samples."""
+    compared = compare_runs(one.folder, other.folder)
+    return [f"{found.what}: {found.differs}" for found in compared if found.differs]
 
 
 def column(run: Run, name: str) -> list[float]:

@@ -13,6 +13,7 @@ from calmkit.cli import (
     import_,
     ls,
     plan,
+    resume_check,
     show,
     study,
     train,
@@ -46,6 +47,7 @@ cli.command("show")(show.show)
 cli.command("validate")(validate.validate)
 cli.command("plan")(plan.plan)
 cli.command("train")(train.train)
+cli.command("resume-check")(resume_check.resume_check)
 cli.command("eval")(evaluate.evaluate)
 cli.command("generate")(generate.generate)
 cli.command("export")(export.export)

@@ -43,6 +43,15 @@ def failure(folder: Path) -> str:
         return ""
 
 
+def failed_by_itself(folder: Path) -> bool:
+    """Whether the last try ended with an error of its own: nobody stopped or killed it."""
+    try:
+        code = json.loads((work_folder(folder) / "failed.json").read_text(encoding="utf-8"))["code"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return code in (1, 2, 3)  # an error, a refusal, a plugin's
+
+
 def forget(folder: Path) -> None:
     """A new try begins."""
     (work_folder(folder) / "failed.json").unlink(missing_ok=True)

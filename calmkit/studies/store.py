@@ -10,6 +10,7 @@ finds what is done.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -30,10 +31,11 @@ from calmkit.registry import Manager
 from calmkit.training.errors import RunFailed
 from calmkit.training.progress import Say
 from calmkit.training.run import Run
-from calmkit.training.run_folder import holds_work
+from calmkit.training.run_folder import holds_work, is_measured
 
 KEY_LENGTH = 12  # hexadecimal digits: two of a million cells meet with a chance of 0.2 %
-WITHOUT_EFFECT = ("name", "description", "loggers")
+WITHOUT_EFFECT = ("name", "description", "loggers", "trainer.workers", "trainer.checkpoint")
+"""Keys of a recipe that change no result, whatever their value."""
 LATER: Mapping[str, Any] = {
     "conditioner": None,
     "order": None,
@@ -45,11 +47,7 @@ LATER: Mapping[str, Any] = {
 """Keys of a recipe that came later, with the value that changes nothing: then keys are as they were
 before.
 """
-UNREAD: Mapping[str, Any] = {"draws": 2}
-"""Keys of `evaluation` with what keys of studies say of them for a kind of data that does not read them: what
-its shipped recipes said while it could be said.
-"""
-FORMAT = 1  # raised when the same recipe trains to another result
+FORMAT = 2  # raised when the same recipe trains to another result; 2: one epoch flows into the next
 RUNNING, LOCK = "running.json", ".lock"
 POLL_SECONDS = 2.0
 
@@ -77,15 +75,16 @@ class Keys:
         return self._key(recipe, {name: whole[name] for name in parts} | {"max_rows": rows})
 
     def _key(self, recipe: Recipe, made_of: dict[str, Any]) -> str:
-        content = {name: value for name, value in made_of.items() if name not in WITHOUT_EFFECT}
+        content = copy.deepcopy(made_of)
+        for key in WITHOUT_EFFECT:
+            where, name = _place(content, key)
+            where.pop(name, None)
         for key, unset in LATER.items():
-            section, _, name = key.rpartition(".")
-            where = content.get(section, {}) if section else content
+            where, name = _place(content, key)
             if where.get(name) == unset:
                 where.pop(name, None)
         for name in unread(recipe.data.part.name, self.manager):
-            if name in UNREAD and "evaluation" in content:
-                content["evaluation"][name] = UNREAD[name]
+            content.get("evaluation", {}).pop(name, None)
         content["data"] = [recipe.data.sequence_length, *self._corpus(recipe)]
         for section in OF_A_KIND:
             settings = content[section]
@@ -104,6 +103,12 @@ class Keys:
         return self._corpora[name]
 
 
+def _place(content: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The mapping that holds a dotted key, and its name there."""
+    section, _, name = key.rpartition(".")
+    return (content.get(section, {}) if section else content), name
+
+
 def told_by_content(value: Any) -> Any:
     """A hash in the place of a text that names a file, a run folder (by its weights) or another folder."""
     path = Path(value) if isinstance(value, str) and value else None
@@ -115,10 +120,8 @@ def told_by_content(value: Any) -> Any:
 
 
 def is_trained(folder: Path) -> bool:
-    """Whether a run folder holds a model that was trained and measured to the end: what it makes is
-    written last.
-    """
-    return any(folder.glob("samples.*")) and (folder / "evaluation.json").is_file()
+    """Whether a run folder holds a model that was trained and measured to the end."""
+    return is_measured(folder)
 
 
 def is_encoded(folder: Path) -> bool:
@@ -127,7 +130,7 @@ def is_encoded(folder: Path) -> bool:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move what an interrupted run left out of the way; nothing is deleted.
+    """Move what a run left that can't go on out of the way; nothing is deleted.
 
     None where nothing was trained: the next try takes such a folder as it is.
     """

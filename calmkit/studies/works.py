@@ -13,6 +13,7 @@ from calmkit.recipe.load import to_yaml
 from calmkit.recipe.plan import Plan
 from calmkit.recipe.schema import Recipe
 from calmkit.studies.failures import forget, note_failure, work_folder
+from calmkit.studies.half_done import can_go_on, forget_going_on, mark_going_on
 from calmkit.studies.jobs import job_of, launch, stop_left
 from calmkit.studies.labels import described
 from calmkit.studies.plan import StudyPlan, Trial, with_autoencoder
@@ -131,15 +132,22 @@ def train_works(works: Sequence[Work], launcher: Launcher, watch: Watch, say: Sa
 
 
 def _begin(work: Work, say: Say) -> Job:
-    """The command that trains one recipe, as a person would type it; an earlier try is set aside."""
+    """The command that trains one recipe, as a person would type it, or goes on with an earlier try of it."""
+    goes_on = can_go_on(work.folder, work.recipe)
+    calmkit = (sys.executable, "-m", "calmkit.cli.main")
+    watched = ("--progress", str(work.progress))
+    work.progress.unlink(missing_ok=True)
+    if goes_on:
+        say(f"{work.name}: an earlier try did not end; this one goes on with it")
+        mark_going_on(work.folder)
+        forget(work.folder)
+        return work.job((*calmkit, "train", str(work.folder), *watched))
     aside = set_aside(work.folder)
     if aside is not None:
-        say(f"{work.name}: an earlier try did not end; what it left is now in {aside.name}")
+        say(f"{work.name}: an earlier try did not end and can't go on; what it left is now in {aside.name}")
     forget(work.folder)
-    work.progress.unlink(missing_ok=True)
+    forget_going_on(work.folder)
     recipe = work.log.with_name("recipe.yaml")
     told = replace(work.recipe, description=described(work.recipe.description, work.name))
     write_text(recipe, to_yaml(told))
-    calmkit = (sys.executable, "-m", "calmkit.cli.main")
-    watched = ("--progress", str(work.progress))
     return work.job((*calmkit, "train", str(recipe), *watched, "--out", str(work.folder)))

@@ -64,7 +64,7 @@ def told_that_it_is_done(folder: Path, recipe: Recipe) -> str:
     stage, steps = (
         ("lm", lm.max_steps) if lm is not None else ("autoencoder", first.max_steps if first else 0)
     )
-    measured = f", `calmkit evaluate {folder}` measures it anew" if lm is not None else ""
+    measured = f", `calmkit eval {folder}` measures it anew" if lm is not None else ""
     return (
         f"{folder} is done: stage {stage} took its {steps:,} steps. Nothing was changed. `calmkit train "
         f"{folder} stages.{stage}.max_steps={2 * steps}` trains it for longer{measured}."

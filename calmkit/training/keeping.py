@@ -16,7 +16,7 @@ from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.resume import batch_digest
 from calmkit.training.run import is_rank_zero
 from calmkit.training.snapshots import Snapshot, rewrite_snapshot, stage_folder, sweep, write_snapshot
-from calmkit.training.state import put_state, take_state, weights_are_finite
+from calmkit.training.state import Randomness, put_state, randomness, take_state, weights_are_finite
 from calmkit.training.stopping import REQUEUE, StopRequest
 
 
@@ -67,6 +67,7 @@ class Keeping(pl.Callback):
         self.lr_scale = lr_scale * (1.0 if begin is None else begin.plain["lr_scale"])
         self.kept_step = None if begin is None else begin.step
         self._written = time.monotonic()
+        self._random: Randomness | None = None
 
     @property
     def folder(self) -> Path:
@@ -107,6 +108,7 @@ class Keeping(pl.Callback):
         del batch, batch_idx
         begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
         if begun % trainer.accumulate_grad_batches == 0:
+            self._random = randomness()
             step = trainer.global_step
             self._between(trainer, pl_module, due=step > 0 and step % self.every == 0)
 
@@ -160,7 +162,8 @@ class Keeping(pl.Callback):
             "lines": next((log.lines for log in trainer.loggers if isinstance(log, MetricsFile)), 0),
             "seconds": self.clock.so_far(),
         }
-        snapshot = take_state(trainer, module, self.stage, rows, plain)
+        random_state = self._random if finite_alone else None  # of before the step that failed
+        snapshot = take_state(trainer, module, self.stage, rows, plain, random_state)
         if finite_alone and not weights_are_finite(snapshot):
             return
         if is_rank_zero():

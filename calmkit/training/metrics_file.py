@@ -127,5 +127,5 @@ def _header(columns: list[str]) -> str:
 
 def _lines(rows: list[dict[str, Any]], columns: list[str]) -> str:
     file = io.StringIO()
-    csv.DictWriter(file, columns, restval="", lineterminator="\n").writerows(rows)
+    csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n").writerows(rows)
     return file.getvalue()

@@ -26,8 +26,22 @@ from calmkit.training.stages import StageModule
 WEIGHTS, MOMENTS, AVERAGE, RANDOM = "weights.", "optimizer.", "average.", "random."
 
 
+Randomness = tuple[dict[str, Tensor], dict[str, Any]]
+"""States of generators: torch's, and those of Python and numpy."""
+
+
+def randomness() -> Randomness:
+    """What the generators of this process stand at."""
+    return _random_tensors(), _random_plain()
+
+
 def take_state(
-    trainer: pl.Trainer, module: StageModule, stage: str, rows: int, plain: Mapping[str, Any]
+    trainer: pl.Trainer,
+    module: StageModule,
+    stage: str,
+    rows: int,
+    plain: Mapping[str, Any],
+    random_state: Randomness | None = None,
 ) -> Snapshot:
     """The state between two steps. Every process must call it, for shards are gathered; the first writes it.
 
@@ -37,6 +51,7 @@ def take_state(
         stage: Its name.
         rows: That all processes have seen.
         plain: To be kept beside it.
+        random_state: As it was behind the last step, where a step has begun since; None: as it is.
     """
     tensors = {
         WEIGHTS + name: whole(torch.as_tensor(value)) for name, value in _unshared(module.trained).items()
@@ -54,7 +69,7 @@ def take_state(
     if scaler is not None:
         said["scaler"] = scaler.state_dict()
     said["random"] = []
-    for rank, (states, others) in enumerate(_of_all_ranks((_random_tensors(), _random_plain()))):
+    for rank, (states, others) in enumerate(_of_all_ranks(random_state or randomness())):
         tensors |= {f"{RANDOM}{rank}.{name}": value for name, value in states.items()}
         said["random"].append(others)
     return Snapshot(stage, trainer.global_step, rows, tensors, said)

@@ -39,9 +39,20 @@ def autoencoder_key(*overrides: str) -> str:
     return Keys(MANAGER).of_autoencoder(small_recipe(Path.cwd(), *overrides, manager=MANAGER))
 
 
-@pytest.mark.parametrize("override", ["description=else", "name=other", "loggers=[]"])
-def test_names_and_loggers_change_no_result(override: str) -> None:
+@pytest.mark.parametrize(
+    "override",
+    [
+        "description=else",
+        "name=other",
+        "loggers=[]",
+        "trainer.workers=3",
+        "trainer.checkpoint.every=7",
+        "trainer.checkpoint={minutes: 1.5, keep: 4}",
+    ],
+)
+def test_names_loggers_readers_and_checkpoints_change_no_result(override: str) -> None:
     assert key(override) == key()
+    assert autoencoder_key(override) == autoencoder_key()
 
 
 @pytest.mark.parametrize(

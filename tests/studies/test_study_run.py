@@ -336,7 +336,7 @@ def test_a_killed_trial_is_named_stops_no_other_and_is_tried_again_alone(
     assert [row[1] for row in status_rows(planned_in(out, manager))] == ["done", "done"]
 
 
-def test_what_an_interrupted_trial_left_is_set_aside(folder: Path, tmp_path: Path) -> None:
+def test_what_an_earlier_try_left_and_nobody_can_read_is_set_aside(folder: Path, tmp_path: Path) -> None:
     out, said = tmp_path / "out", list[str]()
 
     def halfway(job: Job) -> int | None:
@@ -357,7 +357,7 @@ def test_what_an_interrupted_trial_left_is_set_aside(folder: Path, tmp_path: Pat
     resume_study(out, say=said.append, launcher=InlineLauncher())
     (aside,) = (out / "cells").glob("*.stopped-1")
     assert (aside / "resolved.yaml").read_text() == "half\n"
-    assert any("an earlier try did not end" in line for line in said)
+    assert any("an earlier try did not end and can't go on" in line for line in said)
 
 
 def test_trials_whose_autoencoder_failed_are_not_started(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""Trainings that are killed with SIGKILL at random moments end as if nobody had killed them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from killed_runs import killed, undisturbed
+from small_runs import workshop
+
+KILLS, RUNS = 20, 4
+WORDS = (
+    "stages.autoencoder.max_steps=30",
+    "stages.autoencoder.eval_every=12",
+    "stages.lm.max_steps=40",
+    "stages.lm.eval_every=12",
+    "trainer.log_every=1",
+    "trainer.ema=0.9",
+    "trainer.checkpoint.every=1",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    with workshop(tmp_path):
+        yield tmp_path
+
+
+def test_twenty_kills_leave_no_trace(folder: Path) -> None:
+    """Twenty over four runs, two at a time: in imports, in steps, and while checkpoints are written.
+
+    The moments are random, so each call tries others; the seeds are in the message of a failure.
+    """
+    seeds = [random.SystemRandom().randrange(10**6) for _ in range(RUNS)]
+    print("seeds", seeds)
+    recipe = folder / "small.yaml"
+    whole = undisturbed(recipe, folder, WORDS)
+    each = KILLS // RUNS
+
+    def tried(number: int):
+        workers = (f"trainer.workers={number % 2}",)  # processes that read ahead may outlive a killed one
+        return killed(recipe, folder, (*WORDS, *workers), whole, seeds[number], each)
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(tried, range(RUNS)))
+    print(Counter(hit for one in found for hit in one.hits), [round(one.seconds) for one in found])
+    assert [(one.seed, one.differs) for one in found] == [(seed, []) for seed in seeds]
+    assert sum(len(one.hits) for one in found) >= KILLS - RUNS  # a run may end before its last kill
