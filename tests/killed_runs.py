@@ -16,7 +16,16 @@ from typing import IO
 from calmkit.training.resume_check import compare_runs
 from calmkit.training.run import Run, read_json
 
-TIME_LIMIT = 300.0  # seconds of one start; it takes about ten
+WORDS = (
+    "stages.autoencoder.max_steps=30",
+    "stages.autoencoder.eval_every=12",
+    "stages.lm.max_steps=40",
+    "stages.lm.eval_every=12",
+    "trainer.log_every=1",
+    "trainer.ema=0.9",
+    "trainer.checkpoint.every=1",
+)
+TIME_LIMIT = 600.0  # seconds of one start; it takes about ten
 EARLY, WRITING = 0.1, 0.5
 """Of the kills, how many come before the run has begun, and how many wait for a checkpoint to be written."""
 PART = 0.35  # of the time that a whole training takes: the latest moment of a kill, behind the beginning

@@ -9,19 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from killed_runs import killed, undisturbed
+from killed_runs import WORDS, Killed, killed, undisturbed
 from small_runs import workshop
 
 KILLS, RUNS = 20, 4
-WORDS = (
-    "stages.autoencoder.max_steps=30",
-    "stages.autoencoder.eval_every=12",
-    "stages.lm.max_steps=40",
-    "stages.lm.eval_every=12",
-    "trainer.log_every=1",
-    "trainer.ema=0.9",
-    "trainer.checkpoint.every=1",
-)
 
 
 @pytest.fixture
@@ -41,7 +32,7 @@ def test_twenty_kills_leave_no_trace(folder: Path) -> None:
     whole = undisturbed(recipe, folder, WORDS)
     each = KILLS // RUNS
 
-    def tried(number: int):
+    def tried(number: int) -> Killed:
         workers = (f"trainer.workers={number % 2}",)  # processes that read ahead may outlive a killed one
         return killed(recipe, folder, (*WORDS, *workers), whole, seeds[number], each)
 
