@@ -221,6 +221,9 @@ class TrainerSection:
         log_every: Steps between two lines of the log.
         ema: Decay of an exponential moving average of the weights of stage 2; evaluation, generation and the
             saved model take the average. Null: none is kept.
+        activation_checkpointing: In stage 2, layers of the backbone keep no activations and compute them
+            again in the backward pass: less memory, a forward pass more.
+        compile: In stage 2, layers of the backbone go through `torch.compile`.
         workers: Processes that read ahead, for each process of training; 0: it reads itself.
         checkpoint: When a run saves what it needs to go on.
     """
@@ -233,6 +236,8 @@ class TrainerSection:
     accumulate: int = bounded(1, least=1)
     log_every: int = bounded(10, least=1)
     ema: float | None = bounded(None, above=0, below=1)
+    activation_checkpointing: bool = False
+    compile: bool = False
     workers: int = bounded(0, least=0)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
 

@@ -41,6 +41,8 @@ LATER: Mapping[str, Any] = {
     "order": None,
     "transforms": [],
     "trainer.ema": None,
+    "trainer.activation_checkpointing": False,
+    "trainer.compile": False,
     "evaluation.metrics": [],
     "evaluation.sample_rows": Evaluation().sample_rows,
 }

@@ -18,6 +18,7 @@ from calmkit.training.checkpoints import check_disk, not_written
 from calmkit.training.clock import TrainingClock
 from calmkit.training.errors import RunFailed, Stopped, TrainingDiverged
 from calmkit.training.keeping import Keeping
+from calmkit.training.layers import trained_layers
 from calmkit.training.progress import Progress, Say
 from calmkit.training.resume import Resumed, batch_digest, check_next_batch
 from calmkit.training.run import Run, is_rank_zero
@@ -98,7 +99,14 @@ def fit_stage(
         default_root_dir=folder,
     )
     try:
-        with interrupts():
+        with (
+            interrupts(),
+            trained_layers(
+                module.trained,
+                recompute=settings.activation_checkpointing,
+                compiled=settings.compile,
+            ),
+        ):
             trainer.fit(module, datamodule=data)
             if validate_last and trainer.global_step >= module.max_steps:
                 trainer.validate(module, datamodule=data, verbose=False)

@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 
 from calmkit.head_calls import UnitLoss
 from calmkit.interfaces import LossOutput
+from calmkit.training.layers import backbone_layers
 
 FSDP2 = "fsdp2"
 
@@ -49,9 +50,8 @@ def shard(trained: nn.Module, mesh: DeviceMesh) -> None:
     for loss in (UnitLoss, LossOutput):
         _let_hooks_see(loss)
     data = mesh["data_parallel"]
-    for stack in (module for module in _backbone(trained).modules() if isinstance(module, nn.ModuleList)):
-        for layer in stack:
-            fully_shard(layer, mesh=data)
+    for layer in backbone_layers(trained):
+        fully_shard(layer, mesh=data)
     fully_shard(trained, mesh=data)
     register_fsdp_forward_method(trained, "loss")
 
@@ -79,10 +79,6 @@ def whole(value: torch.Tensor) -> torch.Tensor:
     """A copy of a whole tensor on the CPU. All processes must call it where the tensor is dealt out."""
     gathered = value.full_tensor() if isinstance(value, DTensor) else value
     return gathered.detach().to("cpu", copy=True).contiguous()
-
-
-def _backbone(trained: nn.Module) -> nn.Module:
-    return getattr(trained, "backbone", None) or nn.Module()  # an autoencoder has none
 
 
 def _sharded(trained: nn.Module) -> Iterator[Any]:
