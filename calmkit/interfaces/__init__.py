@@ -35,6 +35,7 @@ from calmkit.interfaces.head import (
 )
 from calmkit.interfaces.kind_words import (
     EVALUATION_OF_A_KIND,
+    GROUP_BEFORE,
     ColumnWords,
     KindWords,
     RelateWords,
@@ -52,6 +53,7 @@ from calmkit.interfaces.transform import LatentTransform
 
 __all__ = [
     "EVALUATION_OF_A_KIND",
+    "GROUP_BEFORE",
     "PASSES",
     "AnyOrderBackbone",
     "Autoencoder",
