@@ -90,7 +90,7 @@ class UnitDraws:
         context: The conditions of all rows.
         options: Of each draw.
         ending: Tidies draws up behind an end; None: data as they come.
-        opens: Rows whose unit opens something new, such as a document, for the ending.
+        opens: Rows whose unit opens another group of its data, for the ending.
     """
 
     def __init__(

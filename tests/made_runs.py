@@ -9,7 +9,7 @@ from typing import Any
 from made_results import made_trial
 
 from calmkit.text.metrics.described import COLUMNS
-from calmkit.training.documents import documents_file
+from calmkit.training.groups import groups_file
 from calmkit.training.protocol import Protocol
 
 RECIPE = """\
@@ -53,4 +53,4 @@ def made_evaluation(folder: Path, name: str, score: float, protocol: Protocol) -
     share = score / 100
     line = [2 * share] * 4 + [3 * share] * 4 + [1.0]  # 2 accuracy - collision = share, of every length
     rows = [",".join(map(str, [number, *line])) for number in range(12)]
-    documents_file(folder / name).write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+    groups_file(folder / name, "document").write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")

@@ -198,7 +198,7 @@ SERVES_EVERY_KIND = (
     "training/", "studies/", "report/", "results/",
 )  # fmt: skip
 OF_A_KIND = re.compile(
-    "tokens?|tokeni[sz]e\\w*|chunks?|brier|bos|eos|pixels?|images?|((uni|bi|tri|n)-?)?grams?|bytelm"
+    "tokens?|documents?|tokeni[sz]e\\w*|chunks?|brier|bos|eos|pixels?|images?|((uni|bi|tri|n)-?)?grams?|bytelm"
     "|givt|mar|ear|latentlm|megabyte|lcm|coconut",
     re.IGNORECASE,
 )
@@ -308,6 +308,8 @@ BROKEN = [
     (speaks_of_a_kind, "generation.py", "batch.eos_id"),
     (speaks_of_a_kind, "studies/a.py", '"""One cell per pixel."""'),
     (speaks_of_a_kind, "report/a.py", "class ImageGrid: pass"),
+    (speaks_of_a_kind, "training/a.py", "per_document = {}"),
+    (speaks_of_a_kind, "studies/a.py", "DOCUMENTS = ()"),
     (speaks_of_a_kind, "report/a.py", "f'{n}-gram'"),
     (speaks_of_a_kind, "results/a.py", "x = 'as GIVT does'"),
 ]

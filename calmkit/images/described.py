@@ -11,7 +11,7 @@ from calmkit.hookspecs import hookimpl
 from calmkit.images.measures.words import BARS, OTHERS, OWN, WORDS
 from calmkit.interfaces import Measure, MeasureInfo, Number
 
-NATS = ("document", "nats", "dimensions")
+NATS = ("image", "nats", "dimensions")
 """Columns of the table by image that nats per dimension follow from."""
 SPEED = Number("images/s", better="higher", meaning="Images drawn per second, sixteen at a time.", digits=1)
 PSNR = Number(

@@ -36,6 +36,7 @@ from calmkit.interfaces.head import (
 )
 from calmkit.interfaces.kind_words import (
     EVALUATION_OF_A_KIND,
+    GROUP_BEFORE,
     ColumnWords,
     KindWords,
     RelateWords,
@@ -53,6 +54,7 @@ from calmkit.interfaces.transform import LatentTransform
 
 __all__ = [
     "EVALUATION_OF_A_KIND",
+    "GROUP_BEFORE",
     "PASSES",
     "AnyOrderBackbone",
     "Autoencoder",

@@ -78,6 +78,11 @@ class RelateWords:
 EVALUATION_OF_A_KIND = ("draws", "sample_prompt", "sample_tokens", "sample_rows")
 """Keys of a recipe's `evaluation` that not every kind of data reads."""
 
+GROUP_BEFORE = "document"
+"""How every kind's tables by group were called before they had the word of their kind; some runs still hold
+such files.
+"""
+
 
 @final
 @dataclass(frozen=True)
@@ -184,6 +189,13 @@ class KindWords:
     def flops(self) -> str:
         """The fact of a run that holds its FLOPs in use."""
         return f"inference_flops_per_{self.element}"
+
+    @property
+    def groups(self) -> str:
+        """What comes from several: the name of tables by group, of what a study's row holds of each, and of
+        how many an evaluation saw.
+        """
+        return f"{self.group}s"
 
     def as_plain(self) -> dict[str, Any]:
         """As JSON holds it."""

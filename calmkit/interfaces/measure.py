@@ -146,7 +146,7 @@ class HeldOut:
         target: q(z | unit) of the N units.
         data: What the N units really are, such as their ids.
         rows: `[N]`, which row of the batch each unit belongs to.
-        documents: `[N]`, what each unit comes from, such as its document, the same number in every batch (see
+        groups: `[N]`, what each unit comes from, such as its document, the same number in every batch (see
             `Batch.group`); None: unknown.
         draw: Behind `draws`.
         density: Behind `log_prob`: calls the head in the precision that its facts allow.
@@ -159,7 +159,7 @@ class HeldOut:
     target: Posterior
     data: Shaped[Tensor, "*units_and_data"]
     rows: Int[Tensor, " N"]
-    documents: Int[Tensor, " N"] | None
+    groups: Int[Tensor, " N"] | None
     draw: DrawUnits = field(repr=False)
     density: Density = field(repr=False)
 
@@ -230,7 +230,7 @@ class HeldOutMeasure(Measure):
 
         Its `compute` gives the numbers of `info`: a scalar for a single number, else a mapping by key. What a
         mapping holds beyond them (`se`, `low`) is stored too. A mean over units is a
-        `calmkit.metrics.unit_means.UnitMeans`, which knows its interval by document.
+        `calmkit.metrics.unit_means.UnitMeans`, which knows its interval by group.
         """
 
     @abstractmethod

@@ -13,8 +13,8 @@ from torch import Tensor
 REPLICATES = 1000  # of the bootstrap: the ends of a 95 % interval then rest on 25 replicates each
 BLOCK = 2**22  # elements of one block of replicates, 32 MiB
 BOOTSTRAP_SEED = 0  # the same counts give the same interval
-FEWEST_DOCUMENTS = 10  # below that an interval over documents is too rough to be shown
-UNKNOWN = -1  # the number of a document that nobody knows
+FEWEST_GROUPS = 10  # below that an interval over groups is too rough to be shown
+UNKNOWN = -1  # the number of a group that nobody knows
 
 
 def ratio_standard_error(

@@ -55,7 +55,7 @@ def held_out(
         target=target[keep],
         data=batch.data[keep],
         rows=rows,
-        documents=None if batch.group is None else batch.group[keep],
+        groups=None if batch.group is None else batch.group[keep],
         draw=draw,
         density=model.log_prob,
     )

@@ -1,7 +1,7 @@
 """UnitMeans: means over held-out units with their uncertainty, what most measures come down to.
 
-Units that share their text are not independent: standard errors and intervals treat whole documents (rows,
-where documents are not known or fewer than ten) as one, as those of BrierLM do.
+Units of one group, such as a document, are not independent: standard errors and intervals treat whole
+groups (rows, where groups are not known or fewer than ten) as one, as those of BrierLM do.
 
 Source: ratio estimator, Cochran, Sampling Techniques, 1977, section 6.3; percentile intervals, Efron and
 Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3. https://doi.org/10.1201/9780429246593
@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from calmkit.interfaces import HeldOut
-from calmkit.metrics.blocks import FEWEST_DOCUMENTS, UNKNOWN, grouped, ratio_standard_error, resampled_means
+from calmkit.metrics.blocks import FEWEST_GROUPS, UNKNOWN, grouped, ratio_standard_error, resampled_means
 
 
 @final
@@ -30,8 +30,8 @@ class UnitMeans(torchmetrics.Metric):
 
     Attributes:
         keys: As given, `("",)` for none.
-        per_document: Set by `compute`: `[documents, 2 + C]`, a document's number, its C sums and its units;
-            None where documents are not known.
+        per_group: Set by `compute`: `[groups, 2 + C]`, a group's number, its C sums and its units;
+            None where groups are not known.
     """
 
     full_state_update = False
@@ -44,7 +44,7 @@ class UnitMeans(torchmetrics.Metric):
         # Flat, because torchmetrics joins a process that saw nothing as an empty vector.
         self.add_state("lines", default=[], dist_reduce_fx="cat")
         self.rows_before = 0
-        self.per_document: Tensor | None = None
+        self.per_group: Tensor | None = None
 
     def update(self, held: HeldOut, *values: Float[Tensor, " N"]) -> None:
         """Add units.
@@ -60,10 +60,10 @@ class UnitMeans(torchmetrics.Metric):
         if shapes != [(len(held.rows),)] * len(self.keys):
             wanted = f"{len(self.keys)} tensors of one value for each of the {len(held.rows)} units"
             raise ValueError(f"UnitMeans takes {wanted}, got tensors of shape {shapes}.")
-        documents = torch.full_like(held.rows, UNKNOWN) if held.documents is None else held.documents
+        groups = torch.full_like(held.rows, UNKNOWN) if held.groups is None else held.groups
         ones = torch.ones_like(held.rows)
         columns = torch.stack([v.to(self.dtype) for v in (*values, ones)], 1)  # [N, C + 1]
-        pairs, line = torch.stack([held.rows, documents], 1).unique(dim=0, return_inverse=True)
+        pairs, line = torch.stack([held.rows, groups], 1).unique(dim=0, return_inverse=True)
         sums = columns.new_zeros(len(pairs), columns.shape[1]).index_add_(0, line, columns)
         row = pairs[:, :1] + self.rows_before
         together = self.distributed_available_fn is not None and self.distributed_available_fn()
@@ -72,7 +72,7 @@ class UnitMeans(torchmetrics.Metric):
         self.rows_before += int(held.rows.max()) + 1
 
     def reset(self) -> None:
-        """Forget all units; `per_document` of the last `compute` stays."""
+        """Forget all units; `per_group` of the last `compute` stays."""
         super().reset()
         self.rows_before = 0
 
@@ -81,7 +81,7 @@ class UnitMeans(torchmetrics.Metric):
 
         Returns:
             For each key the mean; `<key>_se`, its standard error (NaN with a single block), `<key>_low` and
-            `<key>_high`, the 95 % interval over documents or rows (NaN alike); and `units`, over which the
+            `<key>_high`, the 95 % interval over groups or rows (NaN alike); and `units`, over which the
             mean was taken, `blocks`, over which the interval was.
 
         Raises:
@@ -91,11 +91,11 @@ class UnitMeans(torchmetrics.Metric):
             raise ValueError("UnitMeans saw no unit: the evaluation data has none that is predicted.")
         lines = dim_zero_cat(self.lines).cpu().double().view(-1, 3 + len(self.keys) + 1)
         by_row = grouped(lines[:, :2], lines[:, 3:])
-        by_document = grouped(lines[:, 2:3], lines[:, 3:])
+        by_group = grouped(lines[:, 2:3], lines[:, 3:])
         known = bool((lines[:, 2] != UNKNOWN).all())
         numbers = lines[:, 2].unique()
-        self.per_document = torch.cat([numbers.unsqueeze(1), by_document], 1) if known else None
-        table = by_document if known and len(by_document) >= FEWEST_DOCUMENTS else by_row
+        self.per_group = torch.cat([numbers.unsqueeze(1), by_group], 1) if known else None
+        table = by_group if known and len(by_group) >= FEWEST_GROUPS else by_row
         sums, counts = table[:, :-1], table[:, -1]
         means, errors = sums.sum(0) / counts.sum(), ratio_standard_error(sums, counts)
         ends = torch.full((2, len(self.keys)), float("nan"), dtype=sums.dtype)

@@ -14,7 +14,6 @@ import jinja2
 
 from calmkit.recipe.load import shipped_files
 from calmkit.report.block_table import block_grid
-from calmkit.report.document import provenance
 from calmkit.report.figure_latents import visible
 from calmkit.report.figures import as_svg
 from calmkit.report.gallery import FIGURES, LATENT_FIGURES, Draw, draw, picture
@@ -27,6 +26,7 @@ from calmkit.report.render import plain
 from calmkit.report.sampling_table import sampling_grid
 from calmkit.report.standing import reconstruction_lines, standing_grid
 from calmkit.report.table import costs_grid, main_grid, scores_grid
+from calmkit.report.whole import provenance
 from calmkit.report.words import in_words
 from calmkit.results.relation import relation_text
 from calmkit.training.checkpoints import write_text

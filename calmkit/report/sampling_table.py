@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from calmkit.metrics.blocks import FEWEST_DOCUMENTS
+from calmkit.metrics.blocks import FEWEST_GROUPS
 from calmkit.report.kind import words_of
 from calmkit.report.measures import Shown, measure
 from calmkit.report.reading import Summary, span
@@ -30,7 +30,7 @@ def sampling_grid(summary: Summary) -> Grid | None:
         f"where there are two or more, else over rows. {usual.name}, seeds 95 %: had other seeds been "
         "drawn, - "
         f"where all stand at 0, the least there is; {words.data} 95 %: had other {words.group}s been "
-        f"held out, - where fewer than {FEWEST_DOCUMENTS} of them were scored."
+        f"held out, - where fewer than {FEWEST_GROUPS} of them were scored."
     ]
     notes += _left_out(result["left_out"])
     title = f"Samplers: accuracy and collision, geometric means over {words.first}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from calmkit.report.document import latex_document, markdown_document, text_document
 from calmkit.report.page import write_report
 from calmkit.report.reading import done_cells
 from calmkit.report.render import as_csv
 from calmkit.report.table_rows import cell_rows, trial_rows
+from calmkit.report.whole import whole_latex, whole_markdown, whole_text
 from calmkit.training.checkpoints import write_json, write_text
 from calmkit.training.progress import Say
 
@@ -20,10 +20,10 @@ def write_results(results: dict[str, Any], folder: Path, say: Say) -> None:
     if not done_cells(results):
         say(f"no trial is done yet; {folder / 'results.json'} says why")
         return
-    text = text_document(results)
+    text = whole_text(results)
     write_text(folder / "table.txt", text)
-    write_text(folder / "table.md", markdown_document(results))
-    write_text(folder / "table.tex", latex_document(results))
+    write_text(folder / "table.md", whole_markdown(results))
+    write_text(folder / "table.tex", whole_latex(results))
     write_text(folder / "table.csv", as_csv(*cell_rows(results)))
     write_text(folder / "trials.csv", as_csv(*trial_rows(results)))
     write_report(results, folder / "report.html")

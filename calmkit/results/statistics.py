@@ -1,15 +1,15 @@
 """Statistics of a study: seeds and held-out data are two sources of chance, kept apart and both stated.
 
 seed interval   how another training would have turned out: Student's t over the seeds of a cell
-text interval   how other held-out data would have scored the same models: a bootstrap over documents, or
-                whatever units come from, with the scores of all seeds averaged inside each replicate
+text interval   how other held-out data would have scored the same models: a bootstrap over groups of
+                units that come from one place, with the scores of all seeds averaged inside each replicate
 
-The ends of the second are stored as `text_low` and `text_high`, and what it draws is called documents, for
-every kind of data. Differences are taken in pairs: two cells with the same seed, scored on the same
-documents. A cell ranks above another only where both intervals of their difference leave zero out (the seed
-interval alone, where a measure is not kept by document); nothing is adjusted for the number of comparisons.
+The ends of the second are stored as `text_low` and `text_high`, for every kind of data; what its groups
+are, its words say. Differences are taken in pairs: two cells with the same seed, scored on the same
+groups. A cell ranks above another only where both intervals of their difference leave zero out (the seed
+interval alone, where a measure is not kept by group); nothing is adjusted for the number of comparisons.
 
-Source: Student's t; block bootstrap by documents: Davison and Hinkley, Bootstrap Methods and their
+Source: Student's t; block bootstrap by groups: Davison and Hinkley, Bootstrap Methods and their
 Application, 1997, sections 2.2 and 3.8. https://doi.org/10.1017/CBO9780511802843
 """
 
@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from calmkit.metrics.blocks import FEWEST_DOCUMENTS
+from calmkit.metrics.blocks import FEWEST_GROUPS
 
 REPLICATES = 2000
 SEED = 0
 Table = Mapping[int, np.ndarray]
-"""A document's number -> its sums `[columns]`: what they are, the measure of the score says."""
+"""A group's number -> its sums `[columns]`: what they are, the measure of the score says."""
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """From summed tables `[..., columns]` to scores `[...]`."""
@@ -43,7 +43,7 @@ class Interval:
         mean: Over seeds.
         seeds: How many.
         seed_low: Of the seed interval, from two seeds on.
-        text_low: Of the text interval, where scores by document are known.
+        text_low: Of the text interval, where scores by group are known.
     """
 
     mean: float
@@ -86,37 +86,38 @@ def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def table_of(rows: Iterable[Sequence[float]]) -> Table:
-    """A table by document of rows: its number, its sums."""
+    """A table by group of rows: its number, its sums."""
     return {int(row[0]): np.array([float(value) for value in row[1:]]) for row in rows}
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Table:
-    """Columns of a table by document; empty where there is none, or none of these columns."""
+    """Columns of a table by group; empty where there is none, or none of these columns."""
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", newline="") as file:
         rows = [*csv.DictReader(file)]
     if not rows or not set(columns) <= set(rows[0]):
         return {}
-    return {int(row["document"]): np.array([float(row[name]) for name in columns]) for row in rows}
+    number = next(iter(rows[0]))  # the first column, whatever its kind calls a group
+    return {int(row[number]): np.array([float(row[name]) for name in columns]) for row in rows}
 
 
 def replicates(cells: Sequence[Sequence[Table]], of: Statistic) -> list[np.ndarray] | None:
-    """Bootstrap replicates of each cell's mean score over its seeds, all on the same draws of documents.
+    """Bootstrap replicates of each cell's mean score over its seeds, all on the same draws of groups.
 
     Args:
         cells: Of each cell the tables of its seeds.
         of: The score.
 
     Returns:
-        `[REPLICATES]` per cell; None where a table is missing, or where fewer than `FEWEST_DOCUMENTS`
-        documents are common to all.
+        `[REPLICATES]` per cell; None where a table is missing, or where fewer than `FEWEST_GROUPS`
+        groups are common to all.
     """
     tables = [table for cell in cells for table in cell]
     if not tables or not all(tables):
         return None
     common = sorted(set.intersection(*(set(table) for table in tables)))
-    if len(common) < FEWEST_DOCUMENTS:
+    if len(common) < FEWEST_GROUPS:
         return None
     rng = np.random.default_rng(SEED)
     times = rng.multinomial(len(common), np.full(len(common), 1 / len(common)), size=REPLICATES)
@@ -145,7 +146,7 @@ def difference(
     Args:
         ours: Seed -> score.
         theirs: Seed -> score.
-        our_tables: Seed -> table by document, where the score is kept by document.
+        our_tables: Seed -> table by group, where the score is kept by group.
         their_tables: The same.
         of: The score; needed with tables.
     """

@@ -19,7 +19,6 @@ from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.results.sampling_lines import Row
-from calmkit.studies.asked_rows import DOCUMENTS
 from calmkit.studies.display import Display
 from calmkit.studies.failures import in_words, work_folder
 from calmkit.studies.jobs import job_of, launch, stop_left
@@ -164,7 +163,7 @@ def _block(
     measured = measure(
         shaped, kind, manager, prepared, front.model, data, f"blocks of {length}", progress=progress
     )
-    documents = [] if measured.table is None else measured.table[1].tolist()
+    groups = [] if measured.table is None else measured.table[1].tolist()
     primary, element = kind.words.primary, kind.words.element
     names = [
         primary,
@@ -174,7 +173,7 @@ def _block(
         f"context_{element}s",
         "units",
     ]
-    return {name: measured.scores[name] for name in names} | {DOCUMENTS: documents}
+    return {name: measured.scores[name] for name in names} | {kind.words.groups: groups}
 
 
 def _job(planned: StudyPlan, trial: Trial) -> Job:

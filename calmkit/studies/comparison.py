@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calmkit.report.columns import chosen_rows
-from calmkit.report.document import latex_document, markdown_document, text_document
 from calmkit.report.figures import as_svg
 from calmkit.report.gallery import FIGURES, LATENT_FIGURES, alone, draw
 from calmkit.report.page import table_html, write_report
 from calmkit.report.reading import Summary
 from calmkit.report.render import as_csv
 from calmkit.report.table_rows import cell_rows, trial_rows
+from calmkit.report.whole import whole_latex, whole_markdown, whole_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,15 +46,15 @@ class Comparison:
         Raises:
             RunFailed: No column has such a name.
         """
-        return text_document(self.results, columns)
+        return whole_text(self.results, columns)
 
     def markdown(self, columns: Sequence[str] | None = None) -> str:
         """For a page; columns as for `text`."""
-        return markdown_document(self.results, columns)
+        return whole_markdown(self.results, columns)
 
     def latex(self, columns: Sequence[str] | None = None) -> str:
         """For a paper; needs booktabs. The first table fits a column; columns as for `text`."""
-        return latex_document(self.results, columns)
+        return whole_latex(self.results, columns)
 
     def csv(self, columns: Sequence[str] | None = None, per_trial: bool = False) -> str:
         """A row per model with unrounded numbers, of all columns or of these; or a row per run."""

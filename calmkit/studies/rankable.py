@@ -22,7 +22,7 @@ class Rankable:
         measure: The measure that yields it.
         asked: True where a recipe must ask for the measure; the others are in every evaluation.
         kind: Of data that it is about; empty: any.
-        columns: Of a table by document: what the number follows from; empty where it is not kept.
+        columns: Of a table by group: what the number follows from; empty where it is not kept.
         of: How it follows from their sums.
     """
 

@@ -18,7 +18,7 @@ from calmkit.results.statistics import (
     read_table,
     replicates,
 )
-from calmkit.studies.asked_rows import Score, without_documents
+from calmkit.studies.asked_rows import Score, without_groups
 from calmkit.studies.blocks import block_curve
 from calmkit.studies.kinds import ToldKind
 from calmkit.studies.match import Match, told_match
@@ -27,7 +27,7 @@ from calmkit.studies.protocols import Measured, measured_alike, told_protocols, 
 from calmkit.studies.rankable import Rankable, measured_unalike, words
 from calmkit.studies.sampling_rows import over_seeds
 from calmkit.studies.trial_results import TrialRun, trial_results
-from calmkit.training.documents import documents_file
+from calmkit.training.groups import written_groups
 from calmkit.training.lock import git_state
 from calmkit.training.protocol import Protocol, recorded
 from calmkit.training.run import Run
@@ -95,7 +95,7 @@ def results(
         trial = trial_results(run, kind.words)
         by_cell.setdefault(run.cell, []).append(trial)
         if trial["state"] == "done":
-            table = _by_document(run.folder / run.evaluation, primary, known)
+            table = _by_group(run.folder / run.evaluation, primary, known, kind.words.group)
             tables.setdefault(run.cell, {})[run.seed] = table
     cells: list[dict[str, Any]] = [
         {"label": label, "settings": dict(settings.get(label, {})), "trials": trials}
@@ -137,14 +137,14 @@ def results(
         summary["relation"] = relation(
             [one for one in series if one["curve"]], relate, kind.words.relate or RelateWords({})
         )
-    usual = Score(kind.words.primary, known[kind.words.primary].of)
+    usual = Score(kind.words.primary, known[kind.words.primary].of, kind.words.groups)
     sampling = over_seeds(cells, usual)
     if sampling["rows"] or sampling["left_out"]:
         summary["sampling"] = sampling
     if blocks := block_curve(cells, kind.words.element, usual):
         summary["blocks"] = blocks
     for cell in cells:
-        cell["trials"] = [without_documents(trial) for trial in cell["trials"]]
+        cell["trials"] = [without_groups(trial, kind.words.groups) for trial in cell["trials"]]
     return summary
 
 
@@ -156,10 +156,10 @@ def _measured(done: Sequence[Mapping[str, Any]]) -> dict[Path, Measured]:
     }
 
 
-def _by_document(evaluation: Path, primary: str, known: Mapping[str, Rankable]) -> Table:
-    """What each document gave of the primary measure; empty where that is not kept."""
+def _by_group(evaluation: Path, primary: str, known: Mapping[str, Rankable], group: str) -> Table:
+    """What each group gave of the primary measure; empty where that is not kept."""
     one = known[primary]
-    file = documents_file(evaluation, one.measure if one.asked else "")
+    file = written_groups(evaluation, group, one.measure if one.asked else "")
     return read_table(file, one.columns) if one.columns else {}
 
 

@@ -8,7 +8,7 @@ from statistics import stdev
 from typing import Any
 
 from calmkit.results.sampling_lines import Row
-from calmkit.studies.asked_rows import DOCUMENTS, Score, ends_of
+from calmkit.studies.asked_rows import Score, ends_of
 from calmkit.studies.sampling import SamplerSpec
 
 
@@ -53,7 +53,7 @@ def _averaged(group: Sequence[Row], score: Score) -> Row:
         level: sum(row["levels"].get(level, 0.0) for row in group) / len(group) for level in levels
     }
     mean["max_draws"] = max(row["max_draws"] for row in group)
-    for name in (DOCUMENTS, *score.single):
+    for name in (score.groups, *score.single):
         mean.pop(name, None)
     if len(group) > 1:
         for name in ("accuracy", "collision"):

@@ -31,6 +31,7 @@ FACTS = "facts are plain values, and hold the lineage"
 SCORES = "scores are finite numbers, the primary one among them"
 REPEATED = "scores follow from model, rows and seed"
 TABLE = "a table has a column for each of its names"
+GROUPS = "the first column of a table is called as what units come from"
 FRONT = "a front makes the same of the same seed"
 UNKNOWN = "a condition that there is not is refused"
 SAMPLE = "a sample is written into the run's folder"
@@ -165,6 +166,8 @@ def _check_scores(
         names, sums = table
         good = sums.ndim == 2 and sums.shape[1] == len(names) == len(set(names))
         part.require(good, TABLE, f"the names {list(names)} for sums of shape {tuple(sums.shape)}")
+        group = world.kind.words.group
+        part.require(names[0] == group, GROUPS, f"it is '{names[0]}', and the word of a group '{group}'")
     return first
 
 

@@ -107,20 +107,20 @@ class RoundingAutoencoder(TokenAutoencoder):
 @final
 @dataclass(frozen=True)
 class HeldOutWorld:
-    """Eight rows of 25 units of three documents each, with the draws of a head.
+    """Eight rows of 25 units of three groups each, with the draws of a head.
 
     Attributes:
         kind: `continuous` or `tokens`.
         flaw: Of the head.
         odd_row: True gives the head wrong conditions in the first row, so that rows differ.
-        documents: Whether documents are known.
+        groups: Whether groups are known.
         num_draws: What a measure gets that names no number.
     """
 
     kind: str
     flaw: Flaw = "none"
     odd_row: bool = False
-    documents: bool = True
+    groups: bool = True
     num_draws: int = 4
 
     def held(self, rows: Sequence[int] = range(ROWS), units: int = UNITS) -> HeldOut:
@@ -157,7 +157,7 @@ class HeldOutWorld:
             target=target[place][:, :units][keep],
             data=ids[place, :units][keep],
             rows=keep.nonzero()[:, 0],
-            documents=number[place, :units][keep] if self.documents else None,
+            groups=number[place, :units][keep] if self.groups else None,
             draw=draw,
             density=head.log_prob,
         )

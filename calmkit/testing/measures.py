@@ -31,7 +31,7 @@ def check_measure(part: str | type[Measure], **settings: Any) -> None:
 
     Laws: constructor; its words and the names of its numbers; every number of `info` is computed, and finite;
     `metric` is fresh each time, and the measure itself remembers nothing; batches and processes add up; one
-    unit alone and unknown documents are taken; the same seed gives the same numbers, and torch is not seeded;
+    unit alone and unknown groups are taken; the same seed gives the same numbers, and torch is not seeded;
     nothing that other measures see is changed; a number that is `proper` prefers the truth to a head that is
     shifted and to one that is too sure.
 
@@ -58,13 +58,13 @@ def check_measure(part: str | type[Measure], **settings: Any) -> None:
             _check_kind(subject, measure, kind)
 
 
-def units_by_hand(draws: Tensor, target: Tensor, documents: Tensor | None = None) -> HeldOut:
+def units_by_hand(draws: Tensor, target: Tensor, groups: Tensor | None = None) -> HeldOut:
     """Held-out units whose draws and targets are given, for numbers that a reader can redo.
 
     Args:
         draws: `[S, N, D]`, latents; whoever asks for draws gets these, however many it asks for.
         target: `[N, D]`, points.
-        documents: `[N]`; None: unknown.
+        groups: `[N]`; None: unknown.
     """
     head, autoencoder = KnownHead(EventSpec((target.shape[-1],))), RoundingAutoencoder()
     whole = HeldOutWorld("continuous").held()
@@ -74,7 +74,7 @@ def units_by_hand(draws: Tensor, target: Tensor, documents: Tensor | None = None
     drawn = torch.zeros(*draws.shape[:2], autoencoder.chunk_size, dtype=torch.long)
     return replace(
         whole, head=head, context=whole.context[:1, :1], keep=keep, target=Posterior(target), data=ids,
-        rows=rows, documents=documents, draw=lambda num: (drawn, draws),
+        rows=rows, groups=groups, draw=lambda num: (drawn, draws),
     )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def _check_numbers(part: Subject, measure: HeldOutMeasure, world: HeldOutWorld) 
     made: object = measure.metric()
     kind = isinstance(made, torchmetrics.Metric)
     part.require(kind, "metric() is a torchmetrics.Metric", f"{type(made).__name__}")
-    for held in (world.held(), replace(world, documents=False).held(), world.held([2, 5])):
+    for held in (world.held(), replace(world, groups=False).held(), world.held([2, 5])):
         found = _numbers(measure, [held])
         stored = {stored_name(part.name, key) for key in found}
         missing = sorted(set(part.cls.info.named(part.name)) - stored)
@@ -195,7 +195,7 @@ def _check_untouched(part: Subject, measure: HeldOutMeasure, world: HeldOutWorld
     def tensors() -> dict[str, Tensor]:
         there = {"context": held.context.h, "keep": held.keep, "target.mean": held.target.mean}
         there |= {"target.log_std": held.target.log_std} if held.target.log_std is not None else {}
-        there |= {"documents": held.documents} if held.documents is not None else {}
+        there |= {"groups": held.groups} if held.groups is not None else {}
         return there | {"data": held.data, "rows": held.rows, "draws": held.draws()}
 
     before = {name: tensor.clone() for name, tensor in tensors().items()}

@@ -17,8 +17,8 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.training.callbacks import RowsProgress
 from calmkit.training.checkpoints import write_json
-from calmkit.training.documents import write_documents
 from calmkit.training.environment import check_devices
+from calmkit.training.groups import write_groups
 from calmkit.training.kept import kept_numbers
 from calmkit.training.measures import asked_measures
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
@@ -90,7 +90,8 @@ def evaluate(
     front.model.to(device)
     scores |= kind.beside(recipe, manager, prepared, data, front, progress)
     scores = asked.beside(scores | known | leaks)
-    kept = kept_numbers(path, protocol, [spec.name for spec in recipe.evaluation.metrics], manager)
+    taken = [spec.name for spec in recipe.evaluation.metrics]
+    kept = kept_numbers(path, protocol, taken, manager, kind.words.group)
     earlier = {name: value for numbers in kept.values() for name, value in numbers.items()}
     scores |= {name: value for name, value in earlier.items() if name not in scores}
     scores[KEY] = protocol.as_dict()
@@ -98,8 +99,8 @@ def evaluate(
     for line in asked.notes + kept_lines:
         note(line)
     write_json(path, scores)
-    write_documents(path, measured.table)
-    asked.write_documents(path, keep=kept)
+    write_groups(path, kind.words.group, measured.table)
+    asked.write_groups(path, kind.words.group, keep=kept)
     if protocol.agrees(own):
         write_latents(run.folder, kind, front.model.autoencoder, data, prepared, recipe.seed)
     note(written(path, protocol, own))

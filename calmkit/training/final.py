@@ -10,9 +10,9 @@ import lightning.pytorch as pl
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler
 from calmkit.training.checkpoints import write_json
-from calmkit.training.documents import write_documents
 from calmkit.training.evaluate import measure, reconstruction
 from calmkit.training.fit import Session
+from calmkit.training.groups import write_groups
 from calmkit.training.measures import asked_measures
 from calmkit.training.protocol import EVALUATION, KEY, protocol_of
 from calmkit.training.run import is_rank_zero
@@ -56,8 +56,8 @@ def evaluate_at_end(
     scores[KEY] = protocol_of(recipe, prepared.fingerprint, device.type, kind.words).as_dict()
     path = session.run.folder / EVALUATION
     write_json(path, scores)
-    write_documents(path, measured.table)
-    asked.write_documents(path)
+    write_groups(path, kind.words.group, measured.table)
+    asked.write_groups(path, kind.words.group)
     model.eval()
     with progress.phase("writing a sample"):
         kind.sample(front, recipe, session.run.folder)

@@ -13,15 +13,15 @@ from typing import Any
 
 from calmkit.interfaces import HeldOutMeasure
 from calmkit.registry import Manager
-from calmkit.training.documents import measures_with_documents
 from calmkit.training.errors import RunFailed
+from calmkit.training.groups import measures_with_groups
 from calmkit.training.measures import SETTINGS
 from calmkit.training.protocol import KEY, Protocol
 from calmkit.training.run import read_json
 
 
 def kept_numbers(
-    evaluation: Path, protocol: Protocol, asked: Collection[str], manager: Manager
+    evaluation: Path, protocol: Protocol, asked: Collection[str], manager: Manager, group: str
 ) -> dict[str, dict[str, Any]]:
     """Measure -> its stored names and what they hold, of the measures that are not asked for.
 
@@ -30,6 +30,7 @@ def kept_numbers(
         protocol: Of the evaluation that will be written.
         asked: Measures whose numbers are replaced, those that could not be taken too.
         manager: Knows measures; one whose plugin has gone is known by its settings, or by its table.
+        group: The word of their kind of data for what units come from, by which tables are called.
     """
     try:
         before = read_json(evaluation) if evaluation.exists() else {}
@@ -42,7 +43,7 @@ def kept_numbers(
         name for name, part in manager.parts["metrics"].items() if issubclass(part.cls, HeldOutMeasure)
     }
     measures |= {name.removesuffix(f"_{SETTINGS}") for name in before if name.endswith(f"_{SETTINGS}")}
-    measures |= {*asked, *measures_with_documents(evaluation)}
+    measures |= {*asked, *measures_with_groups(evaluation, group)}
     found: dict[str, dict[str, Any]] = {}
     for name, value in before.items():
         owners = [one for one in measures if name == one or name.startswith(f"{one}_")]

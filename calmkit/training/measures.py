@@ -28,7 +28,7 @@ from calmkit.recipe.parts import build_metrics
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.callbacks import RowsProgress
-from calmkit.training.documents import write_sums
+from calmkit.training.groups import write_sums
 from calmkit.training.progress import Progress
 from calmkit.training.stages import RANK_STRIDE
 from calmkit.training.trainer import interrupts, make_trainer
@@ -46,12 +46,12 @@ class Asked:
 
     Attributes:
         scores: Stored name -> number, and `<measure>_settings`, what it was measured with.
-        per_document: Measure -> its keys and its sums by document, where it has any (`UnitMeans`).
+        per_group: Measure -> its keys and its sums by group, where it has any (`UnitMeans`).
         notes: What was left out and why, a sentence each.
     """
 
     scores: dict[str, Any] = field(default_factory=dict)
-    per_document: dict[str, tuple[tuple[str, ...], Tensor]] = field(default_factory=dict)
+    per_group: dict[str, tuple[tuple[str, ...], Tensor]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def beside(self, scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,11 +64,11 @@ class Asked:
         ]
         return {**scores, **free}
 
-    def write_documents(self, evaluation: Path, keep: Collection[str] = ()) -> None:
-        """The tables by document beside an evaluation's file; what an earlier evaluation left goes, except
-        those of the measures to keep.
+    def write_groups(self, evaluation: Path, group: str, keep: Collection[str] = ()) -> None:
+        """The tables by group beside an evaluation's file; what an earlier evaluation left goes, except those
+        of the measures to keep. `group` is the word of their kind of data for one.
         """
-        write_sums(evaluation, self.per_document, keep)
+        write_sums(evaluation, group, self.per_group, keep)
 
 
 def asked_measures(
@@ -109,8 +109,8 @@ def asked_measures(
             told = ", ".join(f"{key}={value}" for key, value in options.items())
             found.scores[stored_name(name, SETTINGS)] = told
         metric = module.metric_of(name)
-        if isinstance(metric, UnitMeans) and metric.per_document is not None:
-            found.per_document[name] = (metric.keys, metric.per_document)
+        if isinstance(metric, UnitMeans) and metric.per_group is not None:
+            found.per_group[name] = (metric.keys, metric.per_group)
     return found
 
 

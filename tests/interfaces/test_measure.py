@@ -114,7 +114,7 @@ def held(head: Any, keep: Tensor) -> HeldOut:
     ids, autoencoder = torch.ones(count, 2, dtype=torch.long), TokenChunks(5, chunk_size=2)
     return HeldOut(
         head=head, autoencoder=autoencoder, context=Context(torch.zeros(*keep.shape, 4)), keep=keep,
-        target=Posterior(ids), data=ids, rows=keep.nonzero()[:, 0], documents=None,
+        target=Posterior(ids), data=ids, rows=keep.nonzero()[:, 0], groups=None,
         draw=lambda num: (ids.expand(num or 2, -1, -1), ids.expand(num or 2, -1, -1)),
         density=partial(head_log_prob, head),
     )  # fmt: skip

@@ -38,8 +38,8 @@ def test_the_units_are_those_that_are_predicted(model: CalmModel) -> None:
     assert held.keep.tolist() == [[False, True, True, True], [False, False, False, True]]
     assert torch.equal(held.data, chunks[held.keep])
     assert held.rows.tolist() == [0, 0, 0, 1]
-    assert held.documents is not None
-    assert held.documents.tolist() == [1, 2, 3, 7]
+    assert held.groups is not None
+    assert held.groups.tolist() == [1, 2, 3, 7]
     assert torch.equal(held.target.mean, model.encode(chunks).mean[held.keep])
     wanted = model.head.log_prob(held.context[held.keep], held.target.mean)
     assert torch.equal(held.log_prob(held.target.mean), wanted)

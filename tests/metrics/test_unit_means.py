@@ -34,7 +34,7 @@ def test_numbers_by_hand() -> None:
     found = numbers(metric)
     assert (found[""], found["units"], found["blocks"]) == (3, 3, 2)
     assert found["se"] == pytest.approx(4 / 3)
-    assert metric.per_document is None
+    assert metric.per_group is None
     assert 2 <= found["low"] <= 3 <= found["high"] <= 5
 
 
@@ -50,8 +50,8 @@ def test_documents_take_the_place_of_rows_where_there_are_ten() -> None:
     assert found["b_low"] == pytest.approx(2 * found["a_low"])
     drawn = resampled_means(values.double().unsqueeze(1), torch.ones(10).double())
     assert found["a_low"] == pytest.approx(float(drawn.quantile(0.025)))
-    assert many.per_document is not None
-    assert many.per_document[3].tolist() == [3, 3, 6, 1]  # document, sums, units
+    assert many.per_group is not None
+    assert many.per_group[3].tolist() == [3, 3, 6, 1]  # document, sums, units
 
 
 def test_a_document_of_two_batches_is_one_block() -> None:
@@ -59,8 +59,8 @@ def test_a_document_of_two_batches_is_one_block() -> None:
     metric.update(units([0, 0], [7, 8]), torch.tensor([1.0, 2.0]))
     metric.update(units([0], [7]), torch.tensor([3.0]))
     metric.compute()
-    assert metric.per_document is not None
-    assert metric.per_document.tolist() == [[7, 4, 2], [8, 2, 1]]
+    assert metric.per_group is not None
+    assert metric.per_group.tolist() == [[7, 4, 2], [8, 2, 1]]
     metric.reset()
     warned = pytest.warns(UserWarning, match="before the ``update`` method")  # of torchmetrics, rightly
     with warned, pytest.raises(ValueError, match="UnitMeans saw no unit"):
@@ -95,8 +95,8 @@ def test_two_processes_add_up() -> None:
     two.update(units([0], [2]), torch.tensor([6.0]))
     joined(one, two)
     assert numbers(one)[""] == 3
-    assert one.per_document is not None
-    assert one.per_document.tolist() == [[1, 1, 1], [2, 8, 2]]
+    assert one.per_group is not None
+    assert one.per_group.tolist() == [[1, 1, 1], [2, 8, 2]]
 
 
 def test_the_likelihood_of_two_processes_adds_up_too() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from made_results import made_cell, made_results, rich_results, undone
 
-from calmkit.report.document import latex_document
 from calmkit.report.latex import as_latex, label_of, latex_escaped, latex_table
 from calmkit.report.render import Grid
+from calmkit.report.whole import whole_latex
 
 GRID = Grid("Two models", ["model", "tokens/s sampled"], [["a", "1.00"], ["longer", "10.00"]], 1, ["A note."])
 
@@ -125,7 +125,7 @@ def test_labels_are_words_that_ref_takes() -> None:
 
 
 def test_every_table_of_a_study_has_a_label_of_its_own_and_a_caption() -> None:
-    document = latex_document(rich_results())
+    document = whole_latex(rich_results())
     labels = re.findall(r"\\label\{([^}]*)\}", document)
     assert labels[:3] == ["tab:made", "tab:made-scores", "tab:made-cost"]
     assert (
@@ -134,7 +134,7 @@ def test_every_table_of_a_study_has_a_label_of_its_own_and_a_caption() -> None:
 
 
 def test_chosen_columns_are_one_table() -> None:
-    document = latex_document(rich_results(), ["parameters", "rank"])
+    document = whole_latex(rich_results(), ["parameters", "rank"])
     assert document.count("\\begin{tabular}") == 1
     assert r"model & params & rank \\" in document
     assert "mathbf" not in document  # the measure that decides is not there
@@ -158,7 +158,7 @@ def test_latex_takes_it_and_the_first_table_fits_a_column(tmp_path: Path, shape:
     if not subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).stdout:
         pytest.skip("no booktabs")
     summary = rich_results()
-    (tmp_path / "all.tex").write_text(latex_document(summary), encoding="utf-8")
+    (tmp_path / "all.tex").write_text(whole_latex(summary), encoding="utf-8")
     (tmp_path / "one.tex").write_text(latex_table(summary), encoding="utf-8")
     for name in ("all", "one"):
         begin = rf"\documentclass[{shape}]{{article}}\usepackage{{booktabs}}\hbadness=10000\begin{{document}}"

@@ -8,12 +8,12 @@ import pytest
 from made_results import made_blocks, made_cell, made_latents, made_results, rich_results, undone
 
 from calmkit.report.block_table import block_grid
-from calmkit.report.document import latex_document, markdown_document, text_document
 from calmkit.report.latent_table import distinct_latents, latent_grid
 from calmkit.report.render import Grid
 from calmkit.report.standing import ceiling_lines, reconstruction_lines, standing, standing_grid
 from calmkit.report.table import column_of, costs_grid, main_grid, scores_grid
 from calmkit.report.table_rows import cell_rows, trial_rows
+from calmkit.report.whole import whole_latex, whole_markdown, whole_text
 from calmkit.text.words import WORDS
 
 
@@ -234,7 +234,7 @@ def test_the_block_table_by_hand() -> None:
 def test_every_document_has_every_model_and_every_mark() -> None:
     """By contract: no format loses a row, a failed trial or the scale of the evaluation."""
     summary = rich_results()
-    for document, percent in ((text_document, "%"), (markdown_document, "%"), (latex_document, r"\%")):
+    for document, percent in ((whole_text, "%"), (whole_markdown, "%"), (whole_latex, r"\%")):
         text = document(summary).replace("\n", " ")
         for cell in summary["cells"][:4]:
             assert cell["label"] in text

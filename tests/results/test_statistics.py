@@ -165,15 +165,15 @@ def test_coverage_of_the_text_interval() -> None:
 def test_tables_are_read_as_they_are_written(tmp_path: Path) -> None:
     import torch
 
-    from calmkit.training.documents import documents_file, write_documents
+    from calmkit.training.groups import groups_file, write_groups
 
     evaluation = tmp_path / "evaluation.json"
     lines = torch.tensor([[7.0, *[0.5] * 4, *[0.25] * 4, 3.0], [9.0, *[1 / 3] * 4, *[0.0] * 4, 2.0]])
-    write_documents(evaluation, (COLUMNS, lines))
-    found = read_table(documents_file(evaluation), COLUMNS[1:])
+    write_groups(evaluation, "document", (COLUMNS, lines))
+    found = read_table(groups_file(evaluation, "document"), COLUMNS[1:])
     assert list(found) == [7, 9]
     assert found[7].tolist() == lines[0, 1:].tolist()
     assert math.isclose(found[9][0], 1 / 3, rel_tol=1e-9)
     assert read_table(tmp_path / "nothing.csv", COLUMNS[1:]) == {}
-    write_documents(evaluation, None)  # another evaluation, of text whose documents are not known
-    assert read_table(documents_file(evaluation), COLUMNS[1:]) == {}
+    write_groups(evaluation, "document", None)  # another evaluation, of text whose documents are not known
+    assert read_table(groups_file(evaluation, "document"), COLUMNS[1:]) == {}

@@ -14,7 +14,7 @@ import pytest
 from calmkit.data.digest import digest
 from calmkit.results.statistics import replicates, table_of
 from calmkit.studies import ask, asked_rows, blocks, sampling_rows
-from calmkit.studies.asked_rows import Score, without_documents
+from calmkit.studies.asked_rows import Score, without_groups
 from calmkit.studies.blocks import Blocks
 from calmkit.studies.display import Display
 from calmkit.studies.failures import work_folder
@@ -23,7 +23,7 @@ from calmkit.studies.schema import Study
 from calmkit.text.metrics.described import brier_lm_of
 
 FEW, ENOUGH = 9, 12
-SCORE = Score("brier_lm", brier_lm_of)
+SCORE = Score("brier_lm", brier_lm_of, "documents")
 brier_lm_ends = partial(asked_rows.ends_of, score=SCORE)
 over_seeds = partial(sampling_rows.over_seeds, score=SCORE)
 block_curve = partial(blocks.block_curve, element="token", score=SCORE)
@@ -114,11 +114,11 @@ def test_all_seeds_count_in_every_mean() -> None:
 
 def test_documents_are_in_no_results() -> None:
     trial = asked(3.0, 1)
-    slim = without_documents(trial)
+    slim = without_groups(trial, "documents")
     assert "documents" not in str(slim)
     assert slim["sampling"]["rows"][0]["brier_lm"] == 3.0
     assert "documents" in trial["sampling"]["rows"][0]
-    assert without_documents({"seed": 1}) == {"seed": 1}
+    assert without_groups({"seed": 1}, "documents") == {"seed": 1}
 
 
 def test_rows_of_an_older_form_are_not_taken_for_those_of_today(

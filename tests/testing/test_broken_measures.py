@@ -179,7 +179,7 @@ class NoDocumentsNoNumber(Good):
     """Can't do without documents."""
 
     def values(self, held: HeldOut) -> Tensor:
-        return super().values(held) * (1.0 if held.documents is not None else float("nan"))
+        return super().values(held) * (1.0 if held.groups is not None else float("nan"))
 
 
 class Raises(Good):

@@ -67,7 +67,7 @@ class Level(Scores):
     """The mean of what is held out, under the name of the primary number."""
 
     name, noise, forgets, touches, awake = "fd", 0.0, True, False, False
-    columns: tuple[str, ...] = ("document", "level")
+    columns: tuple[str, ...] = ("image", "level")
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,7 +208,8 @@ BROKEN = [
     (of(forgets=False), "scores follow from model, rows and seed': of equal rows after reset"),
     (of(touches=True), "measuring changed the model"),
     (of(awake=True), "measuring left the model in train mode"),
-    (of(columns=("document",)), "a table has a column for each of its names"),
+    (of(columns=("image",)), "a table has a column for each of its names"),
+    (of(columns=("document", "level")), "the first column of a table is called as what units come from"),
     (answers(generate=never_twice), "a front makes the same of the same seed"),
     (answers(generate=refuses_nothing), "a condition that there is not is refused"),
     (answers(sample=lambda self, front, recipe, folder: None), "a sample is written"),

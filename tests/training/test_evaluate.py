@@ -18,9 +18,9 @@ from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.parts import kind_of
 from calmkit.registry import make_manager
 from calmkit.text.prepare import prepare_data
-from calmkit.training.documents import documents_file
 from calmkit.training.errors import RunFailed
 from calmkit.training.evaluate import evaluate, measure
+from calmkit.training.groups import groups_file
 from calmkit.training.progress import quiet_libraries
 from calmkit.training.run import Run
 from calmkit.training.trainer import interrupts, make_trainer
@@ -147,7 +147,7 @@ def test_other_data_gets_a_file_of_its_own(run: Run, folder: Path) -> None:
 def test_the_table_by_document_adds_up_to_the_scores(run: Run) -> None:
     """Sums of all documents over all positions are the means of the evaluation; no document stands twice."""
     scores = evaluate(run.folder)
-    with documents_file(run.folder / "evaluation.json").open(newline="") as file:
+    with groups_file(run.folder / "evaluation.json", "document").open(newline="") as file:
         lines = list(csv.DictReader(file))
     numbers = [line["document"] for line in lines]
     assert len(set(numbers)) == len(numbers) == scores["documents"] > 1

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from calmkit.metrics.blocks import FEWEST_DOCUMENTS, UNKNOWN, grouped, ratio_standard_error, resampled_means
+from calmkit.metrics.blocks import FEWEST_GROUPS, UNKNOWN, grouped, ratio_standard_error, resampled_means
 from calmkit.text.metrics.num_tokens import NUM_TOKENS
 
 NORMAL_975 = 1.959964  # 97.5 % quantile of N(0, 1)
@@ -99,7 +99,7 @@ class BrierLM(torchmetrics.Metric):
     """BrierLM with its parts and its uncertainty, over any number of updates and processes.
 
     Positions that share their text are not independent: standard errors and interval treat whole blocks as
-    such. A block is a document, or a row where documents are not known or fewer than `FEWEST_DOCUMENTS`: an
+    such. A block is a document, or a row where documents are not known or fewer than `FEWEST_GROUPS`: an
     interval over a handful of blocks says nothing.
 
     Attributes:
@@ -174,7 +174,7 @@ class BrierLM(torchmetrics.Metric):
         numbers = lines[:, 2].unique()
         by_document = grouped(lines[:, 2:3], lines[:, 3:])
         self.per_document = torch.cat([numbers.unsqueeze(1), by_document], 1) if known else None
-        table = by_document if known and len(by_document) >= FEWEST_DOCUMENTS else by_row
+        table = by_document if known and len(by_document) >= FEWEST_GROUPS else by_row
         accuracy, collision, counts = table[:, :4], table[:, 4:8], table[:, 8]
         sums = 2 * accuracy - collision
         brier = sums.sum(0) / counts.sum()

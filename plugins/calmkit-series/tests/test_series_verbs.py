@@ -151,8 +151,8 @@ def test_training_measures_between_the_ceiling_and_the_bars(mixture: Run) -> Non
     header, *lines = (mixture.folder / "samples.csv").read_text().splitlines()
     assert header == "row_1,row_2"
     assert len(lines) == 16
-    table = (mixture.folder / "evaluation-documents.csv").read_text().splitlines()
-    assert table[0] == "document,crps,nats_per_value,units"
+    table = (mixture.folder / "evaluation-recordings.csv").read_text().splitlines()
+    assert table[0] == "recording,crps,nats_per_value,units"
 
 
 def test_nats_are_of_the_data_and_not_of_the_scaled_values(mixture: Run) -> None:

@@ -57,8 +57,8 @@ class SeriesScores(Scores):
 
     def table(self) -> tuple[Sequence[str], Tensor] | None:
         """Sums by series."""
-        found = self.means.per_document
-        return None if found is None else (("document", *self.means.keys, "units"), found)
+        found = self.means.per_group
+        return None if found is None else (("recording", *self.means.keys, "units"), found)
 
     def _nats(self, model: CalmModel, batch: Batch, held: HeldOut) -> Tensor:
         """In the unit of the data: what a transform stretches is taken off."""

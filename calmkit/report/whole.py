@@ -1,4 +1,4 @@
-"""document: all that a study says outside its pictures, in order, as terminal text, Markdown or LaTeX."""
+"""whole: all that a study says outside its pictures, in order, as terminal text, Markdown or LaTeX."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def provenance(summary: Summary) -> str:
     )
 
 
-def text_document(summary: Summary, columns: Sequence[str] | None = None) -> str:
+def whole_text(summary: Summary, columns: Sequence[str] | None = None) -> str:
     """For a terminal; with columns, one table of these alone."""
     if columns is not None:
         return as_text(columns_grid(summary, columns))
@@ -76,7 +76,7 @@ def text_document(summary: Summary, columns: Sequence[str] | None = None) -> str
     return "\n".join(parts)
 
 
-def markdown_document(summary: Summary, columns: Sequence[str] | None = None) -> str:
+def whole_markdown(summary: Summary, columns: Sequence[str] | None = None) -> str:
     """For a page on GitHub or a notebook; with columns, one table of these alone."""
     if columns is not None:
         return as_markdown(columns_grid(summary, columns))
@@ -92,7 +92,7 @@ def markdown_document(summary: Summary, columns: Sequence[str] | None = None) ->
     return "\n".join(parts)
 
 
-def latex_document(summary: Summary, columns: Sequence[str] | None = None) -> str:
+def whole_latex(summary: Summary, columns: Sequence[str] | None = None) -> str:
     r"""For a paper: the tables, to be read by `\input`; sentences become comments of the source. The first
     fits a column; with columns, one table of these alone.
     """
