@@ -6,13 +6,18 @@ import click
 
 from calmkit.cli import (
     compare,
+    cp,
+    diff,
     docs,
     evaluate,
+    explain,
     export,
     generate,
     import_,
     ls,
     plan,
+    reproduce,
+    schema,
     show,
     study,
     train,
@@ -43,9 +48,14 @@ def cli() -> None:
 
 cli.command("ls")(ls.ls)
 cli.command("show")(show.show)
+cli.command("cp")(cp.cp)
+cli.command("diff")(diff.diff)
 cli.command("validate")(validate.validate)
+cli.command("schema")(schema.schema)
+cli.command("explain")(explain.explain)
 cli.command("plan")(plan.plan)
 cli.command("train")(train.train)
+cli.command("reproduce")(reproduce.reproduce)
 cli.command("eval")(evaluate.evaluate)
 cli.command("generate")(generate.generate)
 cli.command("export")(export.export)
