@@ -22,14 +22,14 @@ def cp(recipe: str, file: Path, extends: bool, force: bool) -> None:
     from calmkit.recipe.copied import child_of, copied
     from calmkit.recipe.shipped import SUFFIXES
 
-    text = copied(recipe)
     if file.is_dir():
         file = file / f"{recipe.rpartition('/')[2]}.yaml"
     if file.suffix not in SUFFIXES:
         raise click.UsageError(f"a recipe is read from a file that ends in .yaml, and '{file}' does not.")
+    text = child_of(recipe, file) if extends else copied(recipe)
     try:
         with file.open("w" if force else "x", encoding="utf-8") as opened:
-            opened.write(child_of(recipe, file) if extends else text)
+            opened.write(text)
     except FileExistsError:
         raise click.UsageError(f"'{file}' is there; --force writes over it.") from None
     except OSError as error:
