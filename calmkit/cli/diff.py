@@ -59,14 +59,21 @@ def _change(a: object, b: object) -> str:
 
 
 def _verdict(found: Comparison, sides: tuple[Side, Side]) -> Iterator[str]:
-    settings = [one for one in found.recipe if one.key not in ("name", "description")]
-    if found.same_recipe:
-        yield "recipe: the same"
-    else:
-        yield f"recipe: {len(settings)} setting{'' if len(settings) == 1 else 's'} differ"
-    recipes = [side.name for side in sides if side.run is None]
+    from calmkit.recipe.difference import ASIDE
+
+    settings = sum(one.key not in ASIDE for one in found.recipe)
+    yield f"recipe: {_counted(settings, 'setting')}"
+    recipes = [*dict.fromkeys(side.name for side in sides if side.run is None)]
     if recipes:
-        yield f"made with, results: not compared, {' and '.join(dict.fromkeys(recipes))} is no run"
+        are = "is no run" if len(recipes) == 1 else "are no runs"
+        yield f"made with, results: not compared, {' and '.join(recipes)} {are}"
         return
-    for of, differences in (("made with", found.made_with), ("results", found.results)):
-        yield f"{of}: {f'{len(differences)} differ' if differences else 'the same'}"
+    yield f"made with: {_counted(len(found.made_with))}"
+    yield f"results: {_counted(len(found.results))}"
+
+
+def _counted(number: int, noun: str = "") -> str:
+    if not number:
+        return "the same"
+    told = f" {noun}" + "s" * (number != 1) if noun else ""
+    return f"{number}{told} differ" + "s" * (number == 1)

@@ -87,7 +87,7 @@ def _results(run: Run, again: Run) -> Outcome:
 def measures_time(key: str) -> bool:
     """Whether a number, by its stored name, is of the clock: seconds, or so many a second."""
     name = key.rpartition(".")[2]
-    return "second" in name.split("_") or "seconds" in name.split("_")
+    return name.endswith("_per_second") or "seconds" in name.split("_")
 
 
 def _as_number(value: Any) -> float:

@@ -63,7 +63,8 @@ def test_settings_of_a_part_in_a_list_have_their_own_places() -> None:
     assert places["transforms"] == "parts.yaml:2"
     assert places["transforms[patchify].patch"] == "parts.yaml:4"
     stated = [key for key in places if key.startswith("transforms[normalise]")]
-    assert stated and {places[key] for key in stated} == {"default"}
+    assert stated
+    assert {places[key] for key in stated} == {"default"}
 
 
 def test_show_source_is_a_table_and_of_recipes_alone() -> None:
