@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from calmkit.interfaces import Batch, RowSampler
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, build_sampler, validate
-from calmkit.recipe.load import load_recipe, shipped_recipes, to_yaml
+from calmkit.recipe.load import load_recipe, shipped_files, shipped_recipes, to_yaml
 from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
@@ -55,6 +56,23 @@ def test_holds_together_and_survives_its_dump(name: str, manager: Manager, tmp_p
     validate(recipe, manager)
     (tmp_path / "again.yaml").write_text(to_yaml(recipe))
     assert load_recipe(tmp_path / "again.yaml", (), manager) == recipe
+
+
+@pytest.mark.parametrize("name", sorted(shipped_files()))
+def test_a_header_says_command_result_hardware_and_date(name: str) -> None:
+    """Or that nothing was measured, and then neither a machine nor a date."""
+    lines = shipped_files()[name].read_text(encoding="utf-8").splitlines()
+    header = lines[: next(n for n, line in enumerate(lines) if not line.startswith("#"))]
+    command = f"study run {name.removeprefix('studies/')}" if name.startswith("studies/") else f"train {name}"
+    assert re.match(rf"# calmkit {command}( |$)", header[0])
+    told = [line for line in header if re.match("# (Result: |Answer[:,])", line)]
+    measured = [line for line in header if line.startswith("# Measured: ")]
+    assert len(told) == 1
+    if told[0].startswith("# Result: not measured"):
+        assert measured == []
+    else:
+        assert len(measured) == 1
+        assert re.match(r"# Measured: \w.*, 20\d\d-\d\d-\d\d\b", measured[0])
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import click
 
+from calmkit.cli.completion import offered, runs
+
 FORMATS = ("text", "md", "latex", "csv")
 
 
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "runs", nargs=-1, required=True, type=click.Path(path_type=Path), shell_complete=offered(runs)
+)
 @click.option("--baseline", help="Label of a model, or a run of it; default the first run's.")
 @click.option("--primary", help="The number that they are ranked by, of `ls metrics`; default brier_lm.")
 @click.option("--protocol", help="Of the evaluations that are compared: its name; default what all have.")

@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
+from calmkit.cli.completion import complete_overrides, offered, runs
 from calmkit.cli.run_folder import RunFolder, only
 from calmkit.cli.table import show_table
 
 
-@click.argument("run", type=RunFolder())
-@click.argument("overrides", nargs=-1)
+@click.argument("run", type=RunFolder(), shell_complete=offered(runs))
+@click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def evaluate(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Measure a run on held-out data.

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from calmkit.cli.completion import offered, runs
 from calmkit.cli.run_folder import RunFolder
 
 
-@click.argument("run", type=RunFolder())
+@click.argument("run", type=RunFolder(), shell_complete=offered(runs))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--to", type=click.Choice(["official"]), required=True, help="The format.")
 @click.option("--safetensors", is_flag=True, help="Tensors as safetensors, not as pytorch_model.bin.")

@@ -7,6 +7,7 @@ from typing import Any, Literal, final
 
 import click
 
+from calmkit.cli.completion import complete_overrides, offered, runs
 from calmkit.cli.run_folder import RunFolder, only
 
 
@@ -28,8 +29,8 @@ class Device(click.ParamType):
         return str(value)
 
 
-@click.argument("run", type=RunFolder())
-@click.argument("overrides", nargs=-1)
+@click.argument("run", type=RunFolder(), shell_complete=offered(runs))
+@click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
 @click.option("-p", "--prompt", help="What to go on from, such as text; default: nothing stands before.")
 @click.option(
     "--condition",

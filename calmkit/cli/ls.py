@@ -8,6 +8,7 @@ from typing import Any, final
 
 import click
 
+from calmkit.cli.completion import kinds, offered
 from calmkit.cli.table import show_table
 
 
@@ -31,7 +32,7 @@ def listed() -> tuple[str, ...]:
     return ("recipes", *KINDS, "plugins", "runs")
 
 
-@click.argument("kind", type=Listed(), required=False)
+@click.argument("kind", type=Listed(), required=False, shell_complete=offered(kinds))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def ls(kind: str | None, as_json: bool) -> None:
     """List recipes, parts, plugins and runs.

@@ -6,14 +6,19 @@ import click
 
 from calmkit.cli import (
     compare,
+    cp,
+    diff,
     docs,
     evaluate,
+    explain,
     export,
     generate,
     import_,
     ls,
     plan,
+    reproduce,
     resume_check,
+    schema,
     show,
     study,
     train,
@@ -44,10 +49,15 @@ def cli() -> None:
 
 cli.command("ls")(ls.ls)
 cli.command("show")(show.show)
+cli.command("cp")(cp.cp)
+cli.command("diff")(diff.diff)
 cli.command("validate")(validate.validate)
+cli.command("schema")(schema.schema)
+cli.command("explain")(explain.explain)
 cli.command("plan")(plan.plan)
 cli.command("train")(train.train)
 cli.command("resume-check")(resume_check.resume_check)
+cli.command("reproduce")(reproduce.reproduce)
 cli.command("eval")(evaluate.evaluate)
 cli.command("generate")(generate.generate)
 cli.command("export")(export.export)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import re
 from typing import Any
 
 from calmkit.interfaces import Embedder, GenerativeHead, HeldOutMeasure, Measure
+from calmkit.recipe.documented import SECTION, arguments
 from calmkit.registry import KINDS, Manager, Part
 
 Rows = list[dict[str, str]]
@@ -65,29 +65,9 @@ def setting_rows(part: Part) -> Rows:
 
 def documentation(part: Part) -> str:
     """The docstring without its arguments, which `setting_rows` tells, and the facts of the class."""
-    told = _ARGUMENTS.sub("", inspect.getdoc(part.cls) or "").strip()
+    told = SECTION.sub("", inspect.getdoc(part.cls) or "").strip()
     facts = _measure_facts(part.name, part.cls) if issubclass(part.cls, Measure) else _facts(part.cls)
     return f"{told}\n\n{facts}" if facts else told
-
-
-_ARGUMENTS = re.compile(r"^Args:\n(?P<body>(?:[ \t]+\S.*(?:\n|$)|[ \t]*\n)*)", re.MULTILINE)
-_ARGUMENT = re.compile(r"^\*{0,2}(?P<name>\w+)(?: *\([^)]*\))?: *(?P<text>.*)$")
-
-
-def arguments(docstring: str) -> dict[str, str]:
-    """What the section `Args:` of a docstring says of each argument, in one line each."""
-    section = _ARGUMENTS.search(docstring)
-    if section is None:
-        return {}
-    lines = inspect.cleandoc("\n" + section["body"]).splitlines()
-    said: dict[str, list[str]] = {}
-    for line in lines:
-        begun = _ARGUMENT.match(line)
-        if begun:
-            said[begun["name"]] = [begun["text"]]
-        elif said and line.startswith((" ", "\t")):
-            said[next(reversed(said))].append(line.strip())
-    return {name: " ".join(filter(None, text)) for name, text in said.items()}
 
 
 def _facts(cls: type) -> str:

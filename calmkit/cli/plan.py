@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calmkit.cli.completion import complete_overrides, offered, recipes_and_runs
 from calmkit.cli.table import show_table
 
 if TYPE_CHECKING:
     from calmkit.recipe.plan import Plan
 
 
-@click.argument("recipe")
-@click.argument("overrides", nargs=-1)
+@click.argument("recipe", shell_complete=offered(recipes_and_runs))
+@click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Count parameters, FLOPs, memory and disk of a recipe; nothing is read, fetched or trained.

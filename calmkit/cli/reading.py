@@ -43,10 +43,13 @@ def look_for_files(recipe: Recipe, manager: Manager) -> None:
             corpus.expected_bytes("valid")
 
 
+def parameter_counts(model: CalmModel) -> dict[str, int]:
+    """Parameters of each part that has some, and of `all`."""
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    return {name: count for name, count in counts.items() if count} | {"all": sum(counts.values())}
+
+
 def count_parameters(model: CalmModel) -> Iterator[str]:
     """A line for each part that has parameters, and one for all."""
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-    for name, count in counts.items():
-        if count:
-            yield f"{name}: {count:,} parameters"
-    yield f"all: {sum(counts.values()):,} parameters"
+    for name, count in parameter_counts(model).items():
+        yield f"{name}: {count:,} parameters"

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calmkit.cli.completion import complete_overrides, offered, shown
 from calmkit.cli.table import show_table
 
 if TYPE_CHECKING:
     from calmkit.registry import Manager, Part
 
 
-@click.argument("target")
-@click.argument("overrides", nargs=-1)
-def show(target: str, overrides: tuple[str, ...]) -> None:
+@click.argument("target", shell_complete=offered(shown))
+@click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
+@click.option("--source", is_flag=True, help="Of a recipe: where each value came from.")
+def show(target: str, overrides: tuple[str, ...], source: bool) -> None:
     """Show a recipe as YAML, the recipe of a run folder, a part such as energy, or a kind such as heads.
 
     A name that parts of several kinds have shows them all; heads/energy is one of them. OVERRIDES such as
-    head=flow or head.num_steps=8 are laid over a recipe.
+    head=flow or head.num_steps=8 are laid over a recipe. With --source each of its values has the file and
+    line that states it, the override, or default.
     """
     from calmkit.recipe.load import SUFFIXES, shipped_files
     from calmkit.registry import KINDS, make_manager
@@ -28,8 +31,11 @@ def show(target: str, overrides: tuple[str, ...]) -> None:
     manager = make_manager()
     resolved = Path(target) / "resolved.yaml"
     if target.endswith(SUFFIXES) or resolved.is_file() or target in shipped_files():
-        _show_recipe(str(resolved) if resolved.is_file() else target, overrides, manager)
+        told = _show_origins if source else _show_recipe
+        told(str(resolved) if resolved.is_file() else target, overrides, manager)
         return
+    if source:
+        raise click.UsageError(f"--source is of a recipe, and '{target}' is none")
     kind, slash, name = target.partition("/")
     one_of_a_kind = kind in KINDS and bool(slash) and bool(name)
     parts = [manager.find(kind, name)] if one_of_a_kind else _called(target, manager)
@@ -63,6 +69,15 @@ def _show_recipe(target: str, overrides: Sequence[str], manager: Manager) -> Non
     click.echo(as_text(values), nl=False)
     for line in count_parameters(validate(recipe, manager)):
         click.echo(f"# {line}")
+
+
+def _show_origins(target: str, overrides: Sequence[str], manager: Manager) -> None:
+    from calmkit.cli.reading import read
+    from calmkit.recipe.difference import shown as value_shown
+    from calmkit.recipe.origins import origins
+
+    found = origins(read(target, overrides, manager))
+    show_table(["key", "value", "from"], [[one.key, value_shown(one.value), one.place] for one in found])
 
 
 def _show_kind(kind: str, manager: Manager) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from calmkit.cli.completion import complete_overrides, offered, studies
 from calmkit.cli.progress import progress_option
 from calmkit.cli.table import show_table
 from calmkit.training.standing import Standing, StandingFile
@@ -28,8 +29,8 @@ def _reading(what: str | Path, err: bool = False) -> None:
     click.echo(f"reading {what}; torch and Lightning take a moment to load", err=err)
 
 
-@click.argument("study")
-@click.argument("overrides", nargs=-1)
+@click.argument("study", shell_complete=offered(studies))
+@click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
 @_out
 def plan(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
     """Check every cell of a study and this machine, and say what it would take; nothing is trained.
@@ -52,8 +53,8 @@ def plan(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
     show_plan(planned, manager, progress)
 
 
-@click.argument("study")
-@click.argument("overrides", nargs=-1)
+@click.argument("study", shell_complete=offered(studies))
+@click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
 @_out
 def run(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
     """Run a study, such as quickstart or a .yaml file: all its cells, then tables and a report.

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from calmkit.cli.completion import complete_overrides, offered, recipes_and_runs
 from calmkit.cli.progress import progress_option
 from calmkit.training.standing import Standing, StandingFile
 
@@ -27,8 +28,8 @@ class _StageStep(click.ParamType):
         return stage, int(step)
 
 
-@click.argument("recipe")
-@click.argument("overrides", nargs=-1)
+@click.argument("recipe", shell_complete=offered(recipes_and_runs))
+@click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder; default runs/<name>/<time>.")
 @click.option("--skip-batch", is_flag=True, help="Of a run that goes on: leave its next batch out.")
 @click.option(

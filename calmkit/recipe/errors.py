@@ -1,30 +1,6 @@
 """RecipeError: what is wrong with a recipe, where it stands, and what would do.
 
-| Code  | Meaning                                                                     |
-|-------|-----------------------------------------------------------------------------|
-| CK100 | no such recipe, or its file cannot be read                                  |
-| CK101 | the file is not YAML                                                        |
-| CK102 | a YAML tag, anchor or alias, which recipes do without                       |
-| CK103 | a key stands twice                                                          |
-| CK104 | `extends` runs in a circle                                                  |
-| CK105 | a version of the recipe format that this calmkit does not read              |
-| CK110 | an override that is not of the form key=value                               |
-| CK120 | no part of that name                                                        |
-| CK130 | a key that nobody takes                                                     |
-| CK131 | a key that is missing                                                       |
-| CK132 | a value of another type                                                     |
-| CK133 | a value outside its range                                                   |
-| CK140 | a sequence length that the chunk size does not divide                       |
-| CK141 | parts that do not fit: head and event, order and backbone, part and data    |
-| CK142 | an embedder that reads latents where there are none                         |
-| CK143 | a sampler that asks for what head, rows, order or condition do not give     |
-| CK144 | a stage 1 for an autoencoder without parameters, or none for one with them  |
-| CK145 | a part refuses its settings                                                 |
-| CK146 | a corpus, tokenizer or `init_from` that cannot be read                      |
-| CK147 | a cell of a study whose cost can't be made equal to the others'             |
-| CK148 | a head that asks to be called as a run can't: with a memory, in float32     |
-| CK149 | a row of a single unit, with nothing to predict it from                    |
-| CK150 | a library, a device or an account that this machine lacks                   |
+Codes are told in `calmkit.recipe.codes`.
 """
 
 from __future__ import annotations
@@ -54,7 +30,7 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        code: From the table of this module.
+        code: Of `calmkit.recipe.codes`.
         message: What is wrong, in one line.
         mark: Where, or None where no text stands behind it.
         key: Dotted key, empty for the recipe as a whole.

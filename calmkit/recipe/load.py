@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import calmkit
 from calmkit.recipe.build import build_recipe
 from calmkit.recipe.dump import to_yaml
 from calmkit.recipe.errors import Mark, refuse, suggest
 from calmkit.recipe.merge import merge, short_parts
 from calmkit.recipe.overrides import read_overrides
 from calmkit.recipe.schema import Recipe, Source
+from calmkit.recipe.shipped import SUFFIXES, is_shipped, shipped_files, shipped_recipes, shipped_root
 from calmkit.recipe.tree import Keys, Scalar, leaves, parse
 from calmkit.registry import Manager, make_manager
 
-__all__ = ["find_recipe", "load_recipe", "shipped_files", "shipped_recipes", "to_yaml"]
-
-SUFFIXES = (".yaml", ".yml")
+__all__ = ["SUFFIXES", "find_recipe", "load_recipe", "shipped_files", "shipped_recipes", "to_yaml"]
 
 
 def load_recipe(
@@ -39,9 +37,9 @@ def load_recipe(
     text = _read(path, place, Mark(""))
     tree = _with_parents(text, path, place, manager, (), notes)
     if "name" not in tree.nodes:
-        mark = Mark(place, 1, 1)
+        mark = Mark(f"the name of {place}")
         tree = tree.with_key("name", Scalar(_name_of(path, place), mark, quoted=True), mark)
-    if _is_shipped(path):
+    if is_shipped(path):
         notes.clear()  # what its author swapped is no news to whoever runs it
     for override in read_overrides(overrides):
         merged = merge(tree, short_parts(override), manager, notes)
@@ -61,38 +59,16 @@ def find_recipe(name_or_path: str | Path) -> Path:
     return _find(str(name_or_path), None, Mark(""))[0]
 
 
-def shipped_files(folder: str = "") -> dict[str, Path]:
-    """The YAML files that come with calmkit, by name: recipes, and studies under `studies/`."""
-    root = _root()
-    files = sorted((root / folder).rglob("*.yaml"))
-    return {file.relative_to(root).with_suffix("").as_posix(): file for file in files}
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with calmkit, by name."""
-    return {name: file for name, file in shipped_files().items() if not name.startswith("studies/")}
-
-
-def _root() -> Path:
-    package = Path(calmkit.__file__).parent
-    inside = package / "recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"  # a wheel, or a checkout
-
-
-def _is_shipped(path: Path) -> bool:
-    return _root().resolve() in path.resolve().parents
-
-
 def _name_of(path: Path, place: str) -> str:
-    return Path(place).with_suffix("").as_posix() if _is_shipped(path) else path.stem
+    return Path(place).with_suffix("").as_posix() if is_shipped(path) else path.stem
 
 
 def _find(name: str, beside: Path | None, mark: Mark) -> tuple[Path, str]:
     """The file and what errors call it."""
     if name.endswith(SUFFIXES):
         path = Path(name) if beside is None else beside.parent / name
-        if _is_shipped(path):
-            return path, path.resolve().relative_to(_root().resolve()).as_posix()
+        if is_shipped(path):
+            return path, path.resolve().relative_to(shipped_root().resolve()).as_posix()
         return path, str(path)
     files = shipped_files()
     if name in files:
@@ -132,7 +108,7 @@ def _with_parents(
     if "calmkit_study" in tree.nodes:
         message = f"'{place}' is a study, not a recipe"
         raise refuse(
-            "CK100", message, tree.mark, help=f"calmkit study run {path.stem if _is_shipped(path) else place}"
+            "CK100", message, tree.mark, help=f"calmkit study run {path.stem if is_shipped(path) else place}"
         )
     parent = tree.nodes.get("extends")
     if parent is None:

@@ -94,12 +94,19 @@ def parse(text: str, place: str) -> Node:
 
 
 def leaves(node: Node, path: str = "") -> Iterator[tuple[str, Mark]]:
-    """Every dotted key of the tree with the mark of the key (of the item in a list)."""
+    """Every dotted key of the tree with its mark; a key of an item of a list that has a name, such as a part,
+    as `transforms[normalise].eps`.
+    """
     if isinstance(node, Keys):
         for key, child in node.nodes.items():
             dotted = f"{path}.{key}" if path else key
             yield dotted, node.key_marks.get(key, child.mark)
             yield from leaves(child, dotted)
+    elif isinstance(node, Items):
+        for item in (item for item in node.nodes if isinstance(item, Keys)):
+            name = item.nodes.get("name")
+            if isinstance(name, Scalar):
+                yield from leaves(item, f"{path}[{name.text}]")
 
 
 def _refuse_anchors(text: str, place: str, by_line: bool) -> None:

@@ -68,7 +68,7 @@ class Run:
 
     @property
     def lock(self) -> dict[str, Any]:
-        """`lock.yaml`: versions, git state, data, seed, command; empty for a run that came from elsewhere."""
+        """`lock.yaml`, as `calmkit.training.lock` writes it; empty for a run that came from elsewhere."""
         import yaml
 
         try:

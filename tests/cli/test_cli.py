@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from fake_parts import BASE, fake_manager
 
 from calmkit.cli.main import cli
-from calmkit.cli.parts import arguments, setting_rows
+from calmkit.cli.parts import setting_rows
 from calmkit.generation import Unit
 from calmkit.interfaces import (
     Context,
@@ -34,6 +34,7 @@ from calmkit.interfaces import (
     SampleOptions,
 )
 from calmkit.recipe.assemble import build_sampler
+from calmkit.recipe.documented import arguments
 from calmkit.recipe.load import load_recipe
 from calmkit.registry import KINDS, Kind, Manager, Part, Rejected, make_manager
 from calmkit.studies.display import Display
@@ -78,13 +79,19 @@ def test_help_needs_no_torch() -> None:
     assert done.returncode == 0, done.stderr
     verbs = [
         "compare",
+        "cp",
+        "diff",
         "docs",
         "eval",
+        "explain",
         "export",
         "generate",
         "import",
         "ls",
         "plan",
+        "reproduce",
+        "resume-check",
+        "schema",
         "show",
         "study",
         "train",
