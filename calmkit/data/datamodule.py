@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Protocol, final, runtime_checkable
@@ -177,9 +178,9 @@ def _leave_signals(worker: int) -> None:
     """
     del worker
     for name in ("SIGINT", "SIGUSR1"):
-        if hasattr(signal, name):  # SIGUSR1 is of POSIX
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "setitimer"):
+        if name in signal.Signals.__members__:  # SIGUSR1 is of POSIX
+            signal.signal(signal.Signals[name], signal.SIG_IGN)
+    if os.name == "posix":
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS))
 

@@ -49,7 +49,7 @@ class Comparison:
         return all(one.key in ASIDE for one in self.recipe)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a JSON document."""
+        """Plain values, for JSON."""
         parts = {"recipe": self.recipe, "made_with": self.made_with, "results": self.results}
         found = {name: {one.key: one.as_dict() for one in rows} for name, rows in parts.items()}
         return {"same_recipe": self.same_recipe, **found}

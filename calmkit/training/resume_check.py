@@ -14,14 +14,16 @@ from typing import final
 import torch
 
 from calmkit.recipe.load import to_yaml
+from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import AutoencoderStage, LmStage, Recipe
+from calmkit.registry import make_manager
 from calmkit.training.checkpoints import write_text
 from calmkit.training.errors import RunFailed
 from calmkit.training.progress import Say
 from calmkit.training.run import Run
 from calmkit.training.stopping import REQUEUE
 
-MOST_ROWS, MOST_SAMPLES, MOST_TOKENS = 64, 16, 32
+MOST_ROWS, MOST_MADE = 64, 32
 """Rows that are measured, and what is made, at the end of a check: resuming is what it is about."""
 
 LAST_LINES = 8
@@ -108,6 +110,12 @@ def resume_check(recipe: Recipe, folder: Path, *, steps: int, at: int | None, se
 
 def shortened(recipe: Recipe, steps: int) -> Recipe:
     """A recipe that takes so many steps of each stage, validates thrice on the way, and logs every step."""
+    read = kind_of(recipe, make_manager()).words.evaluation
+    counts = [
+        name
+        for name in read
+        if name.startswith("sample_") and isinstance(getattr(recipe.evaluation, name), int)
+    ]
     stages, often = recipe.stages, max(1, steps // 3)
     first, second, asked = stages.autoencoder, stages.lm, recipe.evaluation
     if first is not None:
@@ -121,8 +129,7 @@ def shortened(recipe: Recipe, steps: int) -> Recipe:
             asked,
             metrics=(),
             max_rows=min(asked.max_rows, MOST_ROWS),
-            sample_rows=min(asked.sample_rows, MOST_SAMPLES),
-            sample_tokens=min(asked.sample_tokens, MOST_TOKENS),
+            **{name: min(getattr(asked, name), MOST_MADE) for name in counts},
         ),
         trainer=replace(recipe.trainer, log_every=1),
         loggers=["csv"],

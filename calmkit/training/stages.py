@@ -83,9 +83,11 @@ class StageModule(pl.LightningModule, ABC):
     def trained(self) -> nn.Module:
         """What a checkpoint holds the tensors of."""
 
-    @abstractmethod
-    def put(self, module: Any) -> None:
+    @final
+    def put(self, module: nn.Module) -> None:
         """Put another module in the place of the one that was trained."""
+        (name,) = (name for name, child in self.named_children() if child is self.trained)
+        setattr(self, name, module)
 
     @final
     def configure_model(self) -> None:
@@ -104,9 +106,8 @@ class StageModule(pl.LightningModule, ABC):
         self.log_scores()
         scatter(self.trained)
 
-    @abstractmethod
     def log_scores(self) -> None:
-        """Log the scores of a validation."""
+        """Log the scores of a validation, where there are any."""
 
     @final
     def on_train_start(self) -> None:
@@ -205,10 +206,6 @@ class AutoencoderModule(StageModule):
         """The autoencoder."""
         return self.autoencoder
 
-    def put(self, module: Any) -> None:
-        """An autoencoder."""
-        self.autoencoder = module
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the real units, nats per unit."""
         del batch_idx
@@ -263,10 +260,6 @@ class ModelModule(StageModule):
     def trained(self) -> nn.Module:
         """The model, its frozen autoencoder too."""
         return self.model
-
-    def put(self, module: Any) -> None:
-        """A model."""
-        self.model = module
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the units that count."""

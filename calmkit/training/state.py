@@ -192,9 +192,14 @@ def _of_all_ranks(mine: Any) -> list[Any]:
 
 def _random_tensors() -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state()
+    if torch.accelerator.is_available():
+        states["device"] = _device().get_rng_state()
     return states
+
+
+def _device() -> Any:
+    """torch's module of this machine's accelerator."""
+    return torch.get_device_module(torch.accelerator.current_accelerator())
 
 
 def _random_plain() -> dict[str, Any]:
@@ -212,5 +217,5 @@ def _put_random(states: Mapping[str, Tensor], others: Mapping[str, Any]) -> None
     name, keys, place, has_gauss, cached = others["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), place, has_gauss, cached))
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    if "device" in states and torch.accelerator.is_available():
+        _device().set_rng_state(states["device"])

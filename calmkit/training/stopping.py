@@ -17,9 +17,9 @@ INTERRUPTED = 130
 """What a shell reports of a command that Ctrl-C ended."""
 
 SAVING: dict[int, int] = {
-    getattr(signal, name): code
+    signal.Signals[name]: code
     for name, code in (("SIGTERM", REQUEUE), ("SIGUSR1", REQUEUE), ("SIGINT", INTERRUPTED))
-    if hasattr(signal, name)  # SIGUSR1 is of POSIX
+    if name in signal.Signals.__members__  # SIGUSR1 is of POSIX
 }
 """Signals on which a run saves and ends -> its exit code."""
 

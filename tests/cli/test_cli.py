@@ -38,6 +38,7 @@ from calmkit.recipe.documented import arguments
 from calmkit.recipe.load import load_recipe
 from calmkit.registry import KINDS, Kind, Manager, Part, Rejected, make_manager
 from calmkit.studies.display import Display
+from calmkit.training.resume import Wishes
 from calmkit.training.standing import read_standing
 
 
@@ -371,7 +372,8 @@ def test_ls_runs(folder: Path) -> None:
 def test_train_hands_the_recipe_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
 
-    def train(recipe: Any, *, out: Any, say: Any, manager: Any, standing: Any) -> None:
+    def train(recipe: Any, *, out: Any, say: Any, standing: Any, wishes: Any, resume: Any, **_: Any) -> None:
+        assert (wishes, resume) == (Wishes(), False)
         given.update(name=recipe.name, steps=recipe.stages.lm.max_steps, out=out, standing=standing.path)
         say("step 1")
 

@@ -188,7 +188,7 @@ CASES = {
     "an autoencoder that makes one unit of an image": (
         ("tiny/pixels", "autoencoder: {patch: 8}"),
         "error[CK149]: autoencoder 'patches' makes 1 unit of a row of data 'digits', with nothing to predict "
-        "it from\n  --> tiny/pixels.yaml:10:15  (autoencoder)\n  help: a smaller unit; settings of "
+        "it from\n  --> tiny/pixels.yaml:11:15  (autoencoder)\n  help: a smaller unit; settings of "
         "autoencoder 'patches': noise, patch",
     ),
     "a row of one chunk": (
@@ -239,7 +239,7 @@ def test_labels_that_the_files_lack_are_refused_before_an_image_is_read(tmp_path
     said = refused("tiny/givt_causal", f"data: {{name: idx, train_images: {tmp_path / 'some.idx'}}}")
     assert said == (
         "error[CK141]: conditioner 'label' reads label, which data 'idx' don't have\n"
-        "  --> tiny/givt_causal.yaml:14:15  (conditioner)\n  help: conditioner=null, or data with label"
+        "  --> tiny/givt_causal.yaml:16:15  (conditioner)\n  help: conditioner=null, or data with label"
     )
 
 

@@ -151,7 +151,7 @@ def test_what_is_taken_has_names_and_no_tensor_twice() -> None:
             for key in ("step", "exp_avg", "exp_avg_sq")
         ),
         *(f"average.{name}" for name in ("first.weight", "norm.weight", "norm.bias")),
-        *(f"random.0.{name}" for name in ("cpu", *(["cuda"] if torch.cuda.is_initialized() else []))),
+        *(f"random.0.{name}" for name in ("cpu", *(["device"] if torch.accelerator.is_available() else []))),
     }
     assert (snapshot.step, snapshot.rows, snapshot.plain["mine"]) == (K, 8 * K, [1])
     assert float(snapshot.tensors["optimizer.norm.bias.step"]) == K
