@@ -11,7 +11,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 GREY = 128  # of gaps and empty places: neither the black nor the white of an image
-GAP = 1
 VISIBLE = 64  # pixels: a side that a person can look at
 
 
@@ -29,7 +28,8 @@ def to_bytes(images: Float[Tensor, "*N C H W"]) -> UInt8[Tensor, "*N C H W"]:
 def grid(
     images: Float[Tensor, "N C H W"], columns: int, scale: int | None = None
 ) -> UInt8[Tensor, "C height width"]:
-    """Images in rows of `columns`, grey gaps of one pixel between and around them.
+    """Images in rows of `columns`, with grey gaps of half a pixel of theirs between and around them, which
+    a page that shows the grid a little smaller still shows.
 
     Args:
         images: In [-1, 1], row by row; at least one.
@@ -47,12 +47,13 @@ def grid(
     if scale < 1:
         raise ValueError(f"scale must be at least 1, got {scale}")
     large = to_bytes(images).repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-    down, across = height * scale + GAP, width * scale + GAP
+    gap = max(1, scale // 2)
+    down, across = height * scale + gap, width * scale + gap
     rows = -(-count // columns)
-    sheet = large.new_full((channels, rows * down + GAP, columns * across + GAP), GREY)
+    sheet = large.new_full((channels, rows * down + gap, columns * across + gap), GREY)
     for number, image in enumerate(large):
-        top, left = number // columns * down + GAP, number % columns * across + GAP
-        sheet[:, top : top + down - GAP, left : left + across - GAP] = image
+        top, left = number // columns * down + gap, number % columns * across + gap
+        sheet[:, top : top + down - gap, left : left + across - gap] = image
     return sheet
 
 

@@ -40,9 +40,9 @@ def test_the_png_holds_the_grid(tmp_path, channels):
     values = torch.from_numpy(pixels(5, channels, 8, 8)) / 127.5 - 1
     write_grid(tmp_path / "grid.png", values, columns=3)
     sheet = np.asarray(Image.open(tmp_path / "grid.png"))
-    assert sheet.shape[:2] == (2 * 65 + 1, 3 * 65 + 1)  # 8 to 64, so that a person can see it
+    assert sheet.shape[:2] == (2 * 68 + 4, 3 * 68 + 4)  # 8 to 64, so that a person can see it
     assert np.array_equal(sheet, grid(values, 3).permute(1, 2, 0).numpy().reshape(sheet.shape))
-    second = sheet.reshape(131, 196, channels)[1:65:8, 66:130:8]
+    second = sheet.reshape(140, 208, channels)[4:68:8, 72:136:8]
     assert np.array_equal(second, pixels(5, channels, 8, 8)[1].transpose(1, 2, 0))
 
 

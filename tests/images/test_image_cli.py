@@ -26,7 +26,7 @@ def size(path: Path) -> tuple[int, int]:
 
 def side(cells: int) -> int:
     """Digits are shown 8 times as large, with a line between and around them."""
-    return cells * 65 + 1
+    return cells * 68 + 4
 
 
 def test_a_grid_of_a_label_is_written_the_same_for_the_same_seed(digits: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_run_ends_with_its_numbers_its_grid_and_its_lines(
     assert found["images_per_second"] > 0
     assert found["leaked_images"] == 0
     with Image.open(run.folder / "samples.png") as grid:  # 20 digits, a column for each label
-        assert grid.size == (10 * 65 + 1, 2 * 65 + 1)
+        assert grid.size == (10 * 68 + 4, 2 * 68 + 4)
     assert "data: 1,442 training and 355 held-out images, 1 x 8 x 8 of 10 classes" in said
     assert f"Frechet distance {found['fd']:.3f} (95 % " in "\n".join(said)
     facts = run.facts
