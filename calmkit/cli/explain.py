@@ -25,6 +25,6 @@ def explain(code: str | None) -> None:
     cure = textwrap.fill(found.cure, 100, initial_indent="cure: ", subsequent_indent="      ")
     example = textwrap.indent(found.example.strip(), "  ")
     command = " ".join(["calmkit", *found.command])
-    click.echo(f"{name}: {found.meaning}\n{cure}\n\nexample.yaml:\n{example}\n\n$ {command}")
+    click.echo(f"{name}: {found.meaning}\n{cure}\n\nexample.yaml:\n{example}\n\nrefused by: {command}")
     if found.note:
         click.echo(f"({found.note})")

@@ -6,6 +6,7 @@ they were written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -55,9 +56,16 @@ def recipe_differences(a: Recipe, b: Recipe) -> list[Difference]:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
-    """Keys that are not alike in two tables; a number and a truth value are never alike."""
-    found = (Difference(key, a.get(key, ABSENT), b.get(key, ABSENT)) for key in dict.fromkeys([*a, *b]))
+    """Keys that are not alike in two tables, section by section; a number and a truth value never are."""
+    keys = list(dict.fromkeys([*a, *b]))
+    sections = {section: n for n, section in enumerate(dict.fromkeys(map(_section, keys)))}
+    keys.sort(key=lambda key: sections[_section(key)])
+    found = (Difference(key, a.get(key, ABSENT), b.get(key, ABSENT)) for key in keys)
     return [one for one in found if not alike(one.a, one.b)]
+
+
+def _section(key: str) -> str:
+    return re.split(r"[.\[]", key, maxsplit=1)[0]
 
 
 def alike(a: Any, b: Any) -> bool:

@@ -82,7 +82,8 @@ def test_explain_shows_meaning_cure_and_example() -> None:
         "CK130: a key that nobody takes\n"
         "cure: The error lists the keys there are; `calmkit show heads/energy` says what each setting of a\n"
         "      part means.\n\n"
-        "example.yaml:\n  extends: tiny/energy\n  head: {num_drawz: 4}\n\n$ calmkit validate example.yaml\n"
+        "example.yaml:\n  extends: tiny/energy\n  head: {num_drawz: 4}\n\n"
+        "refused by: calmkit validate example.yaml\n"
     )
     assert "a guest" in CliRunner().invoke(cli, ["explain", "CK148"]).stdout
 

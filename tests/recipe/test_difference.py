@@ -43,12 +43,17 @@ def test_a_value_that_differs_is_told_by_its_dotted_key() -> None:
 
 
 def test_another_part_has_other_settings_and_those_of_one_side_are_absent_on_the_other() -> None:
-    found = {one.key: one for one in recipe_differences(read(BASE), read(BASE, "head=narrow"))}
+    found = {one.key: one for one in recipe_differences(read(BASE), read(BASE, "head=narrow", "seed=2"))}
     assert found["head.name"].as_dict() == {"a": "wide", "b": "narrow"}
     assert found["head.num_steps"] == Difference("head.num_steps", ABSENT, 10)
     assert found["head.num_steps"].as_dict() == {"b": 10}
     assert found["head.num_draws"].as_dict() == {"a": 5}
     assert "head.num_targets" not in found  # kept by the swap
+    sections = [key.partition(".")[0] for key in found]
+    assert sections == [
+        "seed",
+        *["head"] * (len(sections) - 1),
+    ]  # keys of one section stand together, whichever side has them
 
 
 def test_a_section_that_is_null_is_told_against_one_that_is_there() -> None:
