@@ -59,12 +59,12 @@ def same(one: Run, other: Run) -> bool:
 def test_stopped_in_either_stage_it_ends_as_if_nobody_had_stopped_it(
     folder: Path, tmp_path: Path, hard: Run
 ) -> None:
-    """Behind steps 1 and 3 (validated) of stage 1, 2 and 7 of stage 2: in epochs 1 and 2; with processes
-    that read ahead, and without.
+    """Behind steps 1 and 6 (the last, before its validation) of stage 1, 2 and 7 of stage 2: in epochs 1
+    and 2; with processes that read ahead, and without.
     """
     run = tmp_path / "run"
     stopped(small_run, "autoencoder", 1, folder, str(run), *HARD, "trainer.workers=2")
-    stopped(go_on, "autoencoder", 3, run)
+    stopped(go_on, "autoencoder", 6, run)
     stopped(go_on, "lm", 2, run, "trainer.workers=0")
     stopped(go_on, "lm", 7, run, "trainer.workers=2")
     said: list[str] = []
@@ -76,7 +76,7 @@ def test_stopped_in_either_stage_it_ends_as_if_nobody_had_stopped_it(
 
 
 def test_images_go_on_too(tmp_path: Path) -> None:
-    """Mirrored at random or not, a label left out at random, an order at random, an average."""
+    """A label left out at random, an order at random, an average."""
     words = ("stages.lm.max_steps=5", "trainer.accumulate=2", "trainer.workers=2")
     with workshop_of_digits(tmp_path) as folder:
         whole, run = digits_run(folder, "whole", *words), folder / "run"
