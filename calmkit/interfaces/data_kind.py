@@ -253,12 +253,12 @@ class DataKind(ABC):
         progress: Callable[[int], object],
     ) -> dict[str, Any]:
         """What a sampler makes of a model under teacher forcing, for studies that ask for it, as plain
-        values:
+        values, of which studies average numbers and lists of numbers over seeds:
 
-        `units`; `accuracy` and `collision` in percent with `accuracy_se`, `collision_se` (None: unknown) and
-        the lists `accuracy_n`, `collision_n`; the primary number with `_low` and `_high`; `draws_per_unit`,
-        `max_draws`, `network_calls_per_unit`, `mean_level`, `levels` (level -> share), `fallback_share`; and
-        `documents`: of each group its number and the sums that the primary number follows from.
+        `units`; the primary number; each of `words.sampled` with `<name>_se` (None: unknown); what a choice
+        costs, `draws_per_unit`, `max_draws`, `network_calls_per_unit`, `mean_level`, `levels` (level ->
+        share), `fallback_share`; and, where they are known, under `words.groups` of each group its number and
+        the sums that the primary number follows from. More may stand beside them, and is kept.
 
         Raises:
             ValueError: There is nothing to score.

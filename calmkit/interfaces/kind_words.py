@@ -128,6 +128,8 @@ class KindWords:
         leaked: Stored name of the share of held-out groups that were trained on; empty: nobody looks.
         coding: How well autoencoders give back what they read, as a sentence's beginning and a number.
         relate: What can be set against each other.
+        sampled: What a sampler is scored by beside the primary number: how often a choice is right, and how
+            often two agree. An evaluation may hold both of plain draws, as `<name>_1`, `<name>_2` and so on.
         first: What samplers are scored over, such as `the first 1 to 4 tokens`; empty: they are not.
         log: True where curves of the primary number are read on a logarithmic axis.
         sample: File in a run's folder that `DataKind.sample` writes; its name begins with `samples.`.
@@ -176,6 +178,10 @@ class KindWords:
     leaked: str = ""
     coding: ColumnWords | None = None
     relate: RelateWords | None = None
+    sampled: tuple[ColumnWords, ...] = (
+        ColumnWords("accuracy", "accuracy %", 2),
+        ColumnWords("collision", "collision %", 2),
+    )
     first: str = ""
     log: bool = False
     sample: str = "samples.txt"

@@ -19,8 +19,8 @@ def block_grid(summary: Summary) -> Grid | None:
         [
             row["cell"],
             f"{row[f'block_{what}']:,.0f}",
-            f"{row[f'context_{what}']:,.0f}",
-            f"{row['units']:,.0f}",
+            _whole(row.get(f"context_{what}")),
+            _whole(row.get("units")),
             str(row["seeds"]),
             usual.text(row[words.primary]),
             usual.interval(row["seed_low"], row["seed_high"]),
@@ -34,3 +34,7 @@ def block_grid(summary: Summary) -> Grid | None:
         "been held out."
     ]
     return Grid(f"Block length alone moves {usual.name}", heads, rows, 1, notes)
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"

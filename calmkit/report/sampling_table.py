@@ -1,9 +1,10 @@
-"""The table of a study's samplers: accuracy against collision, and what each costs."""
+"""The table of a study's samplers: how often each is right and repeats itself, and what it costs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from calmkit.interfaces import ColumnWords, KindWords
 from calmkit.metrics.blocks import FEWEST_GROUPS
 from calmkit.report.kind import words_of
 from calmkit.report.measures import Shown, measure
@@ -19,8 +20,9 @@ def sampling_grid(summary: Summary) -> Grid | None:
         return None
     rows, words = result["rows"], words_of(summary)
     usual = measure(words.primary, summary)
+    scored = [head for one in words.sampled for head in (one.head, "+-")]
     heads = [
-        "model", "sampler", "accuracy %", "+-", "collision %", "+-", usual.name, "seeds 95 %",
+        "model", "sampler", *scored, usual.name, "seeds 95 %",
         f"{words.data} 95 %", "draws/unit", "head calls/unit", "mean level", "fell back %",
     ]  # fmt: skip
     seeds = span((row.get("seeds", 1) for row in rows), "d")
@@ -33,8 +35,9 @@ def sampling_grid(summary: Summary) -> Grid | None:
         f"held out, - where fewer than {FEWEST_GROUPS} of them were scored."
     ]
     notes += _left_out(result["left_out"])
-    title = f"Samplers: accuracy and collision, geometric means over {words.first}"
-    return Grid(title, heads, [_texts(row, words.primary, usual) for row in rows], 2, notes)
+    named = " and ".join(one.called or one.name for one in words.sampled)
+    title = f"Samplers: {named}, geometric means over {words.first}" if named else "Samplers"
+    return Grid(title, heads, [_texts(row, words, usual) for row in rows], 2, notes)
 
 
 def _left_out(known: list[dict[str, str]]) -> list[str]:
@@ -45,15 +48,13 @@ def _left_out(known: list[dict[str, str]]) -> list[str]:
     return [f"Left out for {cell}: {', '.join(names)}: {why}." for (cell, why), names in samplers.items()]
 
 
-def _texts(row: Row, name: str, usual: Shown) -> list[str]:
-    calls = row["network_calls_per_unit"]
+def _texts(row: Row, words: KindWords, usual: Shown) -> list[str]:
+    calls, name = row["network_calls_per_unit"], words.primary
+    scored = [_or_dash(row[one], of) for of in words.sampled for one in (of.name, f"{of.name}_se")]
     return [
         row["cell"],
         row["sampler"],
-        f"{row['accuracy']:.2f}",
-        _or_dash(row["accuracy_se"]),
-        f"{row['collision']:.2f}",
-        _or_dash(row["collision_se"]),
+        *scored,
         usual.text(row[name]),
         *(usual.interval(row[f"{name}_{of}_low"], row[f"{name}_{of}_high"]) for of in ("seed", "text")),
         f"{row['draws_per_unit']:.1f}",
@@ -63,5 +64,7 @@ def _texts(row: Row, name: str, usual: Shown) -> list[str]:
     ]
 
 
-def _or_dash(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _or_dash(value: float | None, words: ColumnWords | None = None) -> str:
+    """Two digits, or as many as a column has."""
+    factor, digits = (1.0, 2) if words is None else (words.factor, words.digits)
+    return "-" if value is None else f"{factor * value:.{digits}f}"

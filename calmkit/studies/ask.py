@@ -156,8 +156,7 @@ def _block(
     progress: Progress,
 ) -> dict[str, Any]:
     """The scores on rows of that length, over as much data as the recipe's evaluation reads."""
-    assert recipe.data.sequence_length is not None
-    rows = max(1, recipe.evaluation.max_rows * recipe.data.sequence_length // length)
+    rows = max(1, int(recipe.evaluation.max_rows * kind.elements_per_row(recipe)) // length)
     shaped = replace(recipe, data=replace(recipe.data, sequence_length=length))
     data = prepared.rows(shaped, front.model.autoencoder, batch_size=1, max_rows=rows)
     measured = measure(
@@ -165,15 +164,9 @@ def _block(
     )
     groups = [] if measured.table is None else measured.table[1].tolist()
     primary, element = kind.words.primary, kind.words.element
-    names = [
-        primary,
-        f"{primary}_low",
-        f"{primary}_high",
-        f"block_{element}s",
-        f"context_{element}s",
-        "units",
-    ]
-    return {name: measured.scores[name] for name in names} | {kind.words.groups: groups}
+    names = [primary, f"{primary}_low", f"{primary}_high", f"context_{element}s", "units"]
+    known = {name: measured.scores[name] for name in names if name in measured.scores}
+    return {f"block_{element}s": float(length), **known, kind.words.groups: groups}
 
 
 def _job(planned: StudyPlan, trial: Trial) -> Job:

@@ -62,8 +62,8 @@ def block_curve(cells: Sequence[dict[str, Any]], element: str, score: Score) -> 
     """Score against block length, for each cell: what was found of each trial, over seeds.
 
     Returns:
-        Rows of `cell`, `block_<element>s`, `context_<element>s`, `units`, the score (mean over seeds), its
-        `seed_low`, `seed_high`, `text_low` and `text_high`, and `seeds`.
+        Rows of `cell`, `block_<element>s`, `context_<element>s` and `units` where they are known, the score
+        (mean over seeds), its `seed_low`, `seed_high`, `text_low` and `text_high`, and `seeds`.
     """
     rows = []
     block, context = f"block_{element}s", f"context_{element}s"
@@ -73,7 +73,7 @@ def block_curve(cells: Sequence[dict[str, Any]], element: str, score: Score) -> 
             for one in trial.get("blocks", []):
                 by_length.setdefault(one[block], []).append(one)
         for length, found in sorted(by_length.items()):
-            names = (context, "units", score.name)
+            names = [name for name in (context, "units", score.name) if name in found[0]]
             mean = {name: sum(one[name] for one in found) / len(found) for name in names}
             head = {"cell": cell["label"], block: length, "seeds": len(found)}
             rows.append(head | mean | ends_of(found, score))

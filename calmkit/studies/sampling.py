@@ -1,7 +1,7 @@
-"""Sampling: every trained cell under a list of samplers, accuracy against collision, and what it costs.
+"""Sampling: every trained cell under a list of samplers, how often they are right, and what they cost.
 
 A sampler that sharpens the law of the units is right more often, and repeats itself more often. The paper
-draws one against the other, each a geometric mean over the first few elements, in percent.
+draws one against the other; what stands for the two, a kind of data says (`KindWords.sampled`).
 
 Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 7.5, Figures 10 and 11.
 https://arxiv.org/abs/2510.27688

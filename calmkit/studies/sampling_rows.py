@@ -41,22 +41,20 @@ def over_seeds(cells: Sequence[Mapping[str, Any]], score: Score) -> dict[str, An
 
 
 def _averaged(group: Sequence[Row], score: Score) -> Row:
-    mean: Row = dict(group[0]) | {"seeds": len(group)}
-    for name in group[0]:
-        values = [row[name] for row in group if row[name] is not None]
+    whole = {name: [row[name] for row in group if row[name] is not None] for name in group[0]}
+    for name in (score.groups, *score.single):
+        whole.pop(name, None)
+    mean: Row = {name: group[0][name] for name in whole} | {"seeds": len(group)}
+    for name, values in whole.items():
         if any(isinstance(value, float) for value in values):
             mean[name] = sum(values) / len(values)
-        elif name in ("accuracy_n", "collision_n"):
-            mean[name] = [sum(column) / len(group) for column in zip(*values, strict=True)]
+        elif values and all(isinstance(value, list) for value in values):
+            mean[name] = [sum(column) / len(values) for column in zip(*values, strict=True)]
     levels = dict.fromkeys(level for row in group for level in row["levels"])
     mean["levels"] = {
         level: sum(row["levels"].get(level, 0.0) for row in group) / len(group) for level in levels
     }
+    for name in (name for name in whole if f"{name}_se" in whole and len(whole[name]) > 1):
+        mean[f"{name}_se"] = stdev(whole[name]) / math.sqrt(len(whole[name]))
     mean["max_draws"] = max(row["max_draws"] for row in group)
-    for name in (score.groups, *score.single):
-        mean.pop(name, None)
-    if len(group) > 1:
-        for name in ("accuracy", "collision"):
-            values = [row[name] for row in group]
-            mean[f"{name}_se"] = stdev(values) / math.sqrt(len(values))
     return mean | {f"{score.name}_{end}": value for end, value in ends_of(group, score).items()}

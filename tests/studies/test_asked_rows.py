@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from calmkit.data.digest import digest
+from calmkit.interfaces import KindWords
+from calmkit.report.block_table import block_grid
 from calmkit.results.statistics import replicates, table_of
 from calmkit.studies import ask, asked_rows, blocks, sampling_rows
 from calmkit.studies.asked_rows import Score, without_groups
@@ -110,6 +112,35 @@ def test_all_seeds_count_in_every_mean() -> None:
     assert (row["accuracy"], row["accuracy_n"]) == (8.0, [4.0] * 4)
     assert row["accuracy_se"] == pytest.approx(2.0)  # of 6 and 10: s = sqrt 8, over sqrt 2
     assert row["collision_se"] == pytest.approx(1.0)
+
+
+def test_rows_are_averaged_whatever_their_kind_scores_samplers_by() -> None:
+    """Numbers and lists of numbers by their means; what has a standard error gets that over seeds."""
+    other = {
+        "hits": 1.0, "hits_se": None, "by_length": [1.0, 2.0], "crps": 3.0, "levels": {}, "max_draws": 1,
+        "sampler": "direct", "units": 4, "recordings": [[0.0, 3.0, 1.0]],
+    }  # fmt: skip
+    trials = [
+        {"seed": seed, "state": "done", "sampling": {"rows": [other | more], "left_out": []}}
+        for seed, more in enumerate(({}, {"hits": 3.0, "by_length": [3.0, 4.0], "recordings": []}))
+    ]
+    score = Score("crps", lambda sums: sums[..., 0] / sums[..., 1], "recordings")
+    (row,) = sampling_rows.over_seeds([{"label": "a", "trials": trials}], score)["rows"]
+    assert (row["hits"], row["by_length"], row["crps"], row["seeds"]) == (2.0, [2.0, 3.0], 3.0, 2)
+    assert row["hits_se"] == pytest.approx(1.0)  # s = sqrt 2, over sqrt 2
+    assert "recordings" not in row
+
+
+def test_blocks_of_a_kind_that_knows_no_context_have_none() -> None:
+    trial = {"seed": 1, "state": "done", "blocks": [{"block_values": 64.0, "crps": 0.5}]}
+    score = Score("crps", lambda sums: sums[..., 0], "recordings")
+    (row,) = blocks.block_curve([{"label": "a", "trials": [trial]}], "value", score)
+    assert (row["block_values"], row["crps"], row["seeds"]) == (64.0, 0.5, 1)
+    assert "context_values" not in row
+    words = KindWords("value", "crps").as_plain()
+    grid = block_grid({"kind": {"words": words}, "blocks": [row]})
+    assert grid is not None
+    assert [*grid.rows[0]][:5] == ["a", "64", "-", "-", "1"]
 
 
 def test_documents_are_in_no_results() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.local_ar import LocalARHead
 from calmkit.heads.regression import RegressionHead
+from calmkit.interfaces import ColumnWords
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.tree import Keys, parse
 from calmkit.registry import make_manager
@@ -134,6 +136,29 @@ def test_the_text_by_hand() -> None:
     ]  # fmt: skip
     assert grid.notes[0].startswith("512 held-out units")
     assert grid.notes[1:] == ["Left out for a: vote, greedy: tired."]
+
+
+def test_table_and_figure_say_what_their_kind_scores_samplers_by() -> None:
+    hits = ColumnWords("hits", "hits", 1, factor=100.0)
+    repeats = ColumnWords("repeats", "repeats", 1, factor=100.0)
+    words = replace(WORDS, sampled=(hits, repeats)).as_plain()
+    rows = [row("a", "direct") | {"hits": 0.25, "hits_se": 0.01, "repeats": 0.5, "repeats_se": None}]
+    found = {
+        "kind": {"words": words},
+        "cells": [{"label": "a"}],
+        "sampling": {"units": 8, "rows": rows, "left_out": []},
+    }
+    grid, drawn = sampling_grid(found), draw("collision", found)
+    assert grid is not None
+    assert drawn is not None
+    assert [*grid.heads][2:6] == ["hits", "+-", "repeats", "+-"]
+    assert [*grid.rows[0]][2:6] == ["25.0", "1.0", "50.0", "-"]
+    assert grid.title.startswith("Samplers: hits and repeats")
+    assert drawn.title == "Hits against repeats"
+    (axes,) = drawn.figure.axes
+    assert axes.lines[0].get_xydata().tolist() == [[50.0, 25.0]]
+    one = found | {"kind": {"words": replace(WORDS, sampled=(hits,)).as_plain()}}
+    assert draw("collision", one) is None
 
 
 def test_the_figure_has_a_line_per_family_with_its_ends_named() -> None:
