@@ -16,7 +16,7 @@ from calmkit.recipe.load import load_recipe, shipped_recipes
 from calmkit.recipe.plan import Plan, plan
 from calmkit.registry import make_manager
 
-NAMES = ("paper/mar-b", "paper/ear-b", "paper/givt-causal-256", "paper/latentlm-l")
+NAMES = ("paper/mar-b", "paper/ear-b", "paper/givt-causal-256", "paper/givt-masked-256", "paper/latentlm-l")
 LATENTS, DIM, LABELS = 256, 16, 1000
 
 
@@ -35,8 +35,8 @@ def ear_b() -> int:
     return backbone + DIM * h + h + (LABELS + 1) * h + head
 
 
-def givt_causal() -> int:
-    """Matrices and tables of 24 layers of 1024 with MLPs of 4096, 16 mixtures of 16 dimensions."""
+def givt() -> int:
+    """Causal and masked alike: 24 layers of 1024 with MLPs of 4096, tables, 16 mixtures of 16 dimensions."""
     h = 1024
     layers = 24 * (4 * h**2 + 2 * h * 4096)
     return layers + (LABELS + 1 + LATENTS) * h + DIM * h + h * 16 * (1 + 2 * DIM)
@@ -60,7 +60,8 @@ def test_all_of_the_image_papers_recipes_are_here() -> None:
         ("paper/mar-b", 208e6, 0.0025),
         ("paper/latentlm-l", 479e6, 0.01),
         ("paper/ear-b", ear_b(), 0.03),  # blocks of 6 W^2 weights instead of 5 W^2
-        ("paper/givt-causal-256", givt_causal(), 0.03),  # a block before the projection, gates in the MLPs
+        ("paper/givt-causal-256", givt(), 0.03),  # a block before the projection, gates in the MLPs
+        ("paper/givt-masked-256", givt(), 0.03),  # a block before the projection, biases
     ],
 )
 def test_published_parameters(plans: dict[str, Plan], name: str, published: float, within: float) -> None:
@@ -77,13 +78,18 @@ def test_what_differs_from_ear_b_is_the_head(plans: dict[str, Plan]) -> None:
 
 def test_the_autoencoder_is_kl_16(plans: dict[str, Plan]) -> None:
     """A quarter of a thousand units of 16 numbers, by 69.6 M parameters; see tests/nn/test_conv_coder.py."""
-    for name in NAMES[:3]:
+    for name in NAMES[:4]:
         assert plans[name].parameters_by_part["autoencoder"] == pytest.approx(69.6e6, rel=0.001)
 
 
 def test_steps_are_the_epochs_of_imagenet(plans: dict[str, Plan]) -> None:
     images = 1_281_167
-    for name, epochs, rows in (("mar-b", 800, 2048), ("ear-b", 750, 2048), ("givt-causal-256", 500, 8192)):
+    for name, epochs, rows in (
+        ("mar-b", 800, 2048),
+        ("ear-b", 750, 2048),
+        ("givt-causal-256", 500, 8192),
+        ("givt-masked-256", 500, 8192),
+    ):
         stage = plans[f"paper/{name}"].stages["lm"]
         assert stage.rows_per_step == rows
         assert stage.steps == round(epochs * images / rows)
