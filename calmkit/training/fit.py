@@ -22,8 +22,12 @@ from calmkit.training.layers import trained_layers
 from calmkit.training.progress import Progress, Say
 from calmkit.training.resume import Resumed, batch_digest, check_next_batch
 from calmkit.training.run import Run, is_rank_zero
+<<<<<<< HEAD
 from calmkit.training.sharding import FSDP2, whole_state
 from calmkit.training.snapshots import Snapshot
+=======
+from calmkit.training.snapshots import PATTERN, Snapshot, step_of
+>>>>>>> kill
 from calmkit.training.stages import StageModule
 from calmkit.training.stopping import StopRequest
 from calmkit.training.trainer import interrupts, make_trainer
@@ -196,13 +200,26 @@ def _kept(session: Session, label: str, keeping: Keeping) -> str:
     return f"step {step:,} of stage {label} is kept; `calmkit train {session.run.folder}` goes on"
 
 
+def _from_before(keeping: Keeping) -> str:
+    """What helps where going on from a checkpoint fails at once."""
+    steps = sorted(step_of(path) for path in keeping.folder.glob(PATTERN))
+    here, before = keeping.first_step, [step for step in steps if step < keeping.first_step]
+    broken = f" It was gone on with from step {here:,} itself, so its weights may be broken already:"
+    if not before:
+        return f"{broken} no step before it is kept."
+    return f"{broken} without {keeping.folder}/step-{here:08d}.json it goes on from step {before[-1]:,}."
+
+
 def _diverged(session: Session, label: str, keeping: Keeping, step: int) -> str:
     again, kept = f"calmkit train {session.run.folder}", keeping.kept_step
     where = f"Its batch begins at row {keeping.rows_at(step):,} of the training stream."
     lower = f"`{again} --lr-scale 0.5` goes on with half the learning rate"
     if kept == step:
         cures = f"`{again} --skip-batch` leaves the batch out, {lower}"
-        return f"{where} Step {step:,} of stage {label}, before it, is kept: {cures}."
+        told = f"{where} Step {step:,} of stage {label}, before it, is kept: {cures}."
+        return told + (
+            _from_before(keeping) if keeping.begin is not None and kept == keeping.first_step else ""
+        )
     if kept is None:
         return f"{where} The weights before it are not finite either, and no others of {label} are kept."
     return f"{where} The last weights that were finite and are kept are those of step {kept:,}: {lower}."
