@@ -222,7 +222,7 @@ def test_labels_that_the_files_lack_are_refused_before_an_image_is_read(tmp_path
     said = refused("tiny/givt_causal", f"data: {{name: idx, train_images: {tmp_path / 'some.idx'}}}")
     assert said == (
         "error[CK141]: conditioner 'label' reads label, which data 'idx' don't have\n"
-        "  --> tiny/givt_causal.yaml:14:15  (conditioner)\n  help: conditioner=null, or data with label"
+        "  --> tiny/givt_causal.yaml:16:15  (conditioner)\n  help: conditioner=null, or data with label"
     )
 
 
