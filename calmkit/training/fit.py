@@ -22,12 +22,8 @@ from calmkit.training.layers import trained_layers
 from calmkit.training.progress import Progress, Say
 from calmkit.training.resume import Resumed, batch_digest, check_next_batch
 from calmkit.training.run import Run, is_rank_zero
-<<<<<<< HEAD
 from calmkit.training.sharding import FSDP2, whole_state
-from calmkit.training.snapshots import Snapshot
-=======
 from calmkit.training.snapshots import PATTERN, Snapshot, step_of
->>>>>>> kill
 from calmkit.training.stages import StageModule
 from calmkit.training.stopping import StopRequest
 from calmkit.training.trainer import interrupts, make_trainer
