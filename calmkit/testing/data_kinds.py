@@ -13,7 +13,15 @@ from typing import Any
 
 import torch
 
-from calmkit.interfaces import Autoencoder, DataKind, Front, GenerationAsked, Prepared, Scores
+from calmkit.interfaces import (
+    EVALUATION_OF_A_KIND,
+    Autoencoder,
+    DataKind,
+    Front,
+    GenerationAsked,
+    Prepared,
+    Scores,
+)
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, build_sampler
 from calmkit.recipe.schema import Recipe
@@ -112,6 +120,9 @@ def _check_words(part: Subject, kind: DataKind, manager: Manager) -> None:
     part.require(re.fullmatch(r"\w+", words.kept), WORDS, seen)
     seen = f"no measure describes its primary number '{words.primary}' (hook calmkit_metrics)"
     part.require(words.primary in manager.numbers(), WORDS, seen)
+    unknown = sorted(set(words.evaluation) - set(EVALUATION_OF_A_KIND))
+    seen = f"evaluation names {unknown}, and {list(EVALUATION_OF_A_KIND)} are what some kinds don't read"
+    part.require(not unknown, WORDS, seen)
     part.require(words.lineage, WORDS, "lineage is empty: any autoencoder could be built upon")
 
 

@@ -178,6 +178,7 @@ def unchecked(batch: Batch, **changed: Any) -> Batch:
 BROKEN = [
     (told(element="An Image"), "its words name what there is': element is 'An Image'"),
     (told(primary="nothing"), "no measure describes its primary number 'nothing'"),
+    (told(evaluation=("draws", "steps")), r"evaluation names \['steps'\], and "),
     (told(kept="../data"), "kept is '../data', which names no folder of its own"),
     (told(lineage=("event", "colour")), r"facts are plain values, and hold the lineage': .*'colour'"),
     (answers(known_sizes=other_shape), "sizes are the same before the data are read, after, and when"),
