@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from calmkit.training.errors import RunFailed
-from calmkit.training.metrics_file import MetricsFile
 
 CLASSES = {"tensorboard": "TensorBoardLogger", "wandb": "WandbLogger"}
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
@@ -31,6 +30,8 @@ def make_loggers(names: Sequence[str], folder: Path) -> list[Any]:
         RunFailed: For a name nobody knows, or a library that is not installed.
     """
     from lightning.pytorch import loggers
+
+    from calmkit.training.metrics_file import MetricsFile
 
     made: list[Any] = []
     for name in names:

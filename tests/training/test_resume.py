@@ -136,7 +136,7 @@ def test_stopped_while_it_is_measured_at_the_end(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("calmkit.training.final.write_documents", ends)
+        patch.setattr("calmkit.training.final.write_groups", ends)
         with pytest.raises(KeyboardInterrupt):
             small_run(folder, str(run), *TINY)
     said: list[str] = []
