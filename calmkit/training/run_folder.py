@@ -41,7 +41,7 @@ def forget_measured(folder: Path) -> None:
 
 def sweep_temporary(folder: Path) -> None:
     """Delete files that a killed process had begun to write."""
-    for path in folder.rglob(".*.tmp"):
+    for path in (*folder.rglob(".*.tmp"), *folder.rglob(".tmp*")):  # ours, and those of safetensors
         path.unlink(missing_ok=True)
 
 

@@ -174,7 +174,9 @@ def sweep(folder: Path) -> None:
 
 def _files(folder: Path) -> Iterator[Path]:
     names = os.listdir(folder) if folder.is_dir() else []
-    return (folder / name for name in names if name.lstrip(".").startswith("step-"))
+    return (
+        folder / name for name in names if name.lstrip(".").startswith("step-") or name.startswith(".tmp")
+    )
 
 
 def _digest_of(body: Mapping[str, Any]) -> str:
