@@ -219,11 +219,12 @@ class TrainerSection:
         devices: A number of devices (-1: all), a list such as `0,1`, or `auto`.
         accumulate: Batches per optimiser step.
         log_every: Steps between two lines of the log.
-        ema: Decay of an exponential moving average of the weights of stage 2; evaluation, generation and the
-            saved model take the average. Null: none is kept.
+        ema: Decay of a moving average of stage 2's weights, which is what is evaluated and saved; or null.
         activation_checkpointing: In stage 2, layers of the backbone keep no activations and compute them
             again in the backward pass: less memory, a forward pass more.
         compile: In stage 2, layers of the backbone go through `torch.compile`.
+        explosion: A loss above the highest of the last 100 by more than so many times their range stops a run
+            before the step; null: only a loss that is no number does.
         workers: Processes that read ahead, for each process of training; 0: it reads itself.
         checkpoint: When a run saves what it needs to go on.
     """
@@ -238,6 +239,7 @@ class TrainerSection:
     ema: float | None = bounded(None, above=0, below=1)
     activation_checkpointing: bool = False
     compile: bool = False
+    explosion: float | None = bounded(100.0, above=0)
     workers: int = bounded(0, least=0)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
 

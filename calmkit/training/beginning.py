@@ -14,6 +14,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.fit import Session
 from calmkit.training.going_on import go_on
+from calmkit.training.legs import note_leg
 from calmkit.training.lineage import check_lineage
 from calmkit.training.lock import write_lock
 from calmkit.training.loggers import make_loggers
@@ -63,11 +64,14 @@ def begin(
     run, loggers = Run(folder), make_loggers(recipe.loggers, folder)
     resumed = find_resumed(run, recipe, start.wishes, say)
     if start.resume:
+        before = run.recipe(manager)
         go_on(run, recipe, prepared.fingerprint)
     else:
         new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), folder)
     if is_rank_zero() and not run.lock:
         write_lock(run, recipe, prepared.fingerprint, prepared.notes)
+    if is_rank_zero() and start.resume:
+        note_leg(run, before, recipe, resumed)
     for logger in loggers:
         if isinstance(logger, MetricsFile) and is_rank_zero():
             resumed.cut(logger)

@@ -23,11 +23,12 @@ class Stopped(RunFailed):
     Args:
         message: Where, and how it goes on.
         code: The exit code.
+        wished: `Wishes.stop` asked for it, and no signal.
     """
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, *, wished: bool = False) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.wished = code, wished
 
 
 class GateMissed(RunFailed):

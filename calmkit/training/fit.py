@@ -17,6 +17,7 @@ from calmkit.training.callbacks import StageProgress
 from calmkit.training.checkpoints import check_disk, not_written
 from calmkit.training.clock import TrainingClock
 from calmkit.training.errors import RunFailed, Stopped, TrainingDiverged
+from calmkit.training.explosion import LossWatch
 from calmkit.training.keeping import Keeping
 from calmkit.training.layers import trained_layers
 from calmkit.training.progress import Progress, Say
@@ -77,7 +78,7 @@ def fit_stage(
     folder, settings = session.run.folder, session.recipe.trainer
     if is_rank_zero():
         check_disk(folder, module, settings.checkpoint.keep)
-    clock = TrainingClock()
+    clock, module.watch = TrainingClock(), LossWatch(settings.explosion)
     keeping = _keeping(session, module, data, label, min(eval_every, module.max_steps), clock)
     unsharded = copy.deepcopy(module.trained) if settings.strategy == FSDP2 else None
     trainer = make_trainer(

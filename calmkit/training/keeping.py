@@ -184,6 +184,7 @@ class Keeping(pl.Callback):
             f"Stopped at step {trainer.global_step:,} of {module.max_steps:,} of stage {self.stage}. "
             f"`calmkit train {self.run}` goes on.",
             code,
+            wished=self.stop_at is not None and not (self.request.code or module.agreed.stop),
         )
 
 

@@ -15,13 +15,13 @@ from calmkit.recipe.difference import Difference, differences, shown
 from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.training.again import train_again
 from calmkit.training.difference import made_with_of
 from calmkit.training.errors import RunFailed
 from calmkit.training.lock import surroundings
 from calmkit.training.outcome import Outcome, outcomes
 from calmkit.training.progress import Progress, Say, said_once, say_nothing
 from calmkit.training.run import Run, is_rank_zero
-from calmkit.training.train import train
 
 IMPORTED = "none: "
 """What a lock's `data` begins with, of a run that was not trained here."""
@@ -85,7 +85,7 @@ def reproduce(
             say(f"made otherwise: {one.key}: {shown(one.a)} then, {shown(one.b)} now")
         if not made_with:
             say("made with the same versions, plugins, commits, data and machine")
-        again = train(recipe, out=out, say=say, manager=manager)
+        again = train_again(run, out=out, say=say, manager=manager)
     if not is_rank_zero():
         return None
     return Reproduction(again, made_with, outcomes(run, again))

@@ -68,6 +68,13 @@ class Resumed:
             begun = self.snapshots.get("autoencoder")
             metrics.cut(0 if begun is None else begun.plain["lines"])
 
+    def place(self, recipe: Recipe) -> tuple[str, int]:
+        """The stage that goes on, and how many steps of it were taken."""
+        encoded = "lm" in self.snapshots or self.encoded or recipe.stages.autoencoder is None
+        stage = "lm" if encoded and recipe.stages.lm is not None else "autoencoder"
+        begun = self.snapshots.get(stage)
+        return stage, 0 if begun is None else begun.step
+
     def stop_at(self, stage: str) -> int | None:
         """The step behind which a stage is to stop."""
         stop = self.wishes.stop

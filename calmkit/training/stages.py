@@ -23,6 +23,7 @@ from calmkit.interfaces import Autoencoder, Batch, Scores
 from calmkit.model import CalmModel
 from calmkit.recipe.schema import Optimizer
 from calmkit.training.errors import TrainingDiverged
+from calmkit.training.explosion import LossWatch
 from calmkit.training.sharding import ShardedStrategy, gather, scatter, shard, whole
 from calmkit.training.stopping import INTERRUPTED, REQUEUE
 
@@ -66,6 +67,7 @@ class StageModule(pl.LightningModule, ABC):
     Attributes:
         keeping: What asks the processes to save or to stop; None where nobody does.
         agreed: What they agreed upon in the step that is being taken.
+        watch: Says which loss is out of all proportion.
     """
 
     keeping: Asks | None = None
@@ -77,6 +79,7 @@ class StageModule(pl.LightningModule, ABC):
         self.optimizer_settings = optimizer
         self.max_steps = max_steps
         self.last_loss = float("nan")
+        self.watch = LossWatch(None)
 
     @property
     @abstractmethod
@@ -163,6 +166,14 @@ class StageModule(pl.LightningModule, ABC):
             "trainer.precision=32-true would be the first things to try."
         )
 
+    def _refuse_explosion(self, loss: float) -> None:
+        last = self.watch.losses
+        raise TrainingDiverged(
+            f"The loss rose to {loss:.4g} at step {self.global_step} of {self.max_steps}; the last "
+            f"{len(last)} were {min(last):.4g} to {max(last):.4g}, and trainer.explosion lets it rise to "
+            f"{self.watch.limit():.4g} (null: to anything). The step was not taken."
+        )
+
     @final
     def checked(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """The mean over all processes, to be logged, if it is finite; so all of them stop, or none.
@@ -178,6 +189,9 @@ class StageModule(pl.LightningModule, ABC):
         self.agreed = Agreed(self.agreed.stop or stop, self.agreed.save or bool(save))
         if not math.isfinite(value):
             self.refuse("loss", value)
+        if value > self.watch.limit():
+            self._refuse_explosion(value)
+        self.watch.add(value)
         self.last_loss = value
         return told[0]
 

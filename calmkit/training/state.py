@@ -60,7 +60,8 @@ def take_state(
     for parameter, state in trainer.optimizers[0].state.items():
         for key, value in state.items():
             tensors[f"{MOMENTS}{names[id(parameter)]}.{key}"] = whole(torch.as_tensor(value))
-    said = dict(plain) | {"last_loss": repr(module.last_loss), "processes": trainer.world_size}
+    said = dict(plain) | {"last_loss": repr(module.last_loss), "last_losses": module.watch.losses}
+    said["processes"] = trainer.world_size
     average = _average(trainer)
     if average is not None:
         said["average_steps"] = average.steps
@@ -94,6 +95,7 @@ def put_state(trainer: pl.Trainer, module: StageModule, snapshot: Snapshot) -> N
     if scaler is not None and "scaler" in snapshot.plain:
         scaler.load_state_dict(snapshot.plain["scaler"])
     module.last_loss = float(snapshot.plain["last_loss"])
+    module.watch.losses = snapshot.plain.get("last_losses", [])
     _put_progress(trainer, snapshot.step)
     rank = trainer.global_rank
     if rank < len(snapshot.plain["random"]):  # one more process than before: it has its seed's stream

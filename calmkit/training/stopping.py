@@ -34,7 +34,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.code, self.patient = 0, False
+        self.code, self.patient, self._listening = 0, False, False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -44,15 +44,17 @@ class StopRequest:
             return
         before = {number: signal.getsignal(number) for number in SAVING}
         try:
+            self._listening = True
             self.listen()
             yield
         finally:
+            self._listening = False
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def listen(self) -> None:
-        """Take signals again: Lightning puts handlers of its own in their place."""
-        if threading.current_thread() is threading.main_thread():
+        """Take signals again, where `listening` does: Lightning puts handlers of its own in their place."""
+        if self._listening:
             for number in SAVING:
                 signal.signal(number, self._take)
 

@@ -14,7 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from calmkit.interfaces import Autoencoder, DataError, NotTrainable
+from calmkit.interfaces import Autoencoder, NotTrainable
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, validate
@@ -33,13 +33,9 @@ from calmkit.training.fit_transform import fit_transform
 from calmkit.training.going_on import told_that_it_is_done
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
+from calmkit.training.ranks import told_once
 from calmkit.training.resume import Wishes, is_finished
-from calmkit.training.run import (
-    Run,
-    is_rank_zero,
-    read_json,
-    wait_for_all,
-)
+from calmkit.training.run import Run, is_rank_zero, read_json, wait_for_all
 from calmkit.training.run_folder import forget_measured
 from calmkit.training.stages import AutoencoderModule, ModelModule
 from calmkit.training.standing import StandingFile
@@ -84,23 +80,18 @@ def train(
         return Run(out)
     model = validate(recipe, manager)
     check_environment(recipe, manager, model)
-    try:
-        with ExitStack() as until_the_end:
-            say = said_once(say)
-            progress, request = Progress(say, standing), StopRequest()
-            until_the_end.enter_context(request.listening())
-            start = Start(out, resume, wishes or Wishes(), request)
-            session = begin(recipe, manager, model.autoencoder, start, say, progress, until_the_end)
-            facts, autoencoder = _first_stage(session)
-            if recipe.stages.lm is not None:
-                _second_stage(session, facts, autoencoder)
-            for logger in session.loggers:
-                logger.finalize("success")
-            wait_for_all()
-    except (RunFailed, DataError, KeyboardInterrupt):
-        if is_rank_zero() or not torch.distributed.is_initialized():
-            raise
-        raise SystemExit(0) from None  # rank 0 says it, and must not be killed over it while it saves
+    with told_once(make_trainer(recipe).world_size), ExitStack() as until_the_end:
+        say = said_once(say)
+        progress, request = Progress(say, standing), StopRequest()
+        until_the_end.enter_context(request.listening())
+        start = Start(out, resume, wishes or Wishes(), request)
+        session = begin(recipe, manager, model.autoencoder, start, say, progress, until_the_end)
+        facts, autoencoder = _first_stage(session)
+        if recipe.stages.lm is not None:
+            _second_stage(session, facts, autoencoder)
+        for logger in session.loggers:
+            logger.finalize("success")
+        wait_for_all()
     session.say(f"done: {session.run.folder}")
     return session.run
 

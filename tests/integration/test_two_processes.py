@@ -42,9 +42,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def calm(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The command as a user types it; Lightning starts it a second time."""
+    return started(folder, "-m", "calmkit.cli.main", *words)
+
+
+def started(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Python in an environment as a user has it."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     environment["CALMKIT_MORE_PROCESSES"] = "1"  # two, on a machine of one core too
-    command = [sys.executable, "-m", "calmkit.cli.main", *words]
+    command = [sys.executable, *words]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT
     )
@@ -106,3 +111,44 @@ def test_a_failure_of_both_is_told_once(folder: Path) -> None:
     assert failed.stderr.count("error: The ") == 1, failed.stderr
     assert "Traceback" not in failed.stderr
     assert "Its batch begins at row 8 of the training stream" in failed.stderr  # a step of 2 x 4 rows
+
+
+ALONE = """
+from calmkit.cli.main import main
+from calmkit.interfaces import DataError
+from calmkit.training.stages import ModelModule
+
+step = ModelModule.training_step
+
+def fails(self, batch, batch_idx):
+    if self.global_rank == {rank} and self.global_step == 2:
+        raise {error}
+    return step(self, batch, batch_idx)
+
+ModelModule.training_step = fails
+main()
+"""
+DISCRETE = (
+    "stages.autoencoder=null",
+    "autoencoder=token_chunks",
+    "head=local_ar",
+    "evaluation.untrained=false",
+)
+
+
+@pytest.mark.parametrize(
+    ("rank", "error", "told"),
+    [
+        (1, "DataError('row 5 is torn')", "error: Process 1: row 5 is torn"),
+        (0, "DataError('row 4 is torn')", "error: row 4 is torn"),
+    ],
+)
+def test_a_failure_of_one_alone_is_told_once(folder: Path, rank: int, error: str, told: str) -> None:
+    """And what it says is the cause, not that somebody can't be reached any more."""
+    (folder / "alone.py").write_text(ALONE.format(rank=rank, error=error))
+    words = (*TWO[:1], *TWO[3:], *DISCRETE, "--out", f"alone-{rank}-{error[:4]}")
+    failed = started(folder, "alone.py", "train", "small.yaml", *words)
+    assert failed.returncode != 0, failed.stderr
+    lines = failed.stderr.splitlines()
+    assert [line for line in lines if "error" in line.lower()] == [told], failed.stderr
+    assert "Traceback" not in failed.stderr

@@ -92,7 +92,7 @@ def test_other_data_are_told_before_training(copy: Run, monkeypatch: pytest.Monk
     def stopped(*args: object, **kwargs: object) -> None:
         raise RunFailed("enough")
 
-    monkeypatch.setattr(reproduce_module, "train", stopped)
+    monkeypatch.setattr(reproduce_module, "train_again", stopped)
     with pytest.raises(RunFailed, match="enough"):
         reproduce(copy.folder, say=said.append)
     assert [line.partition(" then")[0] for line in said] == ["made otherwise: data: f00d"]
@@ -108,7 +108,7 @@ def test_the_threads_of_the_run_are_taken_and_given_back(copy: Run, monkeypatch:
         seen.append(torch.get_num_threads())
         raise RunFailed("enough")
 
-    monkeypatch.setattr(reproduce_module, "train", watched)
+    monkeypatch.setattr(reproduce_module, "train_again", watched)
     with pytest.raises(RunFailed, match="enough"):
         reproduce(copy.folder, say=lambda line: None)
     assert (seen, torch.get_num_threads()) == ([2], 1)

@@ -87,6 +87,15 @@ def test_images_go_on_too(tmp_path: Path) -> None:
     assert whole.evaluation["fd"] == again.evaluation["fd"]
 
 
+def test_whatever_the_trainer_does_with_a_step_it_goes_on_so(folder: Path, tmp_path: Path) -> None:
+    """Half precision, gradients that are cut short, layers that are computed again."""
+    words = (*TINY, "backbone=transformer", "backbone.heads=2", "trainer.activation_checkpointing=true")
+    words += ("trainer.precision=bf16-mixed", "stages.lm.optimizer.clip=0.01")
+    whole, run = small_run(folder, str(tmp_path / "whole"), *words), tmp_path / "run"
+    stopped(small_run, "lm", 5, folder, str(run), *words)
+    assert same(whole, go_on(run))
+
+
 def test_stopped_between_the_stages(
     folder: Path, tmp_path: Path, whole: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

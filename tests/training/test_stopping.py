@@ -71,6 +71,18 @@ def test_handlers_are_put_back() -> None:
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == before
 
 
+def test_whoever_does_not_listen_leaves_no_handler_behind() -> None:
+    """Stages are fitted by themselves too, and their process outlives them."""
+    before = signal.getsignal(signal.SIGTERM)
+    request = StopRequest()
+    request.listen()
+    assert signal.getsignal(signal.SIGTERM) == before
+    with request.listening():
+        pass
+    request.listen()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_in_another_thread_nothing_is_taken() -> None:
     before, seen = signal.getsignal(signal.SIGTERM), []
 
