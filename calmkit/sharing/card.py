@@ -55,8 +55,8 @@ def model_card(told: Told) -> str:
 
     Names and texts of recipes, data and plugins stay what they are: none becomes a heading, HTML or a key.
     """
-    head: dict[str, Any] = {"library_name": "calmkit", "tags": [*TAGS, told.kind]}
-    head |= {"license": told.licence} if told.licence else {}
+    head: dict[str, Any] = {"library_name": "calmkit", "tags": [*TAGS, one_line(told.kind)]}
+    head |= {"license": one_line(told.licence)} if told.licence else {}
     blocks = [f"---\n{as_text(head)}---", f"# {plain(told.recipe['name'])}"]
     if told.recipe.get("description"):
         blocks.append(plain(told.recipe["description"]))
@@ -133,10 +133,15 @@ def _made_with(told: Told) -> Iterator[str]:
 
 def plain(text: str) -> str:
     """A text as Markdown shows it letter by letter, in one line: no mark-up, no HTML, no cell of a table."""
-    line = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text).split())
-    line = re.sub(r"([\\`*{}\[\]#|~!$]|\b_|_\b)", r"\\\1", html.escape(line, quote=False))
+    line = html.escape(one_line(text), quote=False)
+    line = re.sub(r"([\\`*{}\[\]#|~!$]|\b_|_\b)", r"\\\1", line)
     line = re.sub(r"^(\d+)(?=[.)]( |$))", r"\1\\", line)  # no list
     return re.sub(r"^(?=[-+] |[-=]+$)", r"\\", line)  # no list, no rule
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and characters that steer a terminal."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text).split())
 
 
 def fenced(text: str, language: str) -> str:

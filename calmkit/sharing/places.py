@@ -13,7 +13,10 @@ from typing import Any
 
 WHOLE = re.compile(r"(file:|~[^/\\\s]*[/\\]|/|\\\\|[A-Za-z]:[/\\]|\.\.[/\\])")
 NAME = r"[^\s/\\:;,'\"<>|?()\[\]{}=]+"
-WITHIN = re.compile(rf"(?<![\w:/.~\\-])(?:file:/*)?(?:~[\w.-]*|\.\.|[A-Za-z]:)?(?:[/\\]+{NAME})+[/\\]?")
+STEP = rf"[/\\]+{NAME}"
+WITHIN = re.compile(
+    rf"(?<![\w:/.~\\-])(?:file:/*)?(?:(?:~[\w.-]*|\.\.|[A-Za-z]:)(?:{STEP})+|(?:{STEP}){{2,}})[/\\]?"
+)
 ACCOUNT = re.compile(r"(?<=://)[^/@\s]*@")
 PROSE = ("description",)
 AS_IT_IS = ("name", "sample_prompt")
