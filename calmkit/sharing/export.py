@@ -132,7 +132,8 @@ def _copy_kept(run: Run, kept: str, there: Path) -> list[str]:
     """What the kind of data keeps, into the folder itself, where other programs look for it."""
     home = run.kept_folder(kept)
     if is_exported(run.folder):
-        names = [str(name) for name in read_config(run.folder)["kept"]]
+        said = read_config(run.folder)
+        names = [name for name in said["files"] if name in said["kept"]]  # those are known to lie in it
     else:
         files = (path for path in home.rglob("*") if path.is_file() and not path.name.startswith("."))
         names = sorted(path.relative_to(home).as_posix() for path in files)

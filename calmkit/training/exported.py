@@ -105,15 +105,15 @@ def _check_parts(folder: Path, parts: Mapping[str, str], manager: Manager) -> No
             continue
         left_out = "".join(f"\n  left out: {one.plugin}: {one.reason}" for one in manager.rejected)
         raise RunFailed(
-            f"{folder} was made with {part} of the plugin '{plugin}', which is not installed here. Install "
+            f"{folder} was made with {part!r} of the plugin {plugin!r}, which is not installed here. Install "
             f"that plugin, if you trust where it comes from.{left_out}"
         )
 
 
 def _check_file(folder: Path, name: str, digest: str) -> None:
     path, parts = folder / name, PurePosixPath(name).parts
-    if PurePosixPath(name).is_absolute() or ".." in parts:
-        raise RunFailed(f"{folder / CONFIG} names a file outside of its folder, '{name}'. {CURE}")
+    if PurePosixPath(name).is_absolute() or ".." in parts or not name.isprintable():
+        raise RunFailed(f"{folder / CONFIG} names a file outside of its folder, {name!r}. {CURE}")
     try:
         found = file_digest(path)
     except FileNotFoundError as error:

@@ -159,7 +159,7 @@ FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "config.json",
         altered(lambda said: said.update(parts={"heads/absent": "calmkit-absent 1.0"})),
-        "made with heads/absent of the plugin 'calmkit-absent 1.0', which is not installed here",
+        "made with 'heads/absent' of the plugin 'calmkit-absent 1.0', which is not installed here",
     ),
     (
         "config.json",

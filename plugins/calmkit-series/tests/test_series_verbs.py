@@ -207,7 +207,7 @@ def test_an_export_is_a_model_where_the_plugin_is_and_names_it_where_it_is_not(
     asked = {"length": 8, "num": 2, "seed": 3}
     assert torch.equal(mine.generate([0.4, 0.3], **asked), theirs.generate([0.4, 0.3], **asked))
     assert "| crps | " in (tmp_path / "out" / "README.md").read_text()
-    told = "was made with autoencoders/series_units of the plugin '.*series.*', which is not installed here"
+    told = "was made with 'autoencoders/series_units' of the plugin '.*series.*', which is not installed here"
     with pytest.raises(RunFailed, match=told):
         calmkit.load(tmp_path / "out", make_manager([]))
 
