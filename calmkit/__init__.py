@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from calmkit.recipe.load import load_recipe as load_recipe
     from calmkit.recipe.schema import Recipe as Recipe
     from calmkit.registry import make_manager as make_manager
+    from calmkit.sharing.load import load as load
     from calmkit.studies.compare import compare as compare
     from calmkit.studies.run import run_study as run_study
     from calmkit.text.generation import TextModel as TextModel
     from calmkit.training.evaluate import evaluate as evaluate
     from calmkit.training.run import Run as Run
-    from calmkit.training.run import load_run as load
     from calmkit.training.train import train as train
 
 _HOMES = {
@@ -33,7 +33,7 @@ _HOMES = {
     "TextModel": "calmkit.text.generation:TextModel",
     "compare": "calmkit.studies.compare:compare",
     "evaluate": "calmkit.training.evaluate:evaluate",
-    "load": "calmkit.training.run:load_run",
+    "load": "calmkit.sharing.load:load",
     "load_recipe": "calmkit.recipe.load:load_recipe",
     "make_manager": "calmkit.registry:make_manager",
     "run_study": "calmkit.studies.run:run_study",

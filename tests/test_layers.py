@@ -35,6 +35,7 @@ recipe
 data
 results
 training
+sharing
 report
 text | images
 studies | testing
@@ -167,7 +168,7 @@ def calls_a_head(path: str, tree: ast.Module) -> list[str]:
 KINDS_OF_DATA = ("text", "images")
 ASK_THE_KIND = (
     "head_calls", "model", "generation", "beams", "rows",
-    "recipe", "training", "results", "report", "studies",
+    "recipe", "training", "sharing", "results", "report", "studies",
 )  # fmt: skip
 
 
@@ -195,7 +196,7 @@ def without_source(path: str, tree: ast.Module) -> list[str]:
 
 SERVES_EVERY_KIND = (
     "head_calls.py", "model.py", "generation.py", "rows.py", "beams.py",
-    "training/", "studies/", "report/", "results/",
+    "training/", "sharing/", "studies/", "report/", "results/",
 )  # fmt: skip
 OF_A_KIND = re.compile(
     "tokens?|documents?|tokeni[sz]e\\w*|chunks?|brier|bos|eos|pixels?|images?|((uni|bi|tri|n)-?)?grams?|bytelm"

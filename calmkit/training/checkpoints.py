@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from calmkit.training.errors import RunFailed
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+INDEX = ".index.json"
+"""How the name of a file ends that says which of several files holds which tensor."""
 COPIES = 4
 """Parameters' worth of room of a checkpoint: weights, two moments of Adam, their average."""
 
@@ -104,21 +106,44 @@ def _disk_full_is_told(path: Path) -> Iterator[None]:
         raise
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name, on the CPU.
+
+    Args:
+        path: A safetensors file, or an index of several that lie beside it.
+
+    Raises:
+        RunFailed: A file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        files = _indexed(path) if path.name.endswith(INDEX) else [path]
+        return {name: value for file in files for name, value in load_file(str(file)).items()}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunFailed(
+            f"Cannot read the weights {path}: {error}. Train again, or name another run."
+        ) from error
+
+
+def _indexed(path: Path) -> list[Path]:
+    """The files that an index names, each beside it."""
+    said = json.loads(path.read_text(encoding="utf-8"))
+    where = said.get("weight_map") if isinstance(said, dict) else None
+    names = sorted({str(name) for name in where.values()}) if isinstance(where, dict) else []
+    if not names or any(Path(name).name != name for name in names):
+        raise ValueError("its weight_map names no files of its own folder")
+    return [path.with_name(name) for name in names]
+
+
 def load_weights(path: Path, module: nn.Module, prefix: str = "") -> None:
     """Load tensors into a module, all of them and nothing else.
 
     Raises:
         RunFailed: If the file is missing, damaged, or of another shape.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, Tensor] = load_file(str(path))
-    except (OSError, SafetensorError) as error:
-        raise RunFailed(
-            f"Cannot read the weights {path}: {error}. Train again, or name another run."
-        ) from error
+    tensors = read_tensors(path)
     lead = f"{prefix}." if prefix else ""
     mine = {name.removeprefix(lead): value for name, value in tensors.items() if name.startswith(lead)}
     try:

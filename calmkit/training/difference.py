@@ -11,7 +11,7 @@ from calmkit.recipe.difference import ASIDE, Difference, differences, leaves, re
 from calmkit.recipe.load import load_recipe
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
-from calmkit.training.run import Run, read_json
+from calmkit.training.run import Run
 from calmkit.training.run_folder import RESOLVED
 
 NOT_MADE_WITH = ("seed", "command", "warnings")
@@ -88,7 +88,8 @@ def results_of(run: Run) -> dict[str, Any]:
         RunFailed: One is damaged.
     """
     found: dict[str, Any] = {}
-    for name, lead in (("evaluation.json", ""), ("model/config.json", "model.")):
-        if (run.folder / name).is_file():
-            found |= dict(leaves(read_json(run.folder / name), lead))
+    if (run.folder / "evaluation.json").is_file():
+        found |= dict(leaves(run.evaluation))
+    if (run.model_folder / "config.json").is_file():
+        found |= dict(leaves(run.facts, "model."))
     return found

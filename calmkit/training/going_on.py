@@ -11,6 +11,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.checkpoints import write_text
 from calmkit.training.errors import RunFailed
+from calmkit.training.exported import is_exported
 from calmkit.training.resume import stage_began
 from calmkit.training.run import Run, is_rank_zero
 from calmkit.training.run_folder import RESOLVED, sweep_temporary
@@ -37,9 +38,14 @@ def recipe_to_go_on(folder: Path, overrides: Sequence[str], manager: Manager) ->
     """The recipe of a run, with what may change on the way.
 
     Raises:
-        RunFailed: The folder is no run, or a setting may not change.
+        RunFailed: The folder is no run, or an exported one, or a setting may not change.
     """
     run = Run(folder)
+    if is_exported(folder):
+        raise RunFailed(
+            f"{folder} was exported, and holds no checkpoint to go on from. stages.autoencoder.init_from="
+            f"{folder} stages.lm.init_from={folder} let a recipe begin with its weights."
+        )
     recipe = run.recipe(manager, overrides)
     before, now = (flat(as_dict(one)) for one in (run.recipe(manager), recipe))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))

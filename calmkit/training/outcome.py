@@ -12,8 +12,8 @@ from typing import Any, final
 import torch
 
 from calmkit.recipe.difference import alike
+from calmkit.training.checkpoints import read_tensors
 from calmkit.training.difference import results_of
-from calmkit.training.errors import RunFailed
 from calmkit.training.run import Run
 
 
@@ -112,7 +112,7 @@ def _distance(a: float, b: float) -> float:
 
 def _weights(run: Run, again: Run) -> Outcome:
     """Every tensor of the model, bit by bit."""
-    tensors = [_read(one.weights) for one in (run, again)]
+    tensors = [read_tensors(one.weights) for one in (run, again)]
     compared = equal = 0
     largest, at = 0.0, ""
     for name in dict.fromkeys([*tensors[0], *tensors[1]]):
@@ -133,13 +133,3 @@ def _equal_numbers(a: torch.Tensor, b: torch.Tensor) -> int:
     """How many numbers of two tensors have the same bits."""
     bits = [one.reshape(-1, 1).view(torch.uint8) for one in (a, b)]
     return int((bits[0] == bits[1]).all(-1).sum())
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(str(path))
-    except (OSError, SafetensorError) as error:
-        raise RunFailed(f"Cannot read the weights {path}: {error}.") from error

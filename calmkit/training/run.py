@@ -27,6 +27,7 @@ from calmkit.registry import Manager, make_manager
 from calmkit.training.checkpoints import load_weights, not_written, save_weights, write_json, write_text
 from calmkit.training.device import find_device
 from calmkit.training.errors import RunFailed
+from calmkit.training.exported import check_exported, is_exported, read_config, weights_in
 from calmkit.training.run_folder import RESOLVED, holds_work
 
 NO_METRICS = "evaluation.metrics=[]"  # for who reads a model: its metrics' plugin may have gone
@@ -48,17 +49,24 @@ class Run:
     folder: Path
 
     @property
+    def model_folder(self) -> Path:
+        """`model/`; of an exported run, the folder itself."""
+        return self.folder if is_exported(self.folder) else self.folder / "model"
+
+    @property
     def weights(self) -> Path:
-        """The model's tensors, safetensors."""
-        return self.folder / "model" / "model.safetensors"
+        """The model's tensors, safetensors; of an exported run that fills several files, their index."""
+        return weights_in(self.model_folder)
 
     def kept_folder(self, kept: str) -> Path:
         """What `DataKind.restore` reads, given the kind's name for it."""
-        return self.folder / "model" / kept
+        return self.folder if is_exported(self.folder) else self.folder / "model" / kept
 
     @property
     def facts(self) -> dict[str, Any]:
         """`model/config.json`: sizes, units, reconstruction, cost."""
+        if is_exported(self.folder):
+            return dict(read_config(self.folder)["facts"])
         return self._json("model/config.json")
 
     @property
@@ -241,8 +249,8 @@ def load_run(
     device: str = "auto",
     precision: Precision = "auto",
 ) -> Any:
-    """Read a run folder: the model in eval mode, with the sampler of its recipe, as its kind of data hands it
-    out (a `Front`).
+    """Read a run folder, or one that was exported: the model in eval mode, with the sampler of its recipe, as
+    its kind of data hands it out (a `Front`).
 
     Args:
         folder: The run's.
@@ -253,11 +261,14 @@ def load_run(
 
     Raises:
         RecipeError: An override is wrong, or the sampler can't draw what the model makes (CK143).
-        RunFailed: If this machine has no such device, or the folder holds no trained model.
+        RunFailed: If this machine has no such device, or the folder holds no trained model; what
+            `check_exported` finds.
     """
     place = find_device(device)
     run = Run(Path(folder))
     manager = manager or make_manager()
+    if is_exported(run.folder):
+        check_exported(run.folder, manager)
     recipe = run.recipe(manager, [*overrides, NO_METRICS])
     if "lm_steps" not in run.facts:
         raise RunFailed(

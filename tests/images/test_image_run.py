@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ import torch
 from small_digits import digits_run
 from small_images import pixels, write_idx, write_picture
 
+import calmkit
 from calmkit.interfaces import DataError
 from calmkit.registry import make_manager
+from calmkit.sharing.export import export_run
 from calmkit.training.errors import RunFailed
 from calmkit.training.evaluate import evaluate
 from calmkit.training.run import Run
@@ -113,6 +116,17 @@ def test_the_saved_model_is_the_average_and_its_transform_is_fitted_to_the_train
     trained = {key: kept.tensors[key.replace("average.model.", "weights.")] for key in average}
     assert average
     assert not all(torch.equal(trained[key], value) for key, value in average.items())
+
+
+def test_an_export_draws_the_same_images_to_the_last_bit(digits: Path) -> None:
+    export_run(Run(digits / "first"), digits / "exported", say=lambda line: None)
+    mine, theirs = (calmkit.load(digits / name) for name in ("first", "exported"))
+    asked: dict[str, Any] = {"condition": {"label": "3"}, "seed": 5}
+    assert torch.equal(mine.generate(4, **asked), theirs.generate(4, **asked))
+    assert (digits / "exported" / "images.json").is_file()
+    found = numbers(digits / "first" / "evaluation.json")
+    card = (digits / "exported" / "README.md").read_text()
+    assert f"| fd | {found['fd']:.6g} | {found['fd_low']:.6g} | {found['fd_high']:.6g} |" in card
 
 
 def test_another_run_goes_on_from_its_weights(digits: Path) -> None:

@@ -21,7 +21,9 @@ from calmkit.interfaces import Measure
 from calmkit.recipe.assemble import validate
 from calmkit.recipe.errors import RecipeError
 from calmkit.registry import Manager, make_manager
+from calmkit.sharing.export import export_run
 from calmkit.testing import check_autoencoder, check_data_kind, check_measure
+from calmkit.training.errors import RunFailed
 from calmkit.training.run import Run, load_run
 
 PLUGIN = Path(__file__).parents[1]
@@ -195,6 +197,19 @@ def test_generate_writes_a_file_and_reads_one(mixture: Run, tmp_path: Path) -> N
     assert [len(line.split(",")) for line in lines] == [3, 3, 3, 3]
     rows = command("generate", folder, "-p", str(out), "-n", "2", "--length", "4")
     assert [len(row.split(",")) for row in rows.strip().splitlines()] == [4, 4]
+
+
+def test_an_export_is_a_model_where_the_plugin_is_and_names_it_where_it_is_not(
+    mixture: Run, tmp_path: Path
+) -> None:
+    export_run(mixture, tmp_path / "out", manager=installed(), say=lambda line: None)
+    mine, theirs = (calmkit.load(folder, installed()) for folder in (mixture.folder, tmp_path / "out"))
+    asked = {"length": 8, "num": 2, "seed": 3}
+    assert torch.equal(mine.generate([0.4, 0.3], **asked), theirs.generate([0.4, 0.3], **asked))
+    assert "| crps | " in (tmp_path / "out" / "README.md").read_text()
+    told = "was made with 'autoencoders/series_units' of the plugin '.*series.*', which is not installed here"
+    with pytest.raises(RunFailed, match=told):
+        calmkit.load(tmp_path / "out", make_manager([]))
 
 
 @pytest.mark.parametrize(
