@@ -34,8 +34,14 @@ from calmkit.training.run import Run
 from calmkit.training.run_folder import holds_work, is_measured
 
 KEY_LENGTH = 12  # hexadecimal digits: two of a million cells meet with a chance of 0.2 %
-WITHOUT_EFFECT = ("name", "description", "loggers")
-WITHOUT_EFFECT += ("trainer.workers", "trainer.checkpoint", "trainer.explosion")
+WITHOUT_EFFECT = (
+    "name",
+    "description",
+    "loggers",
+    "trainer.workers",
+    "trainer.checkpoint",
+    "trainer.explosion",
+)
 """Keys of a recipe that change no result, whatever their value."""
 LATER: Mapping[str, Any] = {
     "conditioner": None,
