@@ -1,9 +1,15 @@
-"""Shape checking on, float64 by default, seeds fixed, one thread; warnings are errors by pyproject."""
+"""Shape checking on, float64 by default, seeds fixed, one thread; warnings are errors by pyproject.
+
+Shapes are checked wherever numbers are: in the tests of parts, contracts and laws, and in whole runs of text and
+images (`tests/integration`, `tests/images`). The many small runs of the rooms in `UNCHECKED` train with the same
+parts; there it would double the time and find nothing new.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -19,6 +25,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+UNCHECKED = {"cli", "launchers", "recipe", "report", "results", "studies", "training"}
+UNCHECKED_FILES = {"test_text_golden.py", "test_ceiling.py", "test_kill.py"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    """Checked or not, from the first fixture to the last."""
+    room = item.path.relative_to(Path(__file__).parent).parts[0]
+    jaxtyping.config.update("jaxtyping_disable", room in UNCHECKED or item.path.name in UNCHECKED_FILES)
+    return (yield)
 
 
 @pytest.fixture(autouse=True)

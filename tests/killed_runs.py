@@ -1,17 +1,25 @@
-"""Trainings that are killed at random moments and gone on with, each start a process of its own."""
+"""Trainings that are killed at random moments and gone on with, each start a process of its own.
+
+    python tests/killed_runs.py RECIPE WORKERS KILLS SEED
+
+trains the recipe in forks of this process, which has imported all it needs, until so many were killed, and
+prints what was found of each run as JSON, a line each. `benchmarks/kill.py` starts Python anew each time,
+as people do.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol, final
 
 from calmkit.training.resume_check import compare_runs
 from calmkit.training.run import Run, read_json
@@ -28,8 +36,31 @@ WORDS = (
 TIME_LIMIT = 600.0  # seconds of one start; it takes about ten
 EARLY, WRITING = 0.1, 0.5
 """Of the kills, how many come before the run has begun, and how many wait for a checkpoint to be written."""
-PART = 0.35  # of the time that a whole training takes: the latest moment of a kill, behind the beginning
+PART = 0.15  # of the time that a whole training takes: the latest moment of a kill, behind the beginning
 BEGUN = "run: "  # the line with which a training begins
+
+
+class Process(Protocol):
+    """Of a training: what is needed of `subprocess.Popen`."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None: it goes on."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Until it ends."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send it one."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
+
+
+Start = Callable[[Sequence[str], IO[str]], Process]
+"""Starts calmkit with words; what it says goes into a file."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +95,75 @@ class Killed:
     seconds: float = 0.0
 
 
-def undisturbed(recipe: Path, folder: Path, words: Sequence[str]) -> Undisturbed:
+def anew(words: Sequence[str], log: IO[str]) -> Process:
+    """Python started anew, as a person does."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "calmkit", *words]
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+@final
+class Forked:
+    """This very process once more, which saves the seconds that imports take."""
+
+    def __init__(self, words: Sequence[str], log: IO[str]) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if not self.pid:
+            _become(words, log)
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None: it goes on."""
+        return self._look(os.WNOHANG)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Until it ends."""
+        until = time.monotonic() + (timeout or TIME_LIMIT)
+        while self.poll() is None:
+            assert time.monotonic() < until, f"{self.pid} hangs"
+            time.sleep(0.005)
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, sig: int) -> None:
+        """Send it one."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _look(self, how: int) -> int | None:
+        if self.returncode is None and (found := os.waitpid(self.pid, how))[0]:
+            self.returncode = os.waitstatus_to_exitcode(found[1])
+        return self.returncode
+
+
+def _become(words: Sequence[str], log: IO[str]) -> None:
+    """A child becomes the command, and never comes back."""
+    from calmkit.cli.main import main
+
+    code = 1
+    try:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
+        sys.argv = ["calmkit", *words]
+        main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def undisturbed(recipe: Path, folder: Path, words: Sequence[str], start: Start = anew) -> Undisturbed:
     """Train to the end, and take the time."""
     started, begun = time.monotonic(), 0.0
     with (folder / "whole.log").open("w+") as log:
-        process = _start(["train", str(recipe), "--out", str(folder / "whole"), *words], log)
+        process = start(["train", str(recipe), "--out", str(folder / "whole"), *words], log)
         while process.poll() is None and not begun:
             begun = time.monotonic() if _has_begun(log) else 0.0
             time.sleep(0.01)
@@ -77,7 +172,13 @@ def undisturbed(recipe: Path, folder: Path, words: Sequence[str]) -> Undisturbed
 
 
 def killed(
-    recipe: Path, folder: Path, words: Sequence[str], whole: Undisturbed, seed: int, most: int
+    recipe: Path,
+    folder: Path,
+    words: Sequence[str],
+    whole: Undisturbed,
+    seed: int,
+    most: int,
+    start: Start = anew,
 ) -> Killed:
     """Train the same, killed at most so often, and compare."""
     draw, found, run = random.Random(seed), Killed(seed), folder / f"killed-{seed}"
@@ -86,7 +187,7 @@ def killed(
         begin = ["train", str(recipe), "--out", str(run), *words]
         command = ["train", str(run)] if (run / "resolved.yaml").is_file() else begin
         with (folder / f"killed-{seed}.log").open("w+") as log:
-            process = _start(command, log)
+            process = start(command, log)
             if len(found.hits) < most and _kill(process, log, run, whole, draw):
                 found.hits.append(where(run, log))
                 continue
@@ -131,9 +232,7 @@ def being_written(checkpoints: Path) -> bool:
     return any(path.name.startswith(".") or not path.with_suffix(".json").exists() for path in names)
 
 
-def _until_writing(
-    process: subprocess.Popen[str], checkpoints: Path, draw: random.Random, latest: float
-) -> None:
+def _until_writing(process: Process, checkpoints: Path, draw: random.Random, latest: float) -> None:
     """Let a process go on until it writes a checkpoint: it is stopped now and then, and looked at."""
     while time.monotonic() < latest and process.poll() is None:
         process.send_signal(signal.SIGSTOP)
@@ -144,9 +243,7 @@ def _until_writing(
         time.sleep(0.005 * draw.random())
 
 
-def _kill(
-    process: subprocess.Popen[str], log: IO[str], run: Path, whole: Undisturbed, draw: random.Random
-) -> bool:
+def _kill(process: Process, log: IO[str], run: Path, whole: Undisturbed, draw: random.Random) -> bool:
     """Kill a process at a drawn moment; False: it ended before."""
     how, share = draw.random(), draw.random()
     if how < EARLY:
@@ -164,15 +261,30 @@ def _kill(
     return process.wait(TIME_LIMIT) == -9
 
 
-def _start(words: Sequence[str], log: IO[str]) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "calmkit", *words]
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, env=environment)
-
-
 def _has_begun(log: IO[str]) -> bool:
     return any(line.startswith(BEGUN) for line in _read(log).splitlines())
 
 
 def _read(log: IO[str]) -> str:
     return Path(log.name).read_text()
+
+
+def main() -> None:
+    """What is found of each run; a run takes at most five kills."""
+    import calmkit.training.train  # noqa: F401  before the first fork
+
+    recipe, workers, kills, seed = sys.argv[1:]
+    left, draw = int(kills), random.Random(int(seed))
+    folder, words = Path(recipe).parent / f"workers-{workers}", (*WORDS, f"trainer.workers={workers}")
+    folder.mkdir()
+    whole = undisturbed(Path(recipe), folder, WORDS, Forked)
+    print(f"undisturbed: {whole.before:.1f} s to begin, {whole.training:.1f} s to train", file=sys.stderr)
+    while left > 0:
+        number, most = draw.randrange(10**6), min(5, left)
+        found = killed(Path(recipe), folder, words, whole, number, most, Forked)
+        left -= len(found.hits)
+        print(json.dumps(asdict(found)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
