@@ -51,7 +51,7 @@ class LiveMemory(TorchDispatchMode):
         """The operation, and then the storages of what it gives."""
         del types
         given = func(*args, **(kwargs or {}))
-        for leaf in pytree.tree_leaves(given):
+        for leaf in (given,) if isinstance(given, Tensor) else pytree.tree_leaves(given):
             if isinstance(leaf, Tensor):
                 self._count(leaf, self.label)
         if self._total > self._most[self.phase]:

@@ -18,13 +18,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 HALF = (torch.bfloat16, torch.float16)
-IN_FLOAT32 = frozenset(
-    "__pow__ __rdiv__ __rpow__ __rtruediv__ acos asin binary_cross_entropy_with_logits cosh "
-    "cosine_embedding_loss cdist cosine_similarity cross_entropy cumprod dist erfinv exp expm1 group_norm "
-    "hinge_embedding_loss kl_div l1_loss layer_norm log log10 log1p log2 logsumexp mse_loss nll_loss norm "
-    "normalize pow prod reciprocal renorm rms_norm rsqrt sinh smooth_l1_loss softplus square std "
-    "tan var".split()
-)
+# fmt: off
+IN_FLOAT32 = frozenset((
+    "__pow__", "__rdiv__", "__rpow__", "__rtruediv__", "acos", "asin",
+    "binary_cross_entropy_with_logits", "cosh", "cosine_embedding_loss", "cdist", "cosine_similarity",
+    "cross_entropy", "cumprod", "dist", "erfinv", "exp", "expm1", "group_norm", "hinge_embedding_loss",
+    "kl_div", "l1_loss", "layer_norm", "log", "log10", "log1p", "log2", "logsumexp", "mse_loss",
+    "nll_loss", "norm", "normalize", "pow", "prod", "reciprocal", "renorm", "rms_norm", "rsqrt", "sinh",
+    "smooth_l1_loss", "softplus", "square", "std", "tan", "var",
+))
+# fmt: on
 """Their inputs of half precision become float32; what they keep is that copy."""
 INTO_FLOAT32 = frozenset(("sum", "softmax", "log_softmax", "cumsum"))
 """They read half precision and give float32, without a copy."""

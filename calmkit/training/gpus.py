@@ -1,8 +1,8 @@
 """GPUS: what NVIDIA says of its GPUs, and whether a planned run fits one and how long it would take.
 
-Dense rates: where a datasheet prints the rate with sparsity, half of it. A datasheet's GB of memory are taken
-as GiB, as `nvidia-smi` shows them, less a tenth that is not a step's: the driver's context, the libraries' own
-memory, the gaps between blocks of the allocator, and what a GPU with GDDR6 spends on its checksums.
+Dense rates: where a datasheet prints the rate with sparsity, half of it. A datasheet's GB of memory are
+taken as GiB, less a tenth that is not a step's: the driver's context, the libraries' own memory, the gaps
+between blocks of the allocator, and what a GPU with GDDR6 spends on its checksums.
 
 Sources: NVIDIA's datasheets, by title: "NVIDIA H100 Tensor Core GPU", "NVIDIA H200 Tensor Core GPU", "NVIDIA
 A100 Tensor Core GPU", "NVIDIA L4 Tensor Core GPU", "NVIDIA L40S", "NVIDIA V100 Tensor Core GPU", and "NVIDIA
@@ -18,7 +18,6 @@ from typing import Any, final
 from calmkit.interfaces import PASSES
 from calmkit.recipe.plan import Plan, StagePlan
 from calmkit.recipe.schema import Recipe
-from calmkit.training.errors import RunFailed
 from calmkit.training.made_up_step import SECOND
 from calmkit.training.planned_memory import ACTIVATIONS, WORKING, StageMemory
 from calmkit.training.sharing import FSDP2, of_each
@@ -78,10 +77,10 @@ def find_gpu(name: str) -> Gpu:
     """The GPU of that name.
 
     Raises:
-        RunFailed: Nobody knows it; with those that are known.
+        ValueError: Nobody knows it; with those that are known.
     """
     if name.lower() not in GPUS:
-        raise RunFailed(f"--device: '{name}' is no device of the table; {', '.join(GPUS)} would do.")
+        raise ValueError(f"nobody knows a device '{name}'; {', '.join(GPUS)} would do.")
     return GPUS[name.lower()]
 
 

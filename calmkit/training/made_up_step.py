@@ -139,11 +139,6 @@ class MadeUpStep:
         self.optimizer.zero_grad()
         self.average = {}
 
-    def drop(self) -> None:
-        """Drop the gradients and the average, which the next step makes again."""
-        self.optimizer.zero_grad()
-        self.average = {}
-
     def _optimise(self) -> None:
         limit = math.inf if self.clip is None else self.clip
         nn.utils.clip_grad_norm_(self.parameters.values(), limit, foreach=self.foreach)

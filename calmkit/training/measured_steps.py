@@ -1,8 +1,8 @@
-"""measure_steps: a few real steps of each stage on this machine: their time, its spread, and their peak memory.
+"""measure_steps: a few real steps of each stage on this machine: their time, its spread, their peak memory.
 
-Rows are made up, so nothing is read or fetched; what reading costs, and what processes tell each other, is not
-in it. On an accelerator the peak is that of torch's own allocator, on the CPU that of the allocations that
-torch's profiler sees, on top of what lived before: what the system says a process takes is another number.
+Rows are made up, so nothing is read or fetched; what reading costs, and what processes tell each other, is
+not in it. On an accelerator the peak is that of torch's own allocator, on the CPU that of the allocations
+that torch's profiler sees, on top of what lived before. What the system says of a process is another number.
 
 Source: PyTorch, `torch.profiler` (profile_memory). https://docs.pytorch.org/docs/stable/profiler.html
 """
@@ -10,11 +10,12 @@ Source: PyTorch, `torch.profiler` (profile_memory). https://docs.pytorch.org/doc
 from __future__ import annotations
 
 import dataclasses
+import gc
+import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from typing import Any, final
 
 import torch
@@ -112,24 +113,35 @@ def measure_steps(recipe: Recipe, manager: Manager) -> Measured:
     """
     device = find_device("cpu" if recipe.trainer.accelerator == "cpu" else "auto")
     precision = choose_precision(recipe.trainer.precision, device.type)
-    sizes = kind_of(recipe, manager).known_sizes(recipe, manager)
     found = {}
-    for stage, settings in stages_trained(recipe).items():
+    for stage in stages_trained(recipe):
         with torch.random.fork_rng(devices=[]):
-            model = assemble(recipe, manager, sizes).to(device=device, dtype=weights_dtype(precision))
-            step = _step(model, recipe, manager, stage, device, precision)
             try:
-                found[stage] = MeasuredStage(_seconds(step, device), settings.max_steps, _peak(step, device))
+                found[stage] = _measured(recipe, manager, stage, device, precision)
             except NotTrainable:
                 continue
-            except torch.OutOfMemoryError as error:
-                raise RunFailed(
-                    f"A step of stage {stage} takes more memory than {device} has. "
-                    f"stages.{stage}.batch_size={max(1, settings.batch_size // 2)} with "
-                    f"trainer.accumulate={2 * recipe.trainer.accumulate} takes the same rows in less."
-                ) from error
+        gc.collect()  # modules and optimisers hold each other
     name = "CPU" if device.type == "cpu" else torch.get_device_module(device).get_device_name()
     return Measured(name, device.type != "cpu", precision, found)
+
+
+def _measured(
+    recipe: Recipe, manager: Manager, stage: str, device: torch.device, precision: str
+) -> MeasuredStage:
+    settings = stages_trained(recipe)[stage]
+    sizes = kind_of(recipe, manager).known_sizes(recipe, manager)
+    model = assemble(recipe, manager, sizes)
+    placed = model.autoencoder if stage == FIRST else model  # as in training, nothing else is on the device
+    placed.to(device=device, dtype=weights_dtype(precision))
+    try:
+        step = _step(model, recipe, manager, stage, device, precision)
+        return MeasuredStage(_seconds(step, device), settings.max_steps, _peak(step, device))
+    except torch.OutOfMemoryError as error:
+        raise RunFailed(
+            f"A step of stage {stage} takes more memory than {device} has. "
+            f"stages.{stage}.batch_size={max(1, settings.batch_size // 2)} with "
+            f"trainer.accumulate={2 * recipe.trainer.accumulate} takes the same rows in less."
+        ) from error
 
 
 def _step(
@@ -179,6 +191,8 @@ def _peak(step: MadeUpStep, device: torch.device) -> int:
 def _allocations() -> Iterator[list[int]]:
     """Bytes that came or went inside, in order, known when it is left."""
     changes: list[int] = []
+    gc.collect()  # what is freed inside must have been seen when it was made
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # else it complains that a CPU is no GPU
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:

@@ -36,6 +36,7 @@ from calmkit.training.made_up_step import FIRST, FORWARD, MadeUpStep, stages_tra
 
 WEIGHTS, GRADIENTS, MOMENTS, AVERAGE = "weights", "gradients", "moments", "average"
 ACTIVATIONS, WORKING = "activations", "working"
+CPU = torch.device("cpu")
 MESSAGE = 300  # characters of an error
 ASKED = 100_000  # times at most; behind it is a loop that waits for another answer
 ORDER_PLANS = 8  # of which the one that predicts most is taken
@@ -123,8 +124,8 @@ def _stage(
     memory, recompute = LiveMemory(), recipe.trainer.activation_checkpointing
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
-        _Answers(share),
         memory,
+        _Answers(share),  # the last one in is asked first
         GpuRules() if gpu else nullcontext(),
     ):
         _without_numbers(model.autoencoder if stage == FIRST else model)
@@ -133,7 +134,7 @@ def _stage(
             recipe,
             stage,
             units,
-            device=torch.device("cpu"),
+            device=CPU,
             precision=precision,
             foreach=gpu,
             last_only=True,
@@ -233,7 +234,7 @@ def _labelled(part: nn.Module, memory: LiveMemory, label: Label) -> None:
 
         return call
 
-    for name, method in inspect.getmembers(type(part), inspect.isfunction):
+    for name, _ in inspect.getmembers(type(part), inspect.isfunction):
         if not name.startswith("_") and (name == "forward" or name not in dir(nn.Module)):
             part.__dict__[name] = wrapped(getattr(part, name))
 
@@ -256,7 +257,7 @@ def _without_numbers(model: nn.Module) -> None:
 
 @final
 class _Answers(TorchDispatchMode):
-    """Answers what asks tensors without numbers for some: all are, none is, 1, and a share of a mask's places.
+    """Answers what asks tensors without numbers for some: all are, none is, 1, a share of a mask.
 
     Rows of a plan are whole, so `valid.all()` is true and nothing unusual is in `any()`; how many units are
     predicted is known from outside.
@@ -271,6 +272,8 @@ class _Answers(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         del types
+        if func is torch.ops.prim.device.default:  # by far the most frequent
+            return CPU
         if func is torch.ops.aten._local_scalar_dense.default:
             return self._answer(*args)
         if func is torch.ops.aten.index.Tensor:

@@ -2,8 +2,8 @@
 
 With ddp every process holds everything, and the buckets in which gradients travel: as much again. With fsdp2
 weights, gradients, moments and average are dealt out; while a pass runs, what stands outside the backbone's
-layers is whole, and two of the layers, the one at work and the one that comes next; in the backward pass their
-gradients too, until they are dealt out.
+layers is whole, and two of the layers, the one at work and the one that comes next; in the backward pass
+their gradients too, until they are dealt out.
 
 Sources: PyTorch, `DistributedDataParallel` (gradient_as_bucket_view).
 https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html
