@@ -100,12 +100,16 @@ class Measured:
         return METHODS[self.gpu]
 
 
-def measure_steps(recipe: Recipe, manager: Manager) -> Measured:
+def measure_steps(
+    recipe: Recipe, manager: Manager, *, warm_up: int = WARM_UP, timed: int = TIMED
+) -> Measured:
     """Take a few steps of each stage on the device that the recipe asks for, in one process.
 
     Args:
         recipe: What would be trained. Its numbers of devices are not asked.
         manager: Where parts are looked up.
+        warm_up: Steps of each stage before those that are timed.
+        timed: Steps that are.
 
     Raises:
         RecipeError: The recipe can't be trained.
@@ -117,7 +121,7 @@ def measure_steps(recipe: Recipe, manager: Manager) -> Measured:
     for stage in stages_trained(recipe):
         with torch.random.fork_rng(devices=[]):
             try:
-                found[stage] = _measured(recipe, manager, stage, device, precision)
+                found[stage] = _measured(recipe, manager, stage, device, precision, (warm_up, timed))
             except NotTrainable:
                 continue
         gc.collect()  # modules and optimisers hold each other
@@ -126,7 +130,7 @@ def measure_steps(recipe: Recipe, manager: Manager) -> Measured:
 
 
 def _measured(
-    recipe: Recipe, manager: Manager, stage: str, device: torch.device, precision: str
+    recipe: Recipe, manager: Manager, stage: str, device: torch.device, precision: str, steps: tuple[int, int]
 ) -> MeasuredStage:
     settings = stages_trained(recipe)[stage]
     sizes = kind_of(recipe, manager).known_sizes(recipe, manager)
@@ -135,7 +139,7 @@ def _measured(
     placed.to(device=device, dtype=weights_dtype(precision))
     try:
         step = _step(model, recipe, manager, stage, device, precision)
-        return MeasuredStage(_seconds(step, device), settings.max_steps, _peak(step, device))
+        return MeasuredStage(_seconds(step, device, *steps), settings.max_steps, _peak(step, device))
     except torch.OutOfMemoryError as error:
         raise RunFailed(
             f"A step of stage {stage} takes more memory than {device} has. "
@@ -156,15 +160,15 @@ def _step(
     return MadeUpStep(model, recipe, stage, units, device=device, precision=precision, foreach=on_gpu)
 
 
-def _seconds(step: MadeUpStep, device: torch.device) -> tuple[float, ...]:
+def _seconds(step: MadeUpStep, device: torch.device, warm_up: int, timed: int) -> tuple[float, ...]:
     times = []
-    for _ in range(WARM_UP + TIMED):
+    for _ in range(warm_up + timed):
         began = time.perf_counter()
         step.take()
         if device.type != "cpu":
             torch.accelerator.synchronize()
         times.append(time.perf_counter() - began)
-    return tuple(times[WARM_UP:])
+    return tuple(times[warm_up:])
 
 
 def _peak(step: MadeUpStep, device: torch.device) -> int:

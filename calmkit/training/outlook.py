@@ -104,9 +104,9 @@ def look_ahead(
     counted = plan(recipe, manager)
     processes = max(stage.devices for stage in counted.stages.values())
     rules, precision = rules_of(recipe.trainer, gpu)
+    measured = measure_steps(recipe, manager) if measure else None  # before tensors without numbers are made
     alone = plan_memory(recipe, manager, gpu=rules, precision=precision)
     each = {stage: of_each(one, processes, recipe.trainer.strategy) for stage, one in alone.stages.items()}
-    measured = measure_steps(recipe, manager) if measure else None
     here = None if measured is None else alone
     if measured is not None and (measured.gpu, measured.precision) != (rules, precision):
         here = plan_memory(recipe, manager, gpu=measured.gpu, precision=measured.precision)
