@@ -186,7 +186,7 @@ def _flops(stage: str, steps: StagePlan, recipe: Recipe) -> float:
     """Of all processes; layers that are computed again take one forward pass more."""
     again = recipe.trainer.activation_checkpointing and stage == SECOND
     more = steps.train_flops.get("backbone", 0) / PASSES if again else 0
-    return sum(steps.train_flops.values()) + more
+    return float(sum(steps.train_flops.values()) + more)
 
 
 def _largest(memory: StageMemory) -> tuple[str, str, int]:

@@ -1,4 +1,4 @@
-"""The memory of a step as planned is that of a real step, counted by torch's profiler, and adds up by hand."""
+"""The planned memory of a step is that of a real one, counted by torch's profiler, and adds up by hand."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_by_the_rules_of_cuda_it_is_what_an_h100_was_seen_to_take(
 
 
 def test_layers_that_are_computed_again_keep_less(manager: Manager) -> None:
-    words = [*ROWS, "backbone.depth=8", "trainer.precision=32-true"]
+    words = [*ROWS, "trainer.precision=32-true"]
     kept, again = (
         plan_memory(
             load_recipe("tiny/softmax", [*words, f"trainer.activation_checkpointing={on}"], manager),
@@ -124,7 +124,7 @@ def test_layers_that_are_computed_again_keep_less(manager: Manager) -> None:
         for on in ("false", "true")
     )
     forward = ("activations", "backbone")
-    assert again.phases["forward"][forward] < 0.3 * kept.phases["forward"][forward]
+    assert again.phases["forward"][forward] < 0.5 * kept.phases["forward"][forward]
 
 
 class AsksHead(GenerativeHead):
