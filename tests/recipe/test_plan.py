@@ -26,6 +26,7 @@ from calmkit.recipe.schema import TrainerSection
 from calmkit.registry import Manager, Part, make_manager
 from calmkit.text.token_file import TokenFile
 from calmkit.text.tokenizers.bytes import BytesTokenizer
+from calmkit.training.outlook import look_ahead
 
 V, ROWS, STEPS, FIRST_STEPS, K = 257, 2 * 3 * 5, 7, 11, 4  # rows: batch x accumulate x devices
 MINE = f"""
@@ -220,7 +221,15 @@ def test_the_verb() -> None:
     assert "CK130" in wrong.stderr
 
 
-def test_the_verb_measures_and_judges() -> None:
+def test_the_verb_measures_and_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = []
+
+    def once(*args: Any, **kwargs: Any) -> Any:  # shown twice, measured once
+        if not known:
+            known.append(look_ahead(*args, **kwargs))
+        return known[0]
+
+    monkeypatch.setattr("calmkit.training.outlook.look_ahead", once)
     words = ["stages.lm.batch_size=1", "stages.autoencoder.batch_size=1", "trainer.accelerator=cpu"]
     asked = ["plan", "mine.yaml", *words, "--json", "--device", "h100", "--world", "8", "--measure"]
     answer = CliRunner().invoke(cli, asked)
@@ -240,8 +249,8 @@ def test_the_verb_measures_and_judges() -> None:
     assert told["verdict"]["share_is"] == "assumed"  # this machine's CPU tells nothing of an H100
     seconds = told["train_flops"] / (8 * 0.4 * 67e12)  # in float32
     assert told["verdict"]["hours"] == pytest.approx(seconds / 3600)
-    shown = CliRunner().invoke(cli, ["plan", "mine.yaml", *words, "--device", "v100-16", "--measure"]).stdout
-    assert "\n5 x NVIDIA V100 SXM2 16 GB: fits\n" in shown
+    shown = CliRunner().invoke(cli, [word for word in asked if word != "--json"]).stdout
+    assert "\n8 x NVIDIA H100 SXM 80 GB: fits\n" in shown
     assert "at 40% of the peak rate (an assumption)" in shown
     assert "\nmeasured peak: most bytes that torch's profiler saw" in shown
     unknown = CliRunner().invoke(cli, ["plan", "mine.yaml", "--device", "abacus"])
