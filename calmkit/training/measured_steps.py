@@ -180,7 +180,7 @@ def _peak(step: MadeUpStep, device: torch.device) -> int:
         torch.accelerator.synchronize()
         return int(counters.max_memory_allocated())
     step.drop()  # what is freed must have been seen when it was made
-    with _allocations() as changes:
+    with allocations() as changes:
         lived = _bytes_of(step)
         for _ in range(2):
             step.take()
@@ -192,7 +192,7 @@ def _peak(step: MadeUpStep, device: torch.device) -> int:
 
 
 @contextmanager
-def _allocations() -> Iterator[list[int]]:
+def allocations() -> Iterator[list[int]]:
     """Bytes that came or went inside, in order, known when it is left."""
     changes: list[int] = []
     gc.collect()  # what is freed inside must have been seen when it was made
