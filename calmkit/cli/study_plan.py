@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calmkit.cli.plan import bytes_in_words
+from calmkit.cli.plan_shown import bytes_in_words
 from calmkit.cli.table import show_table
 
 if TYPE_CHECKING:

@@ -16,12 +16,15 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from calmkit.dynamics.ancestral import StepTable
 
@@ -36,6 +39,13 @@ OFFSET = 0.008  # s of their Eq. 17
 DEFAULT_STEPS = {"ddpm": 100, "ddim": 20, "dpm++": 20}  # ddpm as CALM's release; the others need fewer
 
 
+@contextmanager
+def _lasting() -> Iterator[None]:
+    """A cached tensor must serve outside of inference mode too, and outside of modes without numbers."""
+    with torch.inference_mode(False), _disable_current_modes():
+        yield
+
+
 @functools.lru_cache(maxsize=16)
 def alphas_cumprod(train_timesteps: int, zero_terminal_snr: bool = False) -> Float[Tensor, " T"]:
     """alpha_bar, the squared factor on the latent, of timesteps 0 to T - 1, falling: float64, on the CPU.
@@ -48,7 +58,7 @@ def alphas_cumprod(train_timesteps: int, zero_terminal_snr: bool = False) -> Flo
         Lin et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, 2023, Algorithm 1 (zero
         terminal SNR). https://arxiv.org/abs/2305.08891
     """
-    with torch.inference_mode(False):  # a cached tensor must serve outside of inference mode too
+    with _lasting():
         time = torch.arange(train_timesteps + 1, dtype=torch.float64, device="cpu") / train_timesteps
         level = ((time + OFFSET) / (1 + OFFSET) * math.pi / 2).cos().square()
         alpha_bar = torch.cumprod(1 - (1 - level[1:] / level[:-1]).clamp(max=MAX_BETA), 0)
@@ -155,7 +165,7 @@ def _roots(
     train_timesteps: int, zero_terminal_snr: bool, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """alpha_t and sigma_t of all timesteps, kept on the device: a copy in each training step would wait."""
-    with torch.inference_mode(False):
+    with _lasting():
         alpha_bar = alphas_cumprod(train_timesteps, zero_terminal_snr)  # the roots are taken in float64
         return alpha_bar.sqrt().to(dtype).to(device), (1 - alpha_bar).sqrt().to(dtype).to(device)
 
@@ -164,7 +174,7 @@ def _roots(
 def _steps(
     train_timesteps: int, zero_terminal_snr: bool, dtype: torch.dtype, device: torch.device
 ) -> StepTable:
-    with torch.inference_mode(False):
+    with _lasting():
         return StepTable.of(alphas_cumprod(train_timesteps, zero_terminal_snr)).to(dtype, device)
 
 

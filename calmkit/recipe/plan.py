@@ -31,7 +31,7 @@ BYTES = {"64-true": 8, "bf16-true": 2, "16-true": 2}  # of a weight; every other
 MEASURED = ("autoencoder", "embedder", "backbone", "head", "transform")
 """Parts whose cost is counted; conditioners are small."""
 MOMENTS = 2  # of AdamW, for each trained weight
-NOT_COUNTED = "activations, which depend on kernels and on what is recomputed; buffers of collectives"
+NOT_COUNTED = "what validations hold, and what kernels and collectives take for themselves"
 CORPUS_NOT_COUNTED = "the tokenised corpus beyond its bytes per token, since only reading it tells its length"
 
 
