@@ -1,4 +1,4 @@
-"""Loggers by name."""
+"""What loggers need of the machine."""
 
 from __future__ import annotations
 
@@ -6,35 +6,13 @@ import io
 from pathlib import Path
 
 import pytest
-from lightning.pytorch import loggers
 
-from calmkit.training.errors import RunFailed
-from calmkit.training.loggers import make_loggers, wandb_is_set_up
-
-
-def test_csv_writes_into_the_run_folder(tmp_path: Path) -> None:
-    (made,) = make_loggers(["csv"], tmp_path)
-    made.log_metrics({"a": 1.5}, step=3)
-    made.save()
-    assert (tmp_path / "metrics.csv").read_text().split() == ["a,step", "1.5,3"]
+from calmkit.recipe.loggers import KNOWN
+from calmkit.training.logger_needs import LIBRARIES, wandb_is_set_up
 
 
-def test_none_at_all() -> None:
-    assert make_loggers([], Path()) == []
-
-
-def test_an_unknown_one_is_refused_with_all_there_are(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match=r"No logger 'neptun'\. There are: csv, tensorboard, wandb\."):
-        make_loggers(["neptun"], tmp_path)
-
-
-def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(**settings: object) -> None:
-        raise ModuleNotFoundError("no such module", name="wandb")
-
-    monkeypatch.setattr(loggers, "WandbLogger", absent)
-    with pytest.raises(RunFailed, match=r"'wandb' needs a library: pip install 'calmkit\[wandb\]'"):
-        make_loggers(["csv", "wandb"], tmp_path)
+def test_every_logger_but_csv_needs_a_library() -> None:
+    assert set(KNOWN) - set(LIBRARIES) == {"csv"}
 
 
 WANDB = ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_DISABLED", "WANDB_BASE_URL")
