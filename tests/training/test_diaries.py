@@ -9,6 +9,7 @@ import csv
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from small_runs import TINY, go_on, small_run, stopped, workshop
 from torch import Tensor
 
+from calmkit.registry import make_manager
 from calmkit.training.run import Run
 from calmkit.training.stages import ModelModule, StageModule
 
@@ -61,18 +63,35 @@ def read_tensorboard(run: Path) -> tuple[Curves, dict[str, float], dict[str, Any
     return curves, numbers, {"head.num_draws": told["head.num_draws"].number_value}
 
 
+def wandb_records(data: bytes) -> Iterator[bytes]:
+    """A header of 7 bytes, then blocks of 32 KiB of pieces: 4 bytes of checksum, 2 of length, and whether the
+    piece is all of a record (1), its first (2), one between (3) or its last (4).
+
+    Source: https://github.com/google/leveldb/blob/main/doc/log_format.md
+    """
+    assert data[:4] == b":W&B"
+    at, record = 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:  # what is left of a block and has no room for a piece
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        record += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield record
+            record = b""
+
+
 def read_wandb(run: Path) -> tuple[Curves, dict[str, float], dict[str, Any]]:
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     curves: Curves = {}
     final: dict[str, float] = {}
     config: dict[str, Any] = {}
     ids, numbers = set(), []
     for path in sorted(run.glob("wandb/offline-run-*/*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(path))
-        while (data := store.scan_data()) is not None:
+        for data in wandb_records(path.read_bytes()):
             record = wandb_internal_pb2.Record.FromString(data)
             ids |= {record.run.run_id} - {""}
             config |= {item.key: json.loads(item.value_json) for item in record.config.update}
@@ -89,7 +108,6 @@ def read_wandb(run: Path) -> tuple[Curves, dict[str, float], dict[str, Any]]:
                 for name, value in line.items():
                     if name.startswith(f"{stage}/") and name != f"{stage}/step":
                         curves.setdefault(name, []).append((line[f"{stage}/step"], value))
-        store.close()
     assert len(ids) == 1
     assert numbers == list(range(1, len(numbers) + 1))  # wandb's own step, which only grows
     return curves, final, {"head.num_draws": config["head"]["num_draws"]}
@@ -155,12 +173,14 @@ def killed(monkeypatch: pytest.MonkeyPatch, step: int, begin: Callable[[], Run])
 def test_what_is_stopped_killed_and_gone_on_with_is_there_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(folder / "trackio" / "trackio"))  # read when it is imported
     pytest.importorskip(name, reason=f'{name} is not installed: pip install "calmkit[{name}]"')
-    run, said = folder / name, list[str]()
+    run, said, manager = folder / name, list[str](), make_manager(guests=[])
     asked = [*TINY, "trainer.log_every=1", f"loggers=[csv, {name}]"]
-    stopped(small_run, "autoencoder", 4, folder, name, *asked, say=said.append)
-    killed(monkeypatch, 5, lambda: go_on(run, say=said.append))  # checkpoints: 3, before its validation
-    done = go_on(run, say=said.append)
+    stopped(small_run, "autoencoder", 4, folder, name, *asked, say=said.append, manager=manager)
+    again = partial(go_on, run, say=said.append, manager=manager)
+    killed(monkeypatch, 5, again)  # its last checkpoint is that of step 3, before a validation
+    done = again()
     assert not [line for line in said if "logger" in line]
     curves, final, told = READ[name](run)
     wanted = read_csv(run)
