@@ -77,7 +77,7 @@ def test_they_come_by_name_in_their_order_with_their_settings(folder: Path, tmp_
     assert not list(tmp_path.iterdir())  # nothing is opened before its first point
 
 
-def test_csv_writes_into_the_run_folder_and_needs_no_more(folder: Path, tmp_path: Path) -> None:
+def test_csv_writes_into_the_run_folder(folder: Path, tmp_path: Path) -> None:
     assert small_recipe(folder).loggers == (PartSpec("csv"),)
     (made,) = make_loggers(small_recipe(folder), tmp_path, goes_on_nowhere, print)
     made.log_metrics({"a": 1.5}, step=3)

@@ -5,12 +5,16 @@ Source: https://docs.wandb.ai/ref/python/init, `id` and `resume`
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from calmkit.recipe.loggers import WandbSettings
 from calmkit.training.diaries.diary import About, Diary, Point
+
+FLUSH_SECONDS = 0.1
+"""After which wandb's own process writes what it got; 15 unless it is told."""
 
 
 @final
@@ -42,7 +46,9 @@ class WandbDiary(Diary):
             dir=str(about.folder),
             mode="offline" if self.settings.offline else None,
             reinit="create_new",  # a run that the process has open already stays what it is
-            settings=wandb.Settings(silent=True, console="off"),
+            settings=wandb.Settings(
+                silent=True, console="off", x_transaction_log_flush_interval=FLUSH_SECONDS
+            ),
         )
         self.run.config.update(dict(about.recipe), allow_val_change=True)
         return {"id": name}
@@ -53,10 +59,12 @@ class WandbDiary(Diary):
             self.run.define_metric(f"{stage}/step", hidden=True)
             self.run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
         for point in points:
-            self.run.log({**point.metrics, f"{point.stage}/step": point.step}, step=point.number)
+            told = {**point.metrics, f"{point.stage}/step": point.step}
+            self.run.log(told, step=point.number, commit=True)  # else it waits for a later step
 
     def flush(self) -> None:
-        """Nothing: its own process writes."""
+        """Give its process the time to write: it dies with this one, and takes along what is in its hands."""
+        time.sleep(5 * FLUSH_SECONDS)
 
     def finish(self, numbers: Mapping[str, float], step: int) -> None:
         """In its summary: they have no history."""
