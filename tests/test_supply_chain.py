@@ -21,8 +21,8 @@ MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "pillow": "PIL"}
 """Distributions whose module has another name."""
 PROGRAMS = {"pytest-xdist", "pre-commit", "build", "ruff", "mypy", "mkdocs", "mkdocs-material"}
 """Run, and imported by nobody."""
-FOR_OTHERS = {"tensorboard", "wandb", "beartype"}
-"""Imported by Lightning's loggers, which calmkit builds by name, and by jaxtyping's import hook."""
+FOR_OTHERS = {"beartype"}
+"""Imported by jaxtyping's import hook."""
 
 
 def requirements(project: Path) -> dict[str, list[Requirement]]:

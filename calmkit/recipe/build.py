@@ -12,6 +12,7 @@ from typing import Any
 from calmkit.part_settings import Setting
 from calmkit.recipe.convert import Misfit, convert, to_node
 from calmkit.recipe.errors import Mark, Problem, RecipeError, suggest
+from calmkit.recipe.loggers import parts_of
 from calmkit.recipe.schema import (
     ALONE,
     METRICS,
@@ -26,7 +27,7 @@ from calmkit.recipe.schema import (
 )
 from calmkit.recipe.sections import corpus_of, has_length, sections_of_kind, unread_of_kind
 from calmkit.recipe.tree import Items, Keys, Node, Scalar
-from calmkit.registry import Manager, UnknownPart
+from calmkit.registry import Manager
 
 _MISSING = object()
 _RANGES: Mapping[str, Any] = {
@@ -192,15 +193,15 @@ class _Builder:
     def part(self, section: str, name: str, node: Keys, mark: Mark) -> Any:
         """A part and all its settings."""
         kind, noun = {**SECTIONS, **ALONE}[section], NOUNS.get(section, section)
-        try:
-            settings = self.manager.find(kind, name).settings
-        except UnknownPart:
+        parts = parts_of(kind, self.manager)
+        if name not in parts:
             left_out = "".join(f"\n  left out: {r.plugin}: {r.reason}" for r in self.manager.rejected)
-            help = suggest(name, self.manager.parts[kind], kind) + left_out
+            help = suggest(name, parts, kind) + left_out
             if section == METRICS:
                 help += f"\n  install the plugin that has it, or leave it out: {METRICS}=[]"
             self.problems.append(Problem("CK120", f"unknown {noun} '{name}'", mark, f"{section}.name", help))
             return _MISSING
+        settings = parts[name].settings
         options, before = dict[str, Any](), len(self.problems)
         own = {"sequence_length"} if section == "data" else set[str]()
         for key in (key for key in node.nodes if key not in settings and key != "name"):

@@ -18,6 +18,7 @@ from typing import Any, Literal, Union
 
 from calmkit.recipe.build import default_of
 from calmkit.recipe.documented import arguments
+from calmkit.recipe.loggers import parts_of
 from calmkit.recipe.schema import (
     ALONE,
     SECTIONS,
@@ -78,7 +79,7 @@ def _section(cls: type, manager: Manager, path: str) -> Schema:
 def _field(annotation: Any, manager: Manager, path: str) -> Schema:
     """A section, a part, a list of parts or a value."""
     if annotation == tuple[PartSpec, ...]:
-        return _listed(manager.parts[ALONE[path]])
+        return _listed(parts_of(ALONE[path], manager))
     union = isinstance(annotation, types.UnionType)
     members = typing.get_args(annotation) if union else (annotation,)
     section: Any = next((m for m in members if dataclasses.is_dataclass(m)), None)

@@ -28,10 +28,20 @@ OF_A_KIND = ("tokenizer",)
 
 METRICS = "evaluation.metrics"
 TRANSFORMS = "transforms"
-ALONE: Mapping[str, str] = {"launcher": "launchers", METRICS: "metrics", TRANSFORMS: "transforms"}
+ALONE: Mapping[str, str] = {
+    "launcher": "launchers",
+    "loggers": "loggers",
+    METRICS: "metrics",
+    TRANSFORMS: "transforms",
+}
 """Parts without a section of a recipe to themselves: a study's launcher, and those of a list."""
 
-NOUNS: Mapping[str, str] = {"data": "corpus", METRICS: "metric", TRANSFORMS: "transform"}
+NOUNS: Mapping[str, str] = {
+    "data": "corpus",
+    "loggers": "logger",
+    METRICS: "metric",
+    TRANSFORMS: "transform",
+}
 """What messages call the part of a section, where that is not the section's name."""
 
 
@@ -291,7 +301,7 @@ class Recipe:
     stages: Stages
     evaluation: Evaluation = field(default_factory=Evaluation)
     trainer: TrainerSection = field(default_factory=TrainerSection)
-    loggers: list[Literal["csv", "tensorboard", "wandb"]] = field(default_factory=lambda: ["csv"])
+    loggers: tuple[PartSpec, ...] = field(default_factory=lambda: (PartSpec("csv"),))
     source: Source = field(default_factory=Source, compare=False, repr=False)
 
     @property

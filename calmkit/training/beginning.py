@@ -17,7 +17,7 @@ from calmkit.training.going_on import go_on
 from calmkit.training.legs import note_leg
 from calmkit.training.lineage import check_lineage
 from calmkit.training.lock import write_lock
-from calmkit.training.loggers import make_loggers
+from calmkit.training.loggers import close_all, make_loggers
 from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.progress import Progress, Say
 from calmkit.training.resume import Wishes, find_resumed
@@ -61,8 +61,10 @@ def begin(
     folder = run_folder(recipe, start.out)
     if is_rank_zero():
         until_the_end.enter_context(held(folder))
-    run, loggers = Run(folder), make_loggers(recipe.loggers, folder)
+    run = Run(folder)
     resumed = find_resumed(run, recipe, start.wishes, say)
+    loggers = make_loggers(recipe, folder, resumed.goes_on, say)
+    until_the_end.push(lambda kind, error, trace: close_all(loggers, error))
     if start.resume:
         before = run.recipe(manager)
         go_on(run, recipe, prepared.fingerprint)

@@ -22,7 +22,7 @@ from calmkit.registry import Manager
 from calmkit.training.cores import ALLOW_MORE
 from calmkit.training.errors import RunFailed
 from calmkit.training.libraries import is_installed
-from calmkit.training.loggers import LIBRARIES, wandb_is_set_up
+from calmkit.training.logger_needs import LIBRARIES, wandb_is_set_up
 
 ACCELERATORS = {"cpu": ("cpu",), "gpu": ("cuda", "mps"), "cuda": ("cuda",), "mps": ("mps",)}
 """The words of `trainer.accelerator` whose devices torch can count, and torch's words for them."""
@@ -69,14 +69,15 @@ def missing_libraries(recipe: Recipe, manager: Manager, model: CalmModel) -> Ite
         yield from _not_installed(recipe, section, spec_of(recipe, section).name, part)
     for name, measure in build_metrics(recipe, manager).items():
         yield from _not_installed(recipe, METRICS, name, measure)
-    for name in recipe.loggers:
-        modules = LIBRARIES.get(name, ())
-        if modules and not any(map(is_installed, modules)):
-            message = f"the logger '{name}' needs {' or '.join(map(repr, modules))}, which is not installed"
-            yield _problem(recipe, "loggers", message, f"pip install 'calmkit[{name}]', or leave it out")
-        elif name == "wandb" and not wandb_is_set_up():
+    for spec in recipe.loggers:
+        missing = next((name for name in LIBRARIES.get(spec.name, ()) if not is_installed(name)), None)
+        if missing is not None:
+            message = f"the logger '{spec.name}' needs '{missing}', which is not installed"
+            cure = f"pip install 'calmkit[{spec.name}]', or leave it out"
+            yield _problem(recipe, "loggers", message, cure)
+        elif spec.name == "wandb" and not spec.options["offline"] and not wandb_is_set_up():
             message = "the logger 'wandb' finds no key of an account, and no terminal to ask on"
-            yield _problem(recipe, "loggers", message, "wandb login, or set WANDB_MODE=offline")
+            yield _problem(recipe, "loggers", message, "wandb login, or offline: true, which is its default")
 
 
 def _named(recipe: Recipe, section: str) -> bool:

@@ -20,6 +20,7 @@ from calmkit.training.errors import RunFailed, Stopped, TrainingDiverged
 from calmkit.training.explosion import LossWatch
 from calmkit.training.keeping import Keeping
 from calmkit.training.layers import trained_layers
+from calmkit.training.loggers import keep_all
 from calmkit.training.progress import Progress, Say
 from calmkit.training.resume import Resumed, batch_digest, check_next_batch
 from calmkit.training.run import Run, is_rank_zero
@@ -128,6 +129,7 @@ def fit_stage(
         session.request.listen()
     if trainer.global_step < module.max_steps:
         raise RunFailed(f"Stage {label} stopped at step {trainer.global_step} of {module.max_steps}.", folder)
+    keep_all(session.loggers)
     if unsharded is not None:
         unsharded.load_state_dict(whole_state(module.trained))
         module.put(unsharded)

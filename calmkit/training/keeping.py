@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from calmkit.recipe.schema import CheckpointSection
 from calmkit.training.clock import TrainingClock
 from calmkit.training.errors import Stopped, TrainingDiverged
+from calmkit.training.loggers import keep_all
 from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.resume import batch_digest
 from calmkit.training.run import is_rank_zero
@@ -166,6 +167,7 @@ class Keeping(pl.Callback):
         snapshot = take_state(trainer, module, self.stage, rows, plain, random_state)
         if finite_alone and not weights_are_finite(snapshot):
             return
+        keep_all(trainer.loggers)
         if is_rank_zero():
             write_snapshot(self.folder, snapshot, self.settings.keep)
         self.kept_step, self._written = snapshot.step, time.monotonic()

@@ -1,87 +1,93 @@
-"""Loggers by name: Lightning's own, each found where its library is installed."""
+"""Loggers by name: `metrics.csv`, and the diaries of other libraries."""
 
 from __future__ import annotations
 
-import configparser
-import netrc
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from calmkit.training.errors import RunFailed
+from calmkit.recipe.dump import as_dict
+from calmkit.recipe.load import to_yaml
+from calmkit.recipe.loggers import KNOWN
+from calmkit.recipe.schema import Recipe
+from calmkit.training.diaries.diary import About, Diary, GoesOn
+from calmkit.training.diaries.mlflow import MlflowDiary
+from calmkit.training.diaries.tensorboard import TensorBoardDiary
+from calmkit.training.diaries.trackio import TrackioDiary
+from calmkit.training.diaries.wandb import WandbDiary
+from calmkit.training.diary_logger import DiaryLogger
+from calmkit.training.errors import Stopped
+from calmkit.training.metrics_file import MetricsFile
+from calmkit.training.run import Run
 
-CLASSES = {"tensorboard": "TensorBoardLogger", "wandb": "WandbLogger"}
-LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "tensorboard": ("tensorboard", "tensorboardX"),
-    "wandb": ("wandb",),
+DIARIES: Mapping[str, Callable[[Any], Diary]] = {
+    "tensorboard": TensorBoardDiary,
+    "wandb": WandbDiary,
+    "mlflow": MlflowDiary,
+    "trackio": TrackioDiary,
 }
-"""Modules of which a logger needs one; a logger that is not here needs none."""
-
-WANDB_HOST = "https://api.wandb.ai"
 
 
-def make_loggers(names: Sequence[str], folder: Path) -> list[Any]:
-    """The loggers of a recipe; `csv` writes `metrics.csv` into the run folder.
+def make_loggers(recipe: Recipe, folder: Path, goes_on: GoesOn, say: Callable[[str], None]) -> list[Any]:
+    """The loggers of a recipe, none of them open yet.
+
+    Args:
+        recipe: Of the run.
+        folder: Of the run.
+        goes_on: Where each group of metrics goes on.
+        say: Takes the line that says that one failed.
 
     Raises:
-        RunFailed: For a name nobody knows, or a library that is not installed.
+        RunFailed: `loggers.json` of the run is damaged.
     """
-    from lightning.pytorch import loggers
-
-    from calmkit.training.metrics_file import MetricsFile
-
+    about = About(folder.absolute(), recipe.name, as_dict(recipe), to_yaml(recipe), goes_on)
     made: list[Any] = []
-    for name in names:
-        if name not in ("csv", *CLASSES):
-            raise RunFailed(f"No logger '{name}'. There are: csv, {', '.join(CLASSES)}.")
-        if name == "csv":
+    for spec in recipe.loggers:
+        if spec.name == "csv":
             made.append(MetricsFile(folder))
-            continue
-        where = folder / name
-        settings: dict[str, Any] = {"save_dir": str(where), "name": None, "version": ""}
-        try:
-            made.append(
-                getattr(loggers, CLASSES[name])(**(settings if name != "wandb" else {"save_dir": str(where)}))
-            )
-        except ModuleNotFoundError as error:
-            raise RunFailed(
-                f"The logger '{name}' needs a library: pip install 'calmkit[{name}]', or leave it out."
-            ) from error
+        else:
+            diary = DIARIES[spec.name](KNOWN[spec.name].cls(**spec.options))
+            made.append(DiaryLogger(spec.name, diary, about, say))
     return made
 
 
-def wandb_is_set_up() -> bool:
-    """Whether wandb would begin without asking: a key, a mode that was chosen, or a terminal to ask on.
-
-    Source: https://docs.wandb.ai/guides/track/environment-variables
-    """
-    chosen = ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_DISABLED")
-    if any(os.environ.get(name) for name in chosen) or sys.stdin.isatty():
-        return True
-    config = Path(os.environ.get("WANDB_CONFIG_DIR") or Path.home() / ".config" / "wandb")
-    settings = [_wandb_settings(folder / "settings") for folder in (Path("wandb"), config)]
-    if any(found.get(name) for found in settings for name in ("mode", "disabled", "api_key")):
-        return True
-    bases = [found["base_url"] for found in settings if "base_url" in found]
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or next(iter(bases), WANDB_HOST)).hostname
-    return host is not None and _has_password(host)
+def keep_all(loggers: Sequence[Any]) -> None:
+    """What was logged so far is about to be kept."""
+    for logger in loggers:
+        logger.save()
+        if isinstance(logger, DiaryLogger):
+            logger.keep()
 
 
-def _wandb_settings(path: Path) -> dict[str, str]:
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(path, encoding="utf-8")
-        return dict(parser["default"]) if "default" in parser else {}
-    except (configparser.Error, UnicodeDecodeError, OSError):
-        return {}
+def finish_all(loggers: Sequence[Any], run: Run, recipe: Recipe) -> None:
+    """Give all loggers the numbers of the end: those of `evaluation.json`, or of an autoencoder alone."""
+    for logger in loggers:
+        logger.finalize("success")
+    diaries = [logger for logger in loggers if isinstance(logger, DiaryLogger)]
+    if not diaries or not (run.folder / "model" / "config.json").exists():
+        return
+    lm, first = recipe.stages.lm, recipe.stages.autoencoder
+    if lm is not None:
+        found, step = run.evaluation, lm.max_steps
+    else:
+        reconstruction = run.facts.get("reconstruction", {})
+        found = {f"reconstruction_{name}": value for name, value in reconstruction.items()}
+        step = first.max_steps if first is not None else 0
+    numbers = {
+        name: float(value)
+        for name, value in found.items()
+        if isinstance(value, Real) and not isinstance(value, bool)
+    }
+    for logger in diaries:
+        logger.finish(numbers, step)
 
 
-def _has_password(host: str) -> bool:
-    """Whether the netrc file, where `wandb login` keeps the key, knows the host."""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+def close_all(loggers: Sequence[Any], error: BaseException | None) -> None:
+    """Let go of all diaries, whatever ended the run."""
+    ended = "done" if error is None else "failed"
+    if isinstance(error, Stopped | KeyboardInterrupt):
+        ended = "stopped"
+    for logger in loggers:
+        if isinstance(logger, DiaryLogger):
+            logger.close(ended)

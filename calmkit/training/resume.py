@@ -75,6 +75,18 @@ class Resumed:
         begun = self.snapshots.get(stage)
         return stage, 0 if begun is None else begun.step
 
+    def goes_on(self, group: str) -> int | None:
+        """The first step of a group of metrics, such as `lm/train`, that is logged again; None: none is.
+
+        Logged steps count from 0, so the training of the last step that is kept is logged under the number
+        before it; a validation behind that step is made again.
+        """
+        stage, _, what = group.partition("/")
+        if self.trained or (stage == STAGES[0] and (self.encoded or STAGES[1] in self.snapshots)):
+            return None
+        begun = self.snapshots.get(stage)
+        return 0 if begun is None else max(0, begun.step - (what == "val"))
+
     def stop_at(self, stage: str) -> int | None:
         """The step behind which a stage is to stop."""
         stop = self.wishes.stop

@@ -15,7 +15,7 @@ import torch
 
 from calmkit.recipe.load import to_yaml
 from calmkit.recipe.parts import kind_of
-from calmkit.recipe.schema import AutoencoderStage, LmStage, Recipe
+from calmkit.recipe.schema import AutoencoderStage, LmStage, PartSpec, Recipe
 from calmkit.registry import make_manager
 from calmkit.training.checkpoints import write_text
 from calmkit.training.errors import RunFailed
@@ -132,7 +132,7 @@ def shortened(recipe: Recipe, steps: int) -> Recipe:
             **{name: min(getattr(asked, name), MOST_MADE) for name in counts},
         ),
         trainer=replace(recipe.trainer, log_every=1),
-        loggers=["csv"],
+        loggers=(PartSpec("csv"),),
     )
 
 

@@ -32,6 +32,7 @@ from calmkit.training.fit import Session, fit_stage
 from calmkit.training.fit_transform import fit_transform
 from calmkit.training.going_on import told_that_it_is_done
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
+from calmkit.training.loggers import finish_all
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.ranks import told_once
 from calmkit.training.resume import Wishes, is_finished
@@ -89,8 +90,7 @@ def train(
         facts, autoencoder = _first_stage(session)
         if recipe.stages.lm is not None:
             _second_stage(session, facts, autoencoder)
-        for logger in session.loggers:
-            logger.finalize("success")
+        finish_all(session.loggers, session.run, recipe)
         wait_for_all()
     session.say(f"done: {session.run.folder}")
     return session.run

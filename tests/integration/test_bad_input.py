@@ -197,7 +197,7 @@ def test_sources_that_cannot_be_read_are_told_before_anything_is(
         ("head.num_draws=many", ["error[CK132]", "head.num_draws", "many"]),
         ("data.sequence_length=33", ["error[CK140]", "33", "chunk size 4", "32 or 36"]),
         ("stages.lm.init_from=nowhere", ["error[CK146]", "nowhere"]),
-        ("loggers=[wandbb]", ["error[CK13", "wandbb"]),
+        ("loggers=[wandbb]", ["error[CK120]", "wandbb", "did you mean 'wandb'?"]),
     ],
 )
 def test_a_recipe_that_cannot_be_used(folder: Path, words: str, told: list[str]) -> None:

@@ -129,6 +129,7 @@ GOOD = [
     "extends: base.yaml\nhead: {name: wide, betas: [0.5, 1], sizes: {a: 1}, names: [a, 3], width: null}",
     "extends: base.yaml\ntrainer: {devices: 2}\nstages: {lm: null}",
     "extends: base.yaml\ndata: {sequence_length: 8}",
+    "extends: base.yaml\nloggers: [csv, tensorboard, {name: wandb, offline: false}, {name: mlflow}]",
     "extends: base.yaml\ntokenizer: null\nsampler: {name: vote}",
     BASE,
 ]
@@ -151,6 +152,8 @@ BAD = [
     "extends: base.yaml\ntrainer: {precision: half}",
     "extends: base.yaml\nname: ../a",
     "extends: base.yaml\nloggers: [mine]",
+    "extends: base.yaml\nloggers: [{name: wandb, uri: a}]",
+    "extends: base.yaml\nloggers: [{name: wandb, offline: 3}]",
     "extends: base.yaml\nsourc: 3",
     "extends: 3",
 ]

@@ -57,7 +57,7 @@ def test_values_and_defaults(base: Path) -> None:
     assert recipe.stages == Stages(
         autoencoder=AutoencoderStage(3, gate=Gate(min=0.5)), lm=LmStage(4, optimizer=Optimizer(lr=1e-4))
     )
-    assert recipe.loggers == ["csv"]
+    assert recipe.loggers == (PartSpec("csv"),)
     assert recipe.source_text == BASE
     assert recipe.source.mark("head.num_draws") == Mark("base.yaml", 9, 3)
     assert recipe.source.mark("head.gated") == recipe.source.mark("head") == Mark("base.yaml", 7, 1)
@@ -261,8 +261,23 @@ def test_an_option_that_the_new_part_does_not_take_is_an_error_when_it_is_stated
         ),
         (
             "loggers=[cvs]",
-            "error[CK132]: loggers must be one of csv, tensorboard, wandb, got 'cvs'\n"
-            "  --> command line (loggers=[cvs])",
+            "error[CK120]: unknown logger 'cvs'\n  --> command line (loggers=[cvs])\n"
+            "  help: did you mean 'csv'?  loggers: csv, mlflow, tensorboard, trackio, wandb",
+        ),
+        (
+            "loggers=[{name: wandb, ofline: true}]",
+            "error[CK130]: unknown key 'ofline' of logger 'wandb'\n"
+            "  --> command line (loggers=[{name: wandb, ofline: true}])\n"
+            "  help: did you mean 'offline'?  keys: entity, offline, project",
+        ),
+        (
+            "loggers=[{name: wandb, offline: 3}]",
+            "error[CK132]: loggers.offline must be true or false, got '3'\n"
+            "  --> command line (loggers=[{name: wandb, offline: 3}])",
+        ),
+        (
+            "loggers=[csv, csv]",
+            "error[CK133]: the logger 'csv' stands twice\n  --> command line (loggers=[csv, csv])",
         ),
         (
             "stages.gate=null",

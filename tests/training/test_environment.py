@@ -34,6 +34,7 @@ from calmkit.text.corpora.text import TextCorpus
 from calmkit.training import cores, environment
 from calmkit.training.environment import check_environment
 from calmkit.training.libraries import is_installed
+from calmkit.training.logger_needs import LIBRARIES
 
 
 @pytest.fixture(autouse=True)
@@ -77,16 +78,16 @@ def test_a_recipe_of_this_machine_is_taken(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "modules"), [("wandb", ["wandb"]), ("tensorboard", ["tensorboard", "tensorboardX"])]
+    ("name", "module"), [*((name, name) for name in LIBRARIES), ("mlflow", "sqlalchemy")]
 )
 def test_a_logger_without_its_library_is_told_with_place_and_cure(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, modules: list[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
 ) -> None:
-    without(monkeypatch, *modules)
+    without(monkeypatch, module)
     text = (folder / "small.yaml").read_text()
     (folder / "small.yaml").write_text(f"{text}loggers: [csv, {name}]\n")
     (problem,) = problems(folder)
-    told = f"the logger '{name}' needs {' or '.join(map(repr, modules))}, which is not installed"
+    told = f"the logger '{name}' needs '{module}', which is not installed"
     line = len(text.splitlines()) + 1
     assert str(problem).startswith(
         f"error[CK150]: {told}\n  --> {folder}/small.yaml:{line}:1  (loggers)\n"
@@ -95,18 +96,15 @@ def test_a_logger_without_its_library_is_told_with_place_and_cure(
     assert problem.help.endswith("calmkit validate --elsewhere checks the recipe alone")
 
 
-def test_either_library_does_for_tensorboard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "tensorboard")
-    assert problems(folder, "loggers=[tensorboard]") == ()
-
-
-def test_wandb_that_nobody_set_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_online_that_nobody_set_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch)
+    online = "loggers=[{name: wandb, offline: false}]"
     monkeypatch.setattr(environment, "wandb_is_set_up", lambda: False)
-    (problem,) = problems(folder, "loggers=[wandb]")
-    assert problem.help.startswith("wandb login, or set WANDB_MODE=offline")
-    monkeypatch.setattr(environment, "wandb_is_set_up", lambda: True)
+    (problem,) = problems(folder, online)
+    assert problem.help.startswith("wandb login, or offline: true, which is its default")
     assert problems(folder, "loggers=[wandb]") == ()
+    monkeypatch.setattr(environment, "wandb_is_set_up", lambda: True)
+    assert problems(folder, online) == ()
 
 
 def test_libraries_of_parts_are_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

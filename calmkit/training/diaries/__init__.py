@@ -1,0 +1,1 @@
+"""Libraries that keep the numbers of a run, each behind the same few calls."""
