@@ -13,6 +13,7 @@ import click
 
 from calmkit.cli.completion import complete_overrides, offered, runs
 from calmkit.cli.run_folder import RunFolder, only
+from calmkit.cli.shown import Shown
 
 if TYPE_CHECKING:
     from calmkit.interfaces import DataKind, Front, GenerationAsked
@@ -167,9 +168,7 @@ def generate(
         elif as_json:
             _print_records(asked, kind, front, {"run": str(run), **_decided(front, recipe, precision)})
         else:
-            for piece in kind.generate(front, asked, _note):
-                click.echo(piece, nl=False)
-            click.echo()
+            Shown().show(lambda note: kind.generate(front, asked, note))
 
 
 def _recipe(run: Path, overrides: Sequence[str], manager: Manager) -> Recipe:
@@ -232,15 +231,15 @@ def _talk(
         front.sampler = build_sampler(recipe, manager, front.model.head)
         taken.append(word)
 
-    def answer(asked: GenerationAsked) -> Iterator[str]:
+    def answer(asked: GenerationAsked) -> None:
         asked.check(kind.takes, kind.words.data)
-        yield from kind.generate(front, asked, _note)
+        Shown().show(lambda note: kind.generate(front, asked, note))
 
     Talk(asked, answer, change).run()
 
 
 def _print_records(asked: GenerationAsked, kind: DataKind, front: Front, settings: dict[str, Any]) -> None:
-    for record in kind.records(front, asked, _note):
+    for record in kind.records(front, asked, lambda line: click.echo(line, err=True)):
         line = {**record, "settings": {**settings, **record.get("settings", {})}}
         click.echo(json.dumps(line, ensure_ascii=False))
 
@@ -250,10 +249,6 @@ def _decided(front: Front, recipe: Recipe, precision: str) -> dict[str, Any]:
     parts: dict[str, PartSpec | None] = {"sampler": recipe.sampler, "order": recipe.order}
     shown = {section: {"name": one.name, **one.options} for section, one in parts.items() if one is not None}
     return {"device": str(next(front.model.parameters()).device), "precision": precision, **shown}
-
-
-def _note(line: str) -> None:
-    click.echo(line, err=True)
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def from_stdin() -> Iterator[str]:
     """
     if sys.stdin is None or sys.stdin.closed:
         return iter(())
-    stream = click.get_binary_stream("stdin")
+    stream = sys.stdin.buffer
     if sys.stdin.isatty() or not _has_come(stream):
         click.echo("reading prompts from standard input, one a line, until it ends", err=True)
     return _prompts(stream, "standard input", as_json=False)
@@ -83,6 +83,7 @@ def piped() -> bool:
 
 
 def _has_come(stream: BinaryIO) -> bool:
+    """Whether there is something to read, or soon is."""
     try:
         return bool(select.select([stream], [], [], PATIENCE)[0])
     except (OSError, ValueError):  # nothing that can be waited for, such as a file on Windows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -13,7 +13,8 @@ from calmkit.interfaces import DataError, GenerationAsked
 from calmkit.recipe.errors import RecipeError
 
 HELP = """\
-A line is a prompt, an empty one begins with nothing; one that starts with // begins with /. Ctrl-C ends an answer, Ctrl-D the talk.
+A line is a prompt; an empty one begins with nothing, and one that starts with // begins with /.
+Ctrl-C ends an answer, Ctrl-D the talk.
   /again            the last prompt, the next seed
   /seed 3           same seed, same answer
   /length 40        how long an answer may become
@@ -23,8 +24,10 @@ A line is a prompt, an empty one begins with nothing; one that starts with // be
   /chunks           the borders of units, shown or hidden
   /quit"""
 
-Answer = Callable[[GenerationAsked], Iterator[str]]
-"""What a prompt and settings give, piece by piece.
+DIGITS = 19  # from here on a seed may be more than torch takes
+
+Answer = Callable[[GenerationAsked], object]
+"""Prints what a prompt and settings give.
 
 Raises:
     ValueError: A setting that the data don't have.
@@ -51,7 +54,7 @@ class Talk:
 
     Attributes:
         asked: Settings, and the last prompt.
-        answer: Gives what is printed.
+        answer: Prints a continuation.
         change: Takes overrides of the sampler.
     """
 
@@ -96,21 +99,17 @@ class Talk:
         self._say()
 
     def _say(self) -> None:
-        try:
-            for piece in self.answer(self.asked):
-                click.echo(piece, nl=False)
-        except KeyboardInterrupt:
-            pass  # of this answer; what is there stays
-        click.echo()
+        with contextlib.suppress(KeyboardInterrupt):  # of this answer; what is there stays
+            self.answer(self.asked)
 
     def _command(self, name: str, value: str) -> None:
         value = value.strip()
-        numbers = {"seed": ("seed", 0), "length": ("length", 1), "n": ("num", 1)}
-        if name in numbers:
-            field, least = numbers[name]
-            if not (value.isascii() and value.isdigit() and int(value) >= least):
-                raise ValueError(f"/{name} takes a whole number of {least} or more, got '{value}'")
-            self.asked = replace(self.asked, **{field: int(value)})
+        if name == "seed":
+            self.asked = replace(self.asked, seed=_whole(name, value, 0))
+        elif name == "length":
+            self.asked = replace(self.asked, length=_whole(name, value, 1))
+        elif name == "n":
+            self.asked = replace(self.asked, num=_whole(name, value, 1))
         elif name == "temperature":
             self.change(f"sampler.temperature={value}")
         elif name == "set":
@@ -126,3 +125,9 @@ class Talk:
             raise Quit
         else:
             raise ValueError(f"there is no command '/{name}'; /help lists them, // begins a prompt with /")
+
+
+def _whole(name: str, value: str, least: int) -> int:
+    if value.isascii() and value.isdigit() and len(value) < DIGITS and int(value) >= least:
+        return int(value)
+    raise ValueError(f"/{name} takes a whole number of {least} or more, such as {least + 2}; got '{value}'")

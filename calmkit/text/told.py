@@ -34,7 +34,7 @@ def as_people_read(writer: TextModel, asked: GenerationAsked, note: Note) -> Ite
             max_tokens=asked.length or LENGTH,
             seed=asked.seed,
             on_unit=lambda unit: use.add(unit.draws, unit.level),
-            **({"border": border} if border else {}),
+            border=border,
         )
         yield from pieces if asked.stream else ["".join(pieces)]
     _tell(use, note)
