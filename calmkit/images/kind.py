@@ -128,14 +128,18 @@ class ImagesKind(DataKind):
 
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
         """A grid, written as PNG."""
-        for drawn in self.records(front, asked, note):
-            yield f"{drawn['num']} images: {drawn['files'][0]}"
+        del note
+        drawn = self._draw(front, asked)
+        yield f"{drawn['num']} images: {drawn['files'][0]}"
 
     def records(
         self, front: Front, asked: GenerationAsked, note: Callable[[str], object]
     ) -> Iterator[Mapping[str, Any]]:
         """One for the grid: the file, and the labels of its images from left to right and top to bottom."""
         del note
+        yield self._draw(front, asked)
+
+    def _draw(self, front: Front, asked: GenerationAsked) -> dict[str, Any]:
         held: Any = front
         from calmkit.images.grid import write_grid
         from calmkit.rows import ROWS_AT_ONCE
@@ -149,7 +153,7 @@ class ImagesKind(DataKind):
         labels = held.labels(num, asked.condition)
         images = held.generate(num, condition=asked.condition, seed=asked.seed, batch_size=batch)
         write_moved(out, lambda temporary: write_grid(temporary, images, columns=columns_of(num)))
-        yield {
+        return {
             "files": [str(out)],
             "num": num,
             "labels": None if labels is None else [held.label_names[label] for label in labels.tolist()],
