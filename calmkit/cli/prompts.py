@@ -8,7 +8,6 @@ import select
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
@@ -71,10 +70,9 @@ def from_stdin() -> Iterator[str]:
     """
     if sys.stdin is None or sys.stdin.closed:
         return iter(())
-    stream = sys.stdin.buffer
-    if sys.stdin.isatty() or not _has_come(stream):
+    if sys.stdin.isatty() or not _has_come():
         click.echo("reading prompts from standard input, one a line, until it ends", err=True)
-    return _prompts(stream, "standard input", as_json=False)
+    return _prompts(sys.stdin.buffer, "standard input", as_json=False)
 
 
 def piped() -> bool:
@@ -82,10 +80,10 @@ def piped() -> bool:
     return sys.stdin is not None and not sys.stdin.closed and not sys.stdin.isatty()
 
 
-def _has_come(stream: BinaryIO) -> bool:
+def _has_come() -> bool:
     """Whether there is something to read, or soon is."""
     try:
-        return bool(select.select([stream], [], [], PATIENCE)[0])
+        return bool(select.select([sys.stdin.buffer], [], [], PATIENCE)[0])
     except (OSError, ValueError):  # nothing that can be waited for, such as a file on Windows
         return True
 
