@@ -195,12 +195,12 @@ def _prompts(
 def _check_talk(asked: GenerationAsked, kind: DataKind, given: Sequence[str]) -> None:
     from calmkit.cli.prompts import piped
 
+    if "prompt" not in kind.takes:
+        raise click.UsageError(f"--interactive asks for prompts, which mean nothing for {kind.words.data}")
     others = {"a prompt": bool(given), "--json": asked.json, "--out": asked.out is not None}
     beside = ", ".join(name for name, there in others.items() if there)
     if beside:
         raise click.UsageError(f"--interactive asks for prompts itself; leave out {beside}")
-    if "prompt" not in kind.takes:
-        raise click.UsageError(f"--interactive asks for prompts, which mean nothing for {kind.words.data}")
     if piped():
         raise click.UsageError(
             "--interactive needs a terminal; without it prompts are read from standard input, one a line"

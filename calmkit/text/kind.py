@@ -185,8 +185,7 @@ class Text(DataKind):
         from calmkit.text.told import as_people_read
 
         asked.check(self.takes, self.words.data)
-        writer: Any = front
-        yield from as_people_read(writer, asked, note)
+        yield from as_people_read(front, asked, note)
 
     def records(
         self, front: Front, asked: GenerationAsked, note: Callable[[str], object]
@@ -195,8 +194,7 @@ class Text(DataKind):
         from calmkit.text.told import as_records
 
         asked.check(self.takes, self.words.data)
-        writer: Any = front
-        yield from as_records(writer, asked, note)
+        yield from as_records(front, asked, note)
 
     def sample(self, front: Front, recipe: Any, folder: Path) -> None:
         """`samples.txt`."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from calmkit.interfaces import GenerationAsked
+from calmkit.interfaces import Front, GenerationAsked
 from calmkit.metrics.sampler_use import SamplerUse
 from calmkit.text.continuations import BATCH, Continuation, continuations
 from calmkit.text.generation import TextModel
@@ -18,8 +18,9 @@ SHOWN = 60  # characters of a prompt above its continuation
 Note = Callable[[str], object]
 
 
-def as_people_read(writer: TextModel, asked: GenerationAsked, note: Note) -> Iterator[str]:
+def as_people_read(front: Front, asked: GenerationAsked, note: Note) -> Iterator[str]:
     """The continuation; of several each under a line that says whose it is."""
+    writer: Any = front
     use, border = SamplerUse(), BORDER if asked.show_units else ""
     num = asked.num or 1
     several = num > 1 or len(asked.prompts) > 1
@@ -40,8 +41,9 @@ def as_people_read(writer: TextModel, asked: GenerationAsked, note: Note) -> Ite
     _tell(use, note)
 
 
-def as_records(writer: TextModel, asked: GenerationAsked, note: Note) -> Iterator[dict[str, Any]]:
+def as_records(front: Front, asked: GenerationAsked, note: Note) -> Iterator[dict[str, Any]]:
     """Each continuation as plain values."""
+    writer: Any = front
     use = SamplerUse()
     for one in _continuations(writer, asked, use):
         chunks = {"chunks": list(one.chunks)} if asked.show_units else {}
