@@ -138,17 +138,23 @@ def test_what_cannot_be_asked_is_refused_before_a_weight_is_read(
 def test_a_talk_changes_the_sampler_and_goes_on_after_a_mistake(
     shop: Path, front: TextModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = iter(["the cat", "/temperature 0.7", "/set head=flow", "/set sampler=direct", "the cat", "/quit"])
+    wrong, other = (
+        ["/temperature 0.7", "/set head=flow"],
+        ["/set sampler=direct", "/set sampler.candidates=3"],
+    )
+    lines = iter(["the cat", *wrong, *other, "the cat", "/quit"])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     monkeypatch.setattr("calmkit.cli.prompts.piped", lambda: False)
     done = run("-i", "--seed", "2")
     assert done.exit_code == 0, done.output
     voted = front.generate("the cat", max_tokens=8, seed=2)
-    other = load_run(shop / "run", overrides=["sampler=direct"], device="cpu")
-    direct = other.generate("the cat", max_tokens=8, seed=2)
+    alone = load_run(shop / "run", overrides=["sampler=direct"], device="cpu")
+    direct = alone.generate("the cat", max_tokens=8, seed=2)
     assert done.stdout == f"{voted}\n{direct}\n"
     assert "1 / temperature must be a whole number, got temperature=0.7" in done.stderr
     assert "a trained run takes overrides of sampler only, got 'head=flow'" in done.stderr
+    assert "unknown key 'candidates' of sampler 'direct'" in done.stderr
+    assert done.stderr.count("4.0 draws each") == 1  # of the first answer
 
 
 def test_who_stops_reading_hears_nothing_more(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def two(text: bytes) -> list[list[int]]:
 
 
 WRITTEN = {
-    "a": [*two(b"bcde"), [ord("f"), E]],
+    "a": [*two(b"bc"), [ord("d"), E]],
     "x": two("y\u20acz!".encode()),
     "u": two(b"v\xe2\x82w\xe2\x82"),
 }
@@ -72,8 +72,8 @@ def drawn(prompts: Sequence[str], **settings: int) -> list[Continuation]:
 
 def test_what_is_told_of_a_continuation_by_hand() -> None:
     ended, cut, broken = drawn(["a", "x", "u"], seed=4)
-    assert (ended.chunks, ended.text) == (("bc", "de", "f"), "bcdef")
-    assert (ended.tokens, ended.stopped, ended.index, ended.seed) == (5, "eos", 0, 4)
+    assert (ended.chunks, ended.text) == (("bc", "d"), "bcd")
+    assert (ended.tokens, ended.stopped, ended.index, ended.seed) == (3, "eos", 0, 4)
     assert cut.chunks == ("y", "\u20ac", "z!")  # the euro is E2 82 AC: it begins in the first unit
     assert (cut.tokens, cut.stopped) == (6, "length")
     assert broken.chunks == ("v", "\ufffdw", "\ufffd")  # E2 82 never becomes a character
@@ -153,7 +153,7 @@ def test_records_hold_what_was_asked_and_nothing_that_was_not() -> None:
         "stopped": "length",
         "settings": {"length": 6, "batch_size": 16},
     }
-    assert (second["text"], second["units"], second["stopped"]) == ("bcdef", 3, "eos")
+    assert (second["text"], second["units"], second["stopped"]) == ("bcd", 2, "eos")
     shown = GenerationAsked(("x",), show_units=True, json=True)
     (record,) = as_records(writer_of(), shown, notes.append)
     assert record["chunks"] == ["y", "\u20ac", "z!"]
@@ -166,9 +166,9 @@ def test_several_continuations_stand_under_lines_of_their_own() -> None:
     assert told == "\n".join(
         [
             '--- "a" (1 of 2)',
-            "bc|de|f",
+            "bc|d",
             '--- "a" (2 of 2)',
-            "bc|de|f",
+            "bc|d",
             f'--- "{"x" * 60}..." (1 of 2)',
             "y|\u20ac|z!",
             f'--- "{"x" * 60}..." (2 of 2)',
