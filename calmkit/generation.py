@@ -8,7 +8,7 @@ rows:   order.query -> context of the units that are known -> guided draws of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, final
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from calmkit.interfaces import Context, Ending, SampleOptions, Sampler
+from calmkit.interfaces import Choice, Context, Ending, SampleOptions, Sampler
 from calmkit.model import CalmModel
 
 Precision = Literal["auto", "32", "bf16"]
@@ -139,12 +139,15 @@ def generate(
     *,
     max_units: int,
     seed: int = 0,
+    seeds: Sequence[int] | None = None,
     precision: Precision = "auto",
     condition: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Unit]:
     """Continue each row of units until it ends or `max_units` units are made.
 
-    The same model, prompts, sampler, seed, precision and kind of device give the same units.
+    The same model, prompts, sampler, seed, precision and kind of device give the same units. With `seeds` the
+    random numbers of a row are its own: they are those of the same row alone under the same seed, whatever
+    stands beside it. The backbone still reads all rows at once, the head is asked row by row.
 
     Args:
         model: In eval mode, of a causal backbone and an autoencoder of single units; all is drawn on its
@@ -155,11 +158,18 @@ def generate(
         ending: When a row has ended.
         max_units: Most units to make.
         seed: Of torch's default generators, which are given back as they were.
+        seeds: One of each row, instead; None: all rows draw from one stream.
         precision: `bf16` runs the model under autocast; between the units nothing of it is left.
         condition: Of each row, where the model has a conditioner.
+
+    Raises:
+        ValueError: There are not as many seeds as rows.
     """
     device, rows = next(model.parameters()).device, len(data)
+    if seeds is not None and len(seeds) != rows:
+        raise ValueError(f"there are {len(seeds)} seeds for {rows} rows; one each would do")
     randomness = SeededRandomness(seed, device)
+    streams = [SeededRandomness(one, device) for one in seeds or ()] or [randomness]
     with randomness.borrowed(), in_precision(precision, device):
         prefix = model.prefix(rows, condition)
         length = 0 if prefix is None else prefix.shape[1]
@@ -175,8 +185,9 @@ def generate(
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
     real = torch.ones(rows, 1, dtype=torch.bool, device=device)
     for made in range(1, max_units + 1):
-        with randomness.borrowed(), in_precision(precision, device):
-            unit, z = _choose(model, context, sampler, ending, opens, ended)
+        with in_precision(precision, device):
+            draws = UnitDraws(model, context, sampler.options, ending, opens)
+            unit, z = _choose(draws, sampler, streams, ended)
         ended = unit.ended
         yield unit
         if bool(ended.all()) or made == max_units:
@@ -196,20 +207,51 @@ def in_precision(precision: Precision, device: torch.device) -> AbstractContextM
 
 
 def _choose(
-    model: CalmModel, context: Context, sampler: Sampler, ending: Ending, opens: Tensor, ended: Tensor
+    draws: UnitDraws, sampler: Sampler, streams: Sequence[SeededRandomness], ended: Bool[Tensor, " B"]
 ) -> tuple[Unit, Tensor]:
-    """One unit for every row that has not ended, and the value to feed back."""
+    """One unit for every row that has not ended, and the value to feed back.
+
+    Args:
+        draws: The source of draws.
+        sampler: Chooses among them.
+        streams: One for all rows, or one of each.
+        ended: Rows that want nothing.
+    """
+    assert draws.ending is not None
+    assert draws.opens is not None
     rows = (~ended).nonzero().squeeze(1)
-    draws = UnitDraws(model, context, sampler.options, ending, opens)
-    choice = sampler.choose(draws, rows)
-    data = torch.full((len(ended), *choice.data.shape[1:]), ending.fill, device=ended.device)
+    choice, value = _chosen(draws, sampler, streams, rows)
+    data = torch.full((len(ended), *choice.data.shape[1:]), draws.ending.fill, device=ended.device)
     data = data.to(choice.data.dtype)
     data[rows] = choice.data
-    value = draws.value(rows, choice.index)
     z = value.new_zeros((len(ended), *value.shape[1:]))
     z[rows] = value
     cost = torch.zeros_like(ended, dtype=torch.long)
     cost[rows] = choice.draws
     level = torch.full((len(ended),), float("nan"), dtype=choice.level.dtype, device=ended.device)
     level[rows] = choice.level
-    return Unit(data, ended | ending.ended(data, opens), cost, level), z
+    return Unit(data, ended | draws.ending.ended(data, draws.opens), cost, level), z
+
+
+def _chosen(
+    draws: UnitDraws, sampler: Sampler, streams: Sequence[SeededRandomness], rows: Int[Tensor, " R"]
+) -> tuple[Choice, Tensor]:
+    """What the sampler takes for the rows, and the values behind it: at once, or each on its own stream."""
+    if len(streams) == 1:
+        with streams[0].borrowed():
+            choice = sampler.choose(draws, rows)
+            return choice, draws.value(rows, choice.index)
+    choices: list[Choice] = []
+    values: list[Tensor] = []
+    for number, row in zip(rows.tolist(), rows.split(1), strict=True):
+        alone = UnitDraws(draws.model, draws.context, draws.options, draws.ending, draws.opens)
+        with streams[number].borrowed():
+            choices.append(sampler.choose(alone, row))
+        values.append(alone.value(row, choices[-1].index))
+    together = Choice(
+        torch.cat([one.data for one in choices]),
+        index=torch.cat([one.index for one in choices]),
+        draws=torch.cat([one.draws for one in choices]),
+        level=torch.cat([one.level for one in choices]),
+    )
+    return together, torch.cat(values)

@@ -27,10 +27,10 @@ class RunFolder(click.ParamType):
         return folder
 
 
-def only(sections: Sequence[str], overrides: Sequence[str]) -> None:
-    """Refuse overrides of what a trained run is made of."""
+def only(sections: Sequence[str], overrides: Sequence[str], cure: str = "") -> None:
+    """Refuse overrides of what a trained run is made of; `cure` ends the sentence."""
     for override in overrides:
         if override.partition("=")[0].partition(".")[0] not in sections:
             raise click.UsageError(
-                f"a trained run takes overrides of {', '.join(sections)} only, got '{override}'"
+                f"a trained run takes overrides of {', '.join(sections)} only, got '{override}'{cure}"
             )

@@ -15,7 +15,7 @@ from torch import Tensor
 from calmkit.generation import Precision
 from calmkit.interfaces import Front, RowSampler
 from calmkit.model import CalmModel
-from calmkit.rows import draw_rows
+from calmkit.rows import ROWS_AT_ONCE, draw_rows
 
 Labels = SupportsIndex | str | Sequence[SupportsIndex | str] | Tensor
 """A label by number or by name, the same for all images, or one for each."""
@@ -49,6 +49,7 @@ class ImageModel(Front):
         condition: Mapping[str, Labels] | None = None,
         seed: int = 0,
         sampler: RowSampler | None = None,
+        batch_size: int = ROWS_AT_ONCE,
     ) -> Tensor:
         """Draw images `[num, C, H, W]`, floats in [-1, 1].
 
@@ -56,8 +57,9 @@ class ImageModel(Front):
             num: How many, one at least.
             condition: `{"label": 3}`, a label by number or by name, the same for all, or one each; None: as
                 often as possible each label in turn, for a model that knows any.
-            seed: Same seed, same images.
+            seed: Same seed, same images, of the same number in the same batches.
             sampler: Instead of the recipe's.
+            batch_size: Images that are drawn together; they share one stream of random numbers.
 
         Raises:
             ValueError: No image is asked for, a condition that the model does not take, or a label that there
@@ -68,7 +70,13 @@ class ImageModel(Front):
         labels = self.labels(num, condition or {})
         given = None if labels is None else {"label": labels}
         drawn = draw_rows(
-            self.model, sampler or self.sampler, num, condition=given, seed=seed, precision=self.precision
+            self.model,
+            sampler or self.sampler,
+            num,
+            condition=given,
+            seed=seed,
+            precision=self.precision,
+            rows_at_once=batch_size,
         )
         return drawn.data
 

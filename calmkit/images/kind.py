@@ -58,6 +58,7 @@ class ImagesKind(DataKind):
 
     words = WORDS
     corpus = ImageCorpus
+    takes = ("condition", "num", "out", "batch_size", "json")
 
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
         """`image_shape`, and `num_labels` where there are labels."""
@@ -128,21 +129,38 @@ class ImagesKind(DataKind):
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
         """A grid, written as PNG."""
         del note
+        drawn = self._draw(front, asked)
+        yield f"{drawn['num']} images: {drawn['files'][0]}"
+
+    def records(
+        self, front: Front, asked: GenerationAsked, note: Callable[[str], object]
+    ) -> Iterator[Mapping[str, Any]]:
+        """One for the grid: the file, and the labels of its images from left to right and top to bottom."""
+        del note
+        yield self._draw(front, asked)
+
+    def _draw(self, front: Front, asked: GenerationAsked) -> dict[str, Any]:
         held: Any = front
         from calmkit.images.grid import write_grid
+        from calmkit.rows import ROWS_AT_ONCE
         from calmkit.training.checkpoints import write_moved
 
-        for option, value in (("--prompt", asked.prompt), ("--length", asked.length)):
-            if value is not None:
-                raise ValueError(
-                    f"{option} is nothing that images have; --condition label=3 asks for a label"
-                )
+        asked.check(self.takes, self.words.data)
         num, out = asked.num or 16, asked.out or Path("grid.png")
         if out.suffix.lower() != ".png":
             raise ValueError(f"--out is written as PNG, got '{out}'; {out.with_suffix('.png')} would do")
-        images = held.generate(num, condition=asked.condition, seed=asked.seed)
+        batch, began = asked.batch_size or ROWS_AT_ONCE, time.perf_counter()
+        labels = held.labels(num, asked.condition)
+        images = held.generate(num, condition=asked.condition, seed=asked.seed, batch_size=batch)
         write_moved(out, lambda temporary: write_grid(temporary, images, columns=columns_of(num)))
-        yield f"{num} images: {out}"
+        return {
+            "files": [str(out)],
+            "num": num,
+            "labels": None if labels is None else [held.label_names[label] for label in labels.tolist()],
+            "seed": asked.seed,
+            "seconds": round(time.perf_counter() - began, 6),
+            "settings": {"batch_size": batch},
+        }
 
     def sample(self, front: Front, recipe: Any, folder: Path) -> None:
         """`samples.png`: a column for each label, where there are few."""

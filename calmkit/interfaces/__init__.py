@@ -12,7 +12,7 @@ from calmkit.interfaces.backbone import AnyOrderBackbone, Backbone, Context, Sta
 from calmkit.interfaces.batch import Batch
 from calmkit.interfaces.conditioner import Conditioner
 from calmkit.interfaces.corpus import Corpus, DataError, KnownSource, Split, TextCorpus
-from calmkit.interfaces.data_kind import DataKind, Front, GenerationAsked, Prepared, Scores
+from calmkit.interfaces.data_kind import DataKind, Front, Prepared, Scores
 from calmkit.interfaces.embedder import Embedder
 from calmkit.interfaces.ending import Ending, NeverEnds
 from calmkit.interfaces.flops import (
@@ -25,6 +25,7 @@ from calmkit.interfaces.flops import (
     StatesStepFlops,
     StatesTrainingFlops,
 )
+from calmkit.interfaces.generation_asked import GenerationAsked
 from calmkit.interfaces.head import (
     DensityHead,
     GenerativeHead,

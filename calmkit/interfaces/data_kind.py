@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from calmkit.interfaces.batch import Batch
 from calmkit.interfaces.corpus import Corpus
+from calmkit.interfaces.generation_asked import TAKEN_BEFORE, GenerationAsked
 from calmkit.interfaces.kind_words import KindWords
 
 
@@ -120,28 +120,6 @@ class Front(ABC):
     sampler: Any
 
 
-@final
-@dataclass(frozen=True)
-class GenerationAsked:
-    """What a person asked `calmkit generate` for; None: nothing.
-
-    Attributes:
-        prompt: What stands before.
-        length: How long a row may become, in `words.element`s.
-        condition: Name -> value, as written.
-        num: How many rows.
-        out: A file to write to.
-        seed: Same seed, same result.
-    """
-
-    prompt: str | None = None
-    length: int | None = None
-    condition: Mapping[str, str] = field(default_factory=dict)
-    num: int | None = None
-    out: Path | None = None
-    seed: int = 0
-
-
 class DataKind(ABC):
     """One kind of data. The constructor takes nothing.
 
@@ -151,6 +129,8 @@ class DataKind(ABC):
         row_length: True where `data.sequence_length` of a recipe says how long a row is.
         sections: Sections of a recipe that only some kinds have, and this one must, such as `tokenizer`.
         scores_samplers: True where `score_sampler` has something to say.
+        takes: Which of `calmkit.interfaces.generation_asked.OPTIONS` its `generate` and `records` honour;
+            `calmkit generate` refuses the others by name, before a weight is read.
     """
 
     words: ClassVar[KindWords]
@@ -158,6 +138,7 @@ class DataKind(ABC):
     row_length: ClassVar[bool] = False
     sections: ClassVar[tuple[str, ...]] = ()
     scores_samplers: ClassVar[bool] = False
+    takes: ClassVar[tuple[str, ...]] = TAKEN_BEFORE
 
     @abstractmethod
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
@@ -280,6 +261,18 @@ class DataKind(ABC):
         Raises:
             ValueError: It was asked for what this kind of data does not have; the message names the option.
         """
+
+    def records(
+        self, front: Front, asked: GenerationAsked, note: Callable[[str], object]
+    ) -> Iterator[Mapping[str, Any]]:
+        """What `calmkit generate --json` prints, an object a line, for kinds that take `json`: plain values;
+        `settings` holds what was decided where nobody asked.
+
+        Raises:
+            ValueError: As `generate`.
+        """
+        del front, asked, note
+        raise ValueError(f"--json means nothing for {self.words.data}")
 
     @abstractmethod
     def sample(self, front: Front, recipe: Any, folder: Path) -> None:

@@ -22,6 +22,7 @@ from calmkit.interfaces import (
     Prepared,
     Scores,
 )
+from calmkit.interfaces.generation_asked import OPTIONS
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, build_sampler
 from calmkit.recipe.schema import Recipe
@@ -42,6 +43,8 @@ TABLE = "a table has a column for each of its names"
 GROUPS = "the first column of a table is called as what units come from"
 FRONT = "a front makes the same of the same seed"
 UNKNOWN = "a condition that there is not is refused"
+TAKES = "it takes options that there are"
+RECORDS = "records are plain values, the same of the same seed"
 SAMPLE = "a sample is written into the run's folder"
 TOLD = "what stands beside scores are plain values, and lines tell of them"
 MAYBE = ("_se", "_low", "_high")  # beside a number: of a few rows they may not be known
@@ -79,8 +82,9 @@ def check_data_kind(part: str | type[DataKind], recipe: Recipe, manager: Manager
     are `Batch`es whose shapes agree with `num_units` and with what the autoencoder makes of them (see
     `check_rows`); facts are plain values, and hold the lineage; scores are finite, the primary one is among
     them, they follow from model, rows and seed, `reset` forgets, and the model stays as it is; a front makes
-    the same of the same seed, and refuses a condition that there is not; a sample is written; what stands
-    beside the scores are plain values, and `tell` tells of them.
+    the same of the same seed, refuses a condition that there is not, and gives the same records of the same
+    seed, where it takes `json`; a sample is written; what stands beside the scores are plain values, and
+    `tell` tells of them.
 
     Args:
         part: Name in the registry, or a class.
@@ -123,6 +127,8 @@ def _check_words(part: Subject, kind: DataKind, manager: Manager) -> None:
     unknown = sorted(set(words.evaluation) - set(EVALUATION_OF_A_KIND))
     seen = f"evaluation names {unknown}, and {list(EVALUATION_OF_A_KIND)} are what some kinds don't read"
     part.require(not unknown, WORDS, seen)
+    takes = sorted(set(kind.takes) - set(OPTIONS))
+    part.require(not takes, TAKES, f"takes names {takes}, and there are {list(OPTIONS)}")
     part.require(words.lineage, WORDS, "lineage is empty: any autoencoder could be built upon")
 
 
@@ -214,8 +220,12 @@ def _restored(part: Subject, world: World, folder: Path) -> Front:
 
 @laws.law(FRONT)
 def _check_front(part: Subject, world: World, front: Front, folder: Path) -> None:
-    def made(**asked: Any) -> list[str]:
-        return list(world.kind.generate(front, GenerationAsked(**asked), lambda line: None))
+    kind = world.kind
+
+    def made(**words: Any) -> list[str]:
+        asked = GenerationAsked(**words)
+        asked.check(kind.takes, kind.words.data)
+        return list(kind.generate(front, asked, lambda line: None))
 
     def files() -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -229,11 +239,23 @@ def _check_front(part: Subject, world: World, front: Front, folder: Path) -> Non
         part.require("condition" in str(error), UNKNOWN, f"the message does not name it: {error}")
     else:
         part.require(False, UNKNOWN, "it was taken")
+    if "json" in kind.takes:
+        with part.under(RECORDS):
+            first_of, again = (_records(kind, front) for _ in range(2))
+        part.require(first_of, RECORDS, "there are none")
+        part.require(first_of == again, RECORDS, f"of one seed {first_of}, then {again}")
     with part.under(SAMPLE):
         world.kind.sample(front, world.recipe, folder)
     fresh = [Path(name).name for name in files().keys() - written.keys()]
     wanted = world.kind.words.sample
     part.require(wanted in fresh, SAMPLE, f"words.sample is '{wanted}', and new in it are {fresh}")
+
+
+def _records(kind: DataKind, front: Front) -> list[dict[str, Any]]:
+    """As a program reads them back, but for what the clock said."""
+    made = kind.records(front, GenerationAsked(seed=1, json=True), lambda line: None)
+    found = [json.loads(json.dumps(one, allow_nan=False)) for one in made]
+    return [{name: value for name, value in one.items() if name != "seconds"} for one in found]
 
 
 @laws.law(TOLD)

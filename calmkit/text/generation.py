@@ -17,6 +17,7 @@ from calmkit.generation import generate as generate_units
 from calmkit.interfaces import Front, Sampler, Tokenizer
 from calmkit.model import CalmModel
 from calmkit.text.ending import EndOfText
+from calmkit.text.spoken import Spoken
 from calmkit.text.units import chunk_size_of
 
 
@@ -47,6 +48,7 @@ def generate(
     eos_id: int,
     max_units: int,
     seed: int = 0,
+    seeds: Sequence[int] | None = None,
     precision: Precision = "auto",
 ) -> Iterator[Unit]:
     """Continue each prompt of ids until it ends or `max_units` units are made.
@@ -58,12 +60,21 @@ def generate(
         eos_id: End-of-text.
         max_units: Most units to make.
         seed: See `calmkit.generation.generate`.
+        seeds: See `calmkit.generation.generate`.
         precision: See `calmkit.generation.generate`.
     """
     device = next(model.parameters()).device
     chunks, valid = prompt_chunks(prompts, chunk_size_of(model), eos_id, device)
     return generate_units(
-        model, chunks, valid, sampler, EndOfText(eos_id), max_units=max_units, seed=seed, precision=precision
+        model,
+        chunks,
+        valid,
+        sampler,
+        EndOfText(eos_id),
+        max_units=max_units,
+        seed=seed,
+        seeds=seeds,
+        precision=precision,
     )
 
 
@@ -94,8 +105,11 @@ class TextModel(Front):
         seed: int = 0,
         sampler: Sampler | None = None,
         on_unit: Callable[[Unit], object] | None = None,
+        border: str = "",
     ) -> Iterator[str]:
         """The continuation, piece by piece, as soon as its characters are complete.
+
+        A character that lies over a border of units is said with the unit that completes it.
 
         Args:
             prompt: Text to continue; empty begins a new document.
@@ -103,35 +117,46 @@ class TextModel(Front):
             seed: Same seed, same text.
             sampler: Instead of the recipe's.
             on_unit: Told of every unit: what it cost and the level of agreement behind it.
+            border: Said between two units.
+        """
+        (ids,) = self.tokenizer.encode([prompt])
+        spoken, between = Spoken(self.tokenizer, ids), ""
+        for unit in self.units([ids], max_tokens=max_tokens, seeds=[seed], sampler=sampler):
+            if on_unit is not None:
+                on_unit(unit)
+            said = between + spoken.more(unit.data[0].tolist())
+            between = border
+            if said:
+                yield said
+        rest = spoken.rest()
+        if rest:
+            yield rest
+
+    def units(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_tokens: int = 256,
+        seeds: Sequence[int],
+        sampler: Sampler | None = None,
+    ) -> Iterator[Unit]:
+        """Units of several prompts of ids together, each row of its own seed; see `stream`.
+
+        Raises:
+            ValueError: No token is asked for, or there are not as many seeds as prompts.
         """
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {max_tokens}.")
-        (ids,) = self.tokenizer.encode([prompt])
-        sampler = sampler or self.sampler
-        max_units = -(-max_tokens // chunk_size_of(self.model))
-        made = list(ids)  # decoded together: some tokenizers drop the space in front of a first word
-        said = len(self.tokenizer.decode(ids))
-        units = generate(
+        return generate(
             self.model,
-            [ids],
-            sampler,
+            prompts,
+            sampler or self.sampler,
             eos_id=self.tokenizer.eos_id,
-            max_units=max_units,
-            seed=seed,
+            max_units=-(-max_tokens // chunk_size_of(self.model)),
+            seed=seeds[0],
+            seeds=seeds,
             precision=self.precision,
         )
-        for unit in units:
-            if on_unit is not None:
-                on_unit(unit)
-            made.extend(unit.data[0].tolist())
-            text = self.tokenizer.decode(made)
-            whole = text.rstrip("\ufffd")  # a character may still lack bytes
-            if len(whole) > said:
-                yield whole[said:]
-                said = len(whole)
-        rest = self.tokenizer.decode(made)[said:]
-        if rest:
-            yield rest
 
     def generate(
         self, prompt: str = "", *, max_tokens: int = 256, seed: int = 0, sampler: Sampler | None = None

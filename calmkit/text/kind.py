@@ -53,6 +53,7 @@ class Text(DataKind):
     row_length = True
     sections = ("tokenizer",)
     scores_samplers = True
+    takes = ("prompt", "prompts", "length", "num", "batch_size", "stream", "show_units", "json")
 
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
         """`vocab_size`, as the tokenizer states it before it is ready."""
@@ -180,22 +181,20 @@ class Text(DataKind):
         return ""
 
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
-        """The continuation of a prompt, as it comes."""
-        from calmkit.metrics.sampler_use import SamplerUse
+        """The continuation of a prompt, as it comes; of several each under a line of its own."""
+        from calmkit.text.told import as_people_read
 
-        writer: Any = front
-        for option, value in (("--condition", asked.condition), ("-n", asked.num), ("--out", asked.out)):
-            if value:
-                raise ValueError(f"{option} is nothing that text has; give --prompt and --max-tokens")
-        use = SamplerUse()
-        yield from writer.stream(
-            asked.prompt or "",
-            max_tokens=asked.length or 256,
-            seed=asked.seed,
-            on_unit=lambda unit: use.add(unit.draws, unit.level),
-        )
-        if use.draws != use.units or use.fallbacks:
-            note(f"sampler: {use.sentence()}")
+        asked.check(self.takes, self.words.data)
+        yield from as_people_read(front, asked, note)
+
+    def records(
+        self, front: Front, asked: GenerationAsked, note: Callable[[str], object]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Each continuation: what it is, how it was made and why it stopped."""
+        from calmkit.text.told import as_records
+
+        asked.check(self.takes, self.words.data)
+        yield from as_records(front, asked, note)
 
     def sample(self, front: Front, recipe: Any, folder: Path) -> None:
         """`samples.txt`."""

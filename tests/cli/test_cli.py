@@ -492,7 +492,7 @@ def test_generate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             self.model, self.sampler = types.SimpleNamespace(head=Head()), sampler
 
         def stream(
-            self, prompt: str, *, max_tokens: int, seed: int, on_unit: Callable[[Unit], None]
+            self, prompt: str, *, max_tokens: int, seed: int, on_unit: Callable[[Unit], None], border: str
         ) -> Iterator[str]:
             for unit in units:
                 on_unit(unit)

@@ -43,6 +43,25 @@ def test_a_grid_of_a_label_is_written_the_same_for_the_same_seed(digits: Path) -
     assert (digits / "one.png").read_bytes() != (digits / "two.png").read_bytes()
 
 
+def test_json_says_what_was_drawn_and_where(digits: Path) -> None:
+    asked = ["generate", "first", "-n", "3", "--device", "cpu", "--seed", "2", "--out", "one.png"]
+    done = CliRunner().invoke(cli, [*asked, "--json"], input="a line that is no prompt\n")
+    told = json.loads(done.stdout)
+    seconds, settings = told.pop("seconds"), told.pop("settings")
+    assert told == {"files": ["one.png"], "num": 3, "labels": ["0", "1", "2"], "seed": 2}
+    assert seconds > 0
+    assert settings["sampler"]["name"] == "rows"
+    assert settings["order"]["name"] == "random"
+    assert (settings["run"], settings["device"], settings["batch_size"]) == ("first", "cpu", 128)
+    whole = (digits / "one.png").read_bytes()
+    told = json.loads(run(*asked, "--json", "--condition", "label=7", "--batch-size", "2").stdout)
+    assert (told["labels"], told["settings"]["batch_size"]) == (["7", "7", "7"], 2)
+    run(*asked, "--batch-size", "3")
+    assert (digits / "one.png").read_bytes() == whole
+    run(*asked, "--batch-size", "2")  # images that are drawn together share their random numbers
+    assert (digits / "one.png").read_bytes() != whole
+
+
 def test_sixteen_images_are_drawn_into_grid_png_unless_something_else_is_asked(digits: Path) -> None:
     done = run("generate", "first", "--device", "cpu")
     assert (done.exit_code, done.stdout) == (0, "16 images: grid.png\n")
@@ -81,9 +100,14 @@ def test_overrides_change_sampler_and_order_and_nothing_else(digits: Path) -> No
         (["--condition", "label"], "--condition is NAME=VALUE, such as label=3; got 'label'"),
         (
             ["--prompt", "a seven"],
-            "--prompt is nothing that images have; --condition label=3 asks for a label",
+            "--prompt means nothing for images; --condition, -n, --out, --batch-size, --json and --seed do",
         ),
-        (["--length", "9"], "--length is nothing that images have"),
+        (["a seven"], "--prompt means nothing for images"),
+        (["--length", "9"], "--length means nothing for images"),
+        (["--show-chunks"], "--show-chunks means nothing for images"),
+        (["--no-stream"], "--no-stream means nothing for images"),
+        (["--interactive"], "--interactive asks for prompts, which mean nothing for images"),
+        (["-n", "2", "--batch-size", "0"], "0 is not in the range x>=1"),
         (
             ["--condition", "label=3", "--condition", "label=4"],
             "--condition names 'label' twice, 3 and 4; one run of generate has one",

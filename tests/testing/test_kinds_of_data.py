@@ -154,6 +154,14 @@ def other_shape(self: Any, recipe: Any, manager: Any) -> dict[str, Any]:
     return ImagesKind.known_sizes(self, recipe, manager) | {"image_shape": (1, 9, 9)}
 
 
+def never_the_same(self: Any, front: Any, asked: Any, note: Any) -> Iterator[dict[str, Any]]:
+    yield {"value": float(torch.rand(()))}
+
+
+def not_plain(self: Any, front: Any, asked: Any, note: Any) -> Iterator[dict[str, Any]]:
+    yield {"value": torch.zeros(2)}
+
+
 def refuses_nothing(self: Any, front: Any, asked: Any, note: Any) -> Iterator[str]:
     yield "an image"
 
@@ -213,6 +221,9 @@ BROKEN = [
     (of(columns=("document", "level")), "the first column of a table is called as what units come from"),
     (answers(generate=never_twice), "a front makes the same of the same seed"),
     (answers(generate=refuses_nothing), "a condition that there is not is refused"),
+    (answers(takes=("condition", "colour")), r"it takes options that there are': takes names \['colour'\]"),
+    (answers(records=never_the_same), "records are plain values, the same of the same seed': of one seed"),
+    (answers(records=not_plain), "records are plain values, the same of the same seed': .*TypeError"),
     (answers(sample=lambda self, front, recipe, folder: None), "a sample is written"),
     (answers(beside=lambda self, *asked: {"speed": [1.0]}), "what stands beside scores are plain values"),
     (answers(beside=lambda self, *asked: {"fd": 1.0}), "'fd' is a score already"),

@@ -227,6 +227,26 @@ def test_system_same_seed_same_text(text: str, seed: int) -> None:
     assert "".join(model.stream(text, max_tokens=9, seed=seed)) == once
 
 
+def test_a_seed_of_each_row_gives_it_the_random_numbers_that_it_has_alone() -> None:
+    def rests(rows: int, **settings: object) -> list[list[float]]:
+        """Of each row, what each of its draws has beyond the ids."""
+        model, _, head = scripted_model(lambda row, unit, draw: [1], 1)
+        prompts = [[row] for row in range(rows)]
+        list(generate(model, prompts, DirectSampler(), eos_id=E, max_units=3, **settings))
+        found: list[list[float]] = [[] for _ in range(rows)]
+        for asked, said in zip(head.asked, head.said, strict=True):
+            for place, row in enumerate(asked):
+                found[row].append(float(said[0, place, 0]) - 1)
+        return found
+
+    (first,), (second,) = rests(1, seed=8), rests(1, seed=9)
+    assert rests(3, seeds=[8, 9, 8]) == [first, second, first]
+    assert len({*first, *second}) == 6
+    assert rests(2, seed=8)[1] not in (first, second)  # one stream for both
+    with pytest.raises(ValueError, match="there are 1 seeds for 2 rows"):
+        rests(2, seeds=[8])
+
+
 def test_nobody_else_s_randomness_is_touched() -> None:
     model = random_model()
     torch.manual_seed(11)

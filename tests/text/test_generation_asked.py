@@ -16,7 +16,6 @@ from calmkit.text.kind import Text
     ("asked", "option"),
     [
         (GenerationAsked(condition={"label": "3"}), "--condition"),
-        (GenerationAsked(num=4), "-n"),
         (GenerationAsked(out=Path("grid.png")), "--out"),
     ],
 )
@@ -24,6 +23,10 @@ def test_what_only_other_data_have_is_refused_before_a_token_is_written(
     asked: GenerationAsked, option: str
 ) -> None:
     front = create_autospec(TextModel, instance=True)
-    with pytest.raises(ValueError, match=rf"{option} is nothing that text has; give --prompt"):
+    with pytest.raises(
+        ValueError, match=rf"^{option} means nothing for text; --prompt, .*--json and --seed do$"
+    ):
         next(Text().generate(front, asked, lambda line: None))
+    with pytest.raises(ValueError, match=rf"^{option} means nothing for text"):
+        next(Text().records(front, asked, lambda line: None))
     front.stream.assert_not_called()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tomllib
@@ -212,13 +213,34 @@ def test_an_export_is_a_model_where_the_plugin_is_and_names_it_where_it_is_not(
         calmkit.load(tmp_path / "out", make_manager([]))
 
 
+def test_json_is_a_row_a_line_each_that_of_its_seed(mixture: Run, tmp_path: Path) -> None:
+    asked = ["generate", str(mixture.folder), "0.4,0.3", "--length", "4", "--json", "--device", "cpu"]
+    rows = [json.loads(line) for line in command(*asked, "-n", "3", "--seed", "5").splitlines()]
+    assert [(row["index"], row["seed"], row["units"]) for row in rows] == [(0, 5, 2), (1, 6, 2), (2, 7, 2)]
+    assert rows[0]["prompt"] == [0.4, 0.3]
+    assert rows[0]["settings"]["batch_size"] == 128
+    assert rows[0]["settings"]["sampler"]["name"] == "direct"
+    batches = command(*asked, "-n", "3", "--seed", "5", "--batch-size", "2").splitlines()
+    for row, line in zip(rows, batches, strict=True):
+        assert json.loads(line)["values"] == pytest.approx(row["values"], rel=1e-5)
+        alone = json.loads(command(*asked, "--seed", str(row["seed"])))
+        assert alone["values"] == pytest.approx(row["values"], rel=1e-5)
+    out = tmp_path / "made.csv"
+    told = json.loads(command(*asked, "--out", str(out)))
+    assert told["files"] == [str(out)]
+    made = [float(value) for value in out.read_text().split()[1:]]
+    assert made == pytest.approx(told["values"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["-p", "0.1,two"], "'two' is no number"),
         (["-p", "0.1"], "a prompt of 1 values fills no unit; give 2 or more"),
         (["-p", "nowhere.csv"], "nowhere.csv can't be read"),
-        (["--condition", "label=3"], "--condition is nothing that series have"),
+        (["--condition", "label=3"], "--condition means nothing for series; --prompt, --length, -n, --out,"),
+        (["1,2", "-p", "3,4"], "more than one prompt means nothing for series"),
+        (["1,2", "--show-units"], "--show-chunks means nothing for series"),
     ],
 )
 def test_what_series_do_not_have_is_refused(mixture: Run, arguments: list[str], message: str) -> None:

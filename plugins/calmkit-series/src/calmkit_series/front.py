@@ -14,6 +14,9 @@ from calmkit.interfaces import Front, NeverEnds, Sampler
 from calmkit.model import CalmModel
 from calmkit_series.prepare import width_of
 
+BATCH = 128
+"""Rows that are drawn together where nobody says how many."""
+
 
 @final
 class SeriesModel(Front):
@@ -47,7 +50,7 @@ class SeriesModel(Front):
             prompt: What stands before, the same for all rows. Whole units are read: the oldest values that
                 fill none are left out. Empty: rows begin as those of the data do.
             length: Values to make in each row.
-            num: Rows, each of its own randomness.
+            num: Rows, each of its own randomness: row i is that of the seed `seed + i`.
             seed: Same seed, same rows.
             sampler: Instead of the recipe's.
 
@@ -70,7 +73,7 @@ class SeriesModel(Front):
             sampler or self.sampler,
             NeverEnds(),
             max_units=-(-length // self.width),
-            seed=seed,
+            seeds=range(seed, seed + num),
             precision=self.precision,
         )
         for number, unit in enumerate(made):
@@ -84,6 +87,23 @@ class SeriesModel(Front):
         num: int = 1,
         seed: int = 0,
         sampler: Sampler | None = None,
+        batch_size: int = BATCH,
     ) -> Float[Tensor, "num length"]:
-        """The whole continuation; see `stream`."""
-        return torch.cat(list(self.stream(prompt, length=length, num=num, seed=seed, sampler=sampler)), 1)
+        """The whole continuation, rows in batches, which change no random number; see `stream`.
+
+        Raises:
+            ValueError: As `stream`, or batches of no row.
+        """
+        if batch_size < 1:
+            raise ValueError(f"at least one row can be drawn together, got {batch_size}")
+        parts = []
+        for first in range(0, max(num, 1), batch_size):
+            units = self.stream(
+                prompt,
+                length=length,
+                num=min(batch_size, num - first),
+                seed=seed + first,
+                sampler=sampler,
+            )
+            parts.append(torch.cat(list(units), 1))
+        return torch.cat(parts)

@@ -16,11 +16,9 @@ from calmkit.interfaces import Autoencoder, DataKind, Front, GenerationAsked, Pr
 from calmkit.model import CalmModel
 from calmkit_series.corpus import KnownLaw, SeriesCorpus
 from calmkit_series.law import best_by_unit
-from calmkit_series.numbers import SHOWN, as_csv, read_prompt
+from calmkit_series.numbers import as_csv, read_prompt
 from calmkit_series.prepare import KeptLength, PreparedSeries, prepare_series, width_of
 from calmkit_series.words import WORDS
-
-LENGTH = 64  # values that are made where nobody says how many
 
 
 @final
@@ -30,6 +28,7 @@ class SeriesKind(DataKind):
     words = WORDS
     corpus = SeriesCorpus
     row_length = True
+    takes = ("prompt", "length", "num", "out", "batch_size", "json")
 
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
         """`series_length`: T."""
@@ -103,28 +102,19 @@ class SeriesKind(DataKind):
 
     def generate(self, front: Front, asked: GenerationAsked, note: Callable[[str], object]) -> Iterator[str]:
         """The continuation of a prompt as numbers, as it comes; with `--out` as a CSV file."""
-        from calmkit.training.checkpoints import write_text
-        from calmkit_series.front import SeriesModel
+        from calmkit_series.told import as_people_read
 
-        assert isinstance(front, SeriesModel)
-        if asked.condition:
-            raise ValueError("--condition is nothing that series have; --prompt gives what stands before")
-        prompt, length, num = read_prompt(asked.prompt or ""), asked.length or LENGTH, asked.num or 1
-        if len(prompt) % front.width and len(prompt) >= front.width:
-            note(f"the first {len(prompt) % front.width} values of the prompt fill no unit and are not read")
-        how: dict[str, Any] = {"length": length, "num": num, "seed": asked.seed}
-        if asked.out is None and num == 1:
-            before = ""
-            for unit in front.stream(prompt, **how):
-                yield before + ",".join(format(value, SHOWN) for value in unit[0].tolist())
-                before = ","
-            return
-        rows = front.generate(prompt, **how)
-        if asked.out is None:
-            yield "\n".join(",".join(format(value, SHOWN) for value in row) for row in rows.tolist())
-            return
-        write_text(asked.out, as_csv(rows))
-        yield f"{num} rows of {length} values: {asked.out}"
+        asked.check(self.takes, self.words.data)
+        yield from as_people_read(front, asked, note)
+
+    def records(
+        self, front: Front, asked: GenerationAsked, note: Callable[[str], object]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Each row: its values, how it was made and where it was written."""
+        from calmkit_series.told import as_records
+
+        asked.check(self.takes, self.words.data)
+        yield from as_records(front, asked, note)
 
     def sample(self, front: Front, recipe: Any, folder: Path) -> None:
         """`samples.csv`: as many rows as `evaluation.sample_rows` says, a column each."""
