@@ -32,6 +32,7 @@ from calmkit.interfaces.head import (
     GuidedHead,
     HeadInfo,
     IterativeHead,
+    PlacewiseHead,
     SampleOptions,
 )
 from calmkit.interfaces.kind_words import (
@@ -100,6 +101,7 @@ __all__ = [
     "Order",
     "OrderState",
     "OrderStep",
+    "PlacewiseHead",
     "Plan",
     "Posterior",
     "Prepared",

@@ -222,9 +222,7 @@ def test_a_stream_that_breaks_off_names_the_row_and_keeps_nothing(made_stream, t
 
 def test_a_stream_that_ends_before_its_own_count_is_no_whole_split(made_stream):
     made_stream(texts(3), num_examples=4)
-    with pytest.raises(
-        DataError, match=r"breaks off at row 3 of 'made' \(train\): it has 4 by its own count"
-    ):
+    with pytest.raises(DataError, match=r"breaks off at row 3 of 'made' \(train\): it has 4 by its own"):
         list(HubCorpus(dataset="made").documents("train"))
     assert len(list(HubCorpus(dataset="made", max_documents=3).documents("train"))) == 3
     made_stream(texts(4), num_examples=4)

@@ -208,14 +208,15 @@ class HubCorpus(ReadCorpus, NeedsLibraries):
     def _refused(self, error: Exception) -> DataError:
         return DataError(
             f"hub: the data set '{self.dataset}' cannot be had: {_reason(error)}. Check its name, config, "
-            f"revision, the splits '{self.train_split}' and '{self.valid_split}' (data.valid_split=null holds "
-            "some out of train) and the network; log in with `hf auth login` if it is gated; or use data=text"
+            f"revision, the splits '{self.train_split}' and '{self.valid_split}' (data.valid_split=null "
+            "holds some out of train) and the network; log in with `hf auth login` if it is gated; "
+            "or use data=text"
         )
 
     def _broke_off(self, split: Split, number: int, error: Exception | str) -> DataError:
         return DataError(
-            f"hub: the stream breaks off at {self.place(split, 0, number)}: {_reason(error)}. Nothing of this "
-            "split is kept; start again once the network or the file is mended, or read less with "
+            f"hub: the stream breaks off at {self.place(split, 0, number)}: {_reason(error)}. Nothing of "
+            "this split is kept; start again once the network or the file is mended, or read less with "
             "data.max_documents"
         )
 
