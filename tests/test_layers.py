@@ -48,6 +48,7 @@ HEAVY = {
     "PIL": (),
     "datasets": (),
     "diffusers": (),
+    "lm_eval": ("text/interop/lm_eval",),
     "lightning": ("training/", "data/datamodule.py"),
     "matplotlib": (),
     "pyarrow": (),
