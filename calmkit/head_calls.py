@@ -19,6 +19,7 @@ from calmkit.interfaces import (
     GenerativeHead,
     Guided,
     GuidedHead,
+    PlacewiseHead,
     Posterior,
     SampleOptions,
 )
@@ -69,6 +70,14 @@ def head_log_prob(
         if head.info.half_precision:
             return head.log_prob(context, z)
         return head.log_prob(_wide_context(context), _wide(z))
+
+
+def head_place_log_probs(
+    head: PlacewiseHead, context: Context, z: Shaped[Tensor, "*units K"]
+) -> Float[Tensor, "*units K V"]:
+    """The log probability of every id at every place, of one unit at least, as its facts ask to be called."""
+    with _precision_of(head, context.h.device):
+        return head.place_log_probs(context if head.info.half_precision else _wide_context(context), z)
 
 
 def head_draws(

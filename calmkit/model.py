@@ -266,6 +266,10 @@ class CalmModel(nn.Module):
         z = head_draws(self.head, context, num, options)
         return self.to_data(z), z
 
+    def decode(self, z: Shaped[Tensor, "*rows_and_event"]) -> Tensor:
+        """Values of the model, back through the transform, as the autoencoder decodes them."""
+        return self.autoencoder.decode(z if self.transform is None else self.transform.inverse(z))
+
     def to_data(self, z: Shaped[Tensor, "*rows_and_event"]) -> Shaped[Tensor, "*rows_and_data"]:
         """Values of the model, back through the transform, as data."""
         return self.autoencoder.to_data(z if self.transform is None else self.transform.inverse(z))

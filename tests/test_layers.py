@@ -49,6 +49,7 @@ HEAVY = {
     "PIL": (),
     "datasets": (),
     "diffusers": (),
+    "lm_eval": ("text/interop/lm_eval",),
     "lightning": ("training/", "data/datamodule.py"),
     "matplotlib": (),
     "pyarrow": (),
@@ -155,7 +156,7 @@ def calls_a_head(path: str, tree: ast.Module) -> list[str]:
     """Heads are called by `calmkit.head_calls`, as their facts ask for; the kit asks them itself."""
     if room_of(path) in ("head_calls", "heads", "testing"):
         return []
-    asked = ("loss", "log_prob", "sample", "sample_guided")
+    asked = ("loss", "log_prob", "place_log_probs", "sample", "sample_guided")
     calls = (n.func for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
     return [
         f"line {call.lineno}: {ast.unparse(call)}; calmkit.head_calls has head_loss, head_log_prob, "

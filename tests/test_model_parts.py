@@ -394,3 +394,13 @@ def test_left_to_right_is_what_a_causal_model_does_without_an_order() -> None:
         losses.append(model.loss(batch).per_unit)
     assert torch.equal(*losses)
     assert len(losses[0]) == ROWS * 16
+
+
+def test_values_are_decoded_where_the_autoencoder_knows_them() -> None:
+    """Back through a scale of 2 and a centre of 3 by hand: z = 1 is decoded at 5."""
+    model = built(learned=False)
+    (normalise,) = model.transform.transforms  # type: ignore[union-attr]
+    normalise.center.fill_(3.0)
+    normalise.scale.fill_(2.0)
+    z = torch.ones(2, 16, model.event.shape[0])
+    assert torch.equal(model.decode(z), model.autoencoder.decode(5 * z))

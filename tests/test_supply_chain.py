@@ -17,7 +17,7 @@ PROJECTS = [ROOT / "pyproject.toml", *sorted((ROOT / "plugins").glob("*/pyprojec
 BY_CALENDAR = {"rich", "pyarrow"}
 """Their majors come by the calendar, so the next one says nothing about what breaks."""
 NO_BOUND = BY_CALENDAR | {"packaging"}
-MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "pillow": "PIL"}
+MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "pillow": "PIL", "lm-eval": "lm_eval"}
 """Distributions whose module has another name."""
 PROGRAMS = {"pytest-xdist", "pre-commit", "build", "ruff", "mypy", "mkdocs", "mkdocs-material"}
 """Run, and imported by nobody."""

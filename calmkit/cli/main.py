@@ -14,6 +14,7 @@ from calmkit.cli import (
     export,
     generate,
     import_,
+    lm_eval,
     ls,
     plan,
     reproduce,
@@ -60,6 +61,7 @@ cli.command("resume-check")(resume_check.resume_check)
 cli.command("reproduce")(reproduce.reproduce)
 cli.command("eval")(evaluate.evaluate)
 cli.command("generate")(generate.generate)
+cli.command("lm-eval")(lm_eval.lm_eval)
 cli.command("export")(export.export)
 cli.command("compare")(compare.compare)
 cli.command("docs")(docs.docs)

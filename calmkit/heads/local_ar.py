@@ -24,10 +24,10 @@ from torch.nn import functional as F
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import (
     Context,
-    DensityHead,
     EventSpec,
     GenerativeHead,
     HeadInfo,
+    PlacewiseHead,
     Posterior,
     SampleOptions,
     StatesDensityFlops,
@@ -52,7 +52,7 @@ BLOCK = 2**24  # numbers in one block of logits while sampling, 64 MiB in float3
 
 
 @final
-class LocalARHead(DensityHead, StatesDrawFlops, StatesDensityFlops):
+class LocalARHead(PlacewiseHead, StatesDrawFlops, StatesDensityFlops):
     """Token by token inside the chunk: MegaByte's local model; the softmax baseline at one token per chunk.
 
     The loss is in nats per chunk. At K = 1 `width`, `depth` and `heads` have nothing to act on.
@@ -106,14 +106,24 @@ class LocalARHead(DensityHead, StatesDrawFlops, StatesDensityFlops):
 
     def log_prob(self, context: Context, z: Shaped[Tensor, "*units K"]) -> Float[Tensor, "*units"]:
         """Exact log probability of the ids of a chunk, in nats per chunk."""
+        logits, ids = self._scored(context, z)
+        nats = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
+        return -nats.view(z.shape).sum(-1)
+
+    def place_log_probs(self, context: Context, z: Shaped[Tensor, "*units K"]) -> Float[Tensor, "*units K V"]:
+        """Log probability of every token at every place, given the tokens before it, in nats."""
+        logits, _ = self._scored(context, z)
+        return logits.log_softmax(-1).view(*z.shape, self.vocab_size)
+
+    def _scored(
+        self, context: Context, z: Shaped[Tensor, "*units K"]
+    ) -> tuple[Float[Tensor, "N K V"], Int[Tensor, "N K"]]:
         if z.is_floating_point():
             raise ValueError(
                 f"local_ar: chunks must be integer ids, got {z.dtype}; autoencoder token_chunks would do."
             )
         ids = z.long().reshape(-1, self.chunk_size)
-        logits = self.logits(context.h.reshape(-1, context.h.shape[-1]), ids)
-        nats = F.cross_entropy(at_least_float32(logits).flatten(0, 1), ids.flatten(), reduction="none")
-        return -nats.view(z.shape).sum(-1)
+        return at_least_float32(self.logits(context.h.reshape(-1, context.h.shape[-1]), ids)), ids
 
     @torch.no_grad()
     def sample(

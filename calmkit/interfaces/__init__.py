@@ -33,6 +33,7 @@ from calmkit.interfaces.head import (
     GuidedHead,
     HeadInfo,
     IterativeHead,
+    PlacewiseHead,
     SampleOptions,
 )
 from calmkit.interfaces.kind_words import (
@@ -101,6 +102,7 @@ __all__ = [
     "Order",
     "OrderState",
     "OrderStep",
+    "PlacewiseHead",
     "Plan",
     "Posterior",
     "Prepared",

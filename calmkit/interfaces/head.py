@@ -1,8 +1,8 @@
 """GenerativeHead: p(z | context), known by a loss and by draws.
 
-A head is either final or one of three promises: `GenerativeHead`; `DensityHead`, which also knows its exact
-density; `IterativeHead`, which calls its network several times per draw. Callers ask `isinstance`, never
-`hasattr`.
+A head is either final or one of these promises: `GenerativeHead`; `DensityHead`, which also knows its exact
+density; `PlacewiseHead`, whose density is over ids and known place by place; `IterativeHead`, which calls its
+network several times per draw; `GuidedHead`. Callers ask `isinstance`, never `hasattr`.
 """
 
 from __future__ import annotations
@@ -159,6 +159,19 @@ class DensityHead(GenerativeHead):
     @abstractmethod
     def log_prob(self, context: Context, z: Shaped[Tensor, "*units_and_event"]) -> Float[Tensor, "*units"]:
         """Exact log density (or log probability of ids) of values `[*, *E]`, nats per unit, `[*]`."""
+
+
+class PlacewiseHead(DensityHead):
+    """A head over the ids of a unit, each place given those before it: it also knows how likely the beginning
+    of a unit is, whatever follows.
+    """
+
+    @abstractmethod
+    def place_log_probs(self, context: Context, z: Shaped[Tensor, "*units K"]) -> Float[Tensor, "*units K V"]:
+        """Log probability of every id at every place, given the ids of `z` before it, nats.
+
+        Those of the ids of `z` sum to `log_prob` over the places.
+        """
 
 
 class IterativeHead(GenerativeHead):

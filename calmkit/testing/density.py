@@ -7,7 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Context, EventSpec, GenerativeHead, Posterior
+from calmkit.interfaces import Context, EventSpec, GenerativeHead, PlacewiseHead, Posterior
 from calmkit.testing import laws
 from calmkit.testing.laws import HIDDEN_DIM, Subject
 
@@ -41,6 +41,8 @@ def check_density(part: Subject, event: EventSpec) -> None:
     part.require(
         good, "log_prob is one finite number per unit", f"{tuple(log_prob.shape)} {log_prob.tolist()}"
     )
+    if isinstance(head, PlacewiseHead):
+        _check_places(part, head, event)
     if head.info.needs_memory:
         return  # the grid below would need a memory per point
     context = make_context(head, (1,))
@@ -71,6 +73,24 @@ def _cdf_gap(draws: Tensor, points: Tensor, mass: Tensor) -> float:
     edges = places + (places[1] - places[0]) / 2
     seen = torch.searchsorted(draws.sort().values, edges) / len(draws)
     return (seen - expected).abs().max().item()
+
+
+@laws.law("a density place by place is the density")
+@torch.no_grad()
+def _check_places(part: Subject, head: PlacewiseHead, event: EventSpec) -> None:
+    """The places multiply to the density, and each looks at the ids before it only."""
+    units, law = (2, 5), "a density place by place is the density"
+    context, ids = make_context(head, units), make_target(event, units).mean
+    places = head.place_log_probs(context, ids)
+    shape = (*ids.shape, event.vocab_size)
+    part.require(places.shape == shape, law, f"shape {tuple(places.shape)}, expected {shape}")
+    chosen = places.gather(-1, ids.unsqueeze(-1)).squeeze(-1).sum(-1)
+    gap = (chosen - head.log_prob(context, ids)).abs().max().item()
+    part.require(gap < 1e-4, law, f"its places sum to another log_prob, {gap:.2g} nats away")
+    other = ids.clone()
+    other[..., -1] = (other[..., -1] + 1) % shape[-1]
+    gap = (head.place_log_probs(context, other) - places).abs().max().item()
+    part.require(gap < 1e-4, law, f"the last id moves what is said of the ids up to it by {gap:.2g} nats")
 
 
 def _train_a_little(head: GenerativeHead, event: EventSpec) -> None:

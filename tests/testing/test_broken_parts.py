@@ -30,6 +30,7 @@ from calmkit.interfaces import (
     Guided,
     GuidedHead,
     LossOutput,
+    PlacewiseHead,
     Posterior,
     RowSampler,
     SampleOptions,
@@ -197,6 +198,37 @@ class Tokens(DensityHead):
         return draws.sort(-1).values if num > 1000 else draws
 
 
+class LooksAhead(PlacewiseHead):
+    """local_ar, whose places know the id that they stand for."""
+
+    info = LocalARHead.info
+
+    def __init__(self, hidden_dim: int, event: EventSpec) -> None:
+        super().__init__()
+        self.inner = LocalARHead(hidden_dim, event, width=16, depth=1, heads=2)
+
+    def loss(self, context: Context, target: Posterior) -> Tensor:
+        return self.inner.loss(context, target)
+
+    def log_prob(self, context: Context, z: Tensor) -> Tensor:
+        return self.inner.log_prob(context, z)
+
+    def sample(self, context: Context, num: int = 1, options: SampleOptions | None = None) -> Tensor:
+        return self.inner.sample(context, num, options)
+
+    def place_log_probs(self, context: Context, z: Tensor) -> Tensor:
+        places = self.inner.place_log_probs(context, z)
+        own = torch.nn.functional.one_hot(z, places.shape[-1]).bool()
+        return places.where(own, places - 1)
+
+
+class OtherPlaces(LooksAhead):
+    """The places sum to another density."""
+
+    def place_log_probs(self, context: Context, z: Tensor) -> Tensor:
+        return self.inner.place_log_probs(context, z) / 2
+
+
 HEADS: list[tuple[type[GenerativeHead], str]] = [
     (Reduced, "one loss per unit, not reduced"),
     (Mixed, "the loss of a unit depends on no other unit's target"),
@@ -213,6 +245,8 @@ HEADS: list[tuple[type[GenerativeHead], str]] = [
     (Unnormalised, "a density sums to 1"),
     (OtherDraws, "draws follow the density"),
     (Tokens, "draws follow the density"),
+    (LooksAhead, "the last id moves what is said of the ids up to it"),
+    (OtherPlaces, "its places sum to another log_prob"),
 ]
 
 

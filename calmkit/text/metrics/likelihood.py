@@ -166,9 +166,7 @@ def _reconstruction(
     values, truth = z[keep], chunks[keep]
     with torch.autocast(chunks.device.type, enabled=False):
         blocks = [
-            chunk_cross_entropy(
-                model.autoencoder.decode(values[i : i + UNITS_PER_BLOCK]), truth[i : i + UNITS_PER_BLOCK]
-            )
+            chunk_cross_entropy(model.decode(values[i : i + UNITS_PER_BLOCK]), truth[i : i + UNITS_PER_BLOCK])
             for i in range(0, len(values), UNITS_PER_BLOCK)
         ]
     nothing = torch.zeros(0, device=chunks.device)  # an autoencoder is never asked for no unit
