@@ -59,7 +59,9 @@ def main() -> int:
             except (Exception, TooSlow) as error:
                 accepted, fault = True, f"{type(error).__name__}: {error}"
             signal.alarm(0)
-            slowest = max(slowest, (time.monotonic() - start, f"{number} ({mutation.what} of {mutation.base})"))
+            slowest = max(
+                slowest, (time.monotonic() - start, f"{number} ({mutation.what} of {mutation.base})")
+            )
             kinds[mutation.what, accepted] += 1
             if fault:
                 faults += 1

@@ -31,7 +31,9 @@ SMALL = 300_000
 """Parameters of a model that is also built for real, and takes one step."""
 PLACELESS = frozenset({"CK100"})
 """Codes of errors about a file as a whole, which may name it alone."""
-NOT_HERE = r"(note: .*\n)*error\[CK146\]: stages\..*init_from .* is not there\n  --> mutated.yaml:.*\n  help: .*\n"
+NOT_HERE = (
+    r"(note: .*\n)*error\[CK146\]: stages\..*init_from .* is not there\n  --> mutated.yaml:.*\n  help: .*\n"
+)
 """What is no fault of a recipe that is meant for another machine."""
 EVIL = (
     "!!python/object/apply:os.system ['touch calmkit_was_here']",
@@ -45,7 +47,15 @@ EVIL = (
     "{<<: {a: 1}}",
 )
 """Text behind a key that no recipe may hold."""
-LITERAL = ("${oc.env:PATH}", "${seed}", "${oc.create:1}", "{{ 7 * 7 }}", "${missing:}", "\x1b[31mred", "'=1+1'")
+LITERAL = (
+    "${oc.env:PATH}",
+    "${seed}",
+    "${oc.create:1}",
+    "{{ 7 * 7 }}",
+    "${missing:}",
+    "\x1b[31mred",
+    "'=1+1'",
+)
 """Text that other programs would compute with; here it is a text and nothing else."""
 NUMBERS = (
     0, -1, 1, 2, 3, 7, 10**9, 10**18, 2**63, -(2**63), 10**40, 0.0, -0.5, 0.3, 1e-30, 1e30, 1e308, 5e-324,
@@ -175,7 +185,9 @@ def _laughs(draw: random.Random, text: str) -> Changed:
     del draw
     names = "abcdefghi"
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"{now}: &{now} [{', '.join([f'*{last}'] * 9)}]" for last, now in zip(names, names[1:], strict=False)]
+    lines += [
+        f"{now}: &{now} [{', '.join([f'*{last}'] * 9)}]" for last, now in zip(names, names[1:], strict=False)
+    ]
     return "\n".join(lines) + "\n" + text, True
 
 
@@ -196,7 +208,9 @@ def _encoded(draw: random.Random, text: str) -> Changed:
     how = draw.choice(("utf-16", "utf-8-sig", "utf-32", "crlf", "cr", "latin"))
     if how in ("crlf", "cr"):
         return text.replace("\n", "\r\n" if how == "crlf" else "\r").encode(), False
-    return ("# \xe9\n" + text).encode("latin-1", "replace") if how == "latin" else text.encode(how), how != "utf-8-sig"
+    return ("# \xe9\n" + text).encode("latin-1", "replace") if how == "latin" else text.encode(
+        how
+    ), how != "utf-8-sig"
 
 
 OF_TEXT: Mapping[str, Callable[[random.Random, str], Changed]] = {
@@ -252,7 +266,9 @@ def _renamed(draw: random.Random, tree: Any, manager: Manager) -> bool:
     del manager
     path = draw.choice([path for path in _places(tree) if isinstance(path[-1], str)])
     holder = _in(tree, path[:-1])
-    holder[draw.choice(("x", "", "é", path[-1] + "_", path[-1].upper(), path[-1][::-1]))] = holder.pop(path[-1])
+    holder[draw.choice(("x", "", "é", path[-1] + "_", path[-1].upper(), path[-1][::-1]))] = holder.pop(
+        path[-1]
+    )
     return path[-1][::-1] != path[-1]
 
 
@@ -335,7 +351,10 @@ def _own_options(draw: random.Random, tree: Any, manager: Manager) -> bool:
     section, kind = draw.choice(list(SECTION_KINDS.items()))
     part = manager.parts[kind][draw.choice(sorted(manager.parts[kind]))]
     settings = draw.sample(sorted(part.settings), min(len(part.settings), draw.choice((1, 2, 3))))
-    tree[section] = {"name": part.name, **{name: draw.choice((*NUMBERS[:12], *JUNK[:3])) for name in settings}}
+    tree[section] = {
+        "name": part.name,
+        **{name: draw.choice((*NUMBERS[:12], *JUNK[:3])) for name in settings},
+    }
     return False
 
 
@@ -424,7 +443,9 @@ def _told_badly(result: Result, codes: tuple[str, ...], place: str, written: str
     for error in re.split(r"^(?=error\[)", said, flags=re.M):
         code = error[6:11]
         of_default = re.search(r"--> \((\w+)[\w.]*\)", error)  # nobody wrote it
-        placed = re.search(r"--> \S+\.yaml:\d+", error) or (of_default and f"\n{of_default[1]}:" not in written)
+        placed = re.search(r"--> \S+\.yaml:\d+", error) or (
+            of_default and f"\n{of_default[1]}:" not in written
+        )
         if error.startswith("error[") and code not in PLACELESS and not placed:
             return f"no place: {error[:300]}"
     if len(said) > 20_000:
@@ -474,7 +495,10 @@ def _a_batch(corpus: str, model: CalmModel) -> Any:
     from calmkit.interfaces import Batch
 
     if corpus == "digits" and model.layout is not None:
-        images, valid = torch.rand(2, 1, 8, 8) * 2 - 1, torch.ones(2, *[torch.Size(model.layout).numel()]).bool()
+        images, valid = (
+            torch.rand(2, 1, 8, 8) * 2 - 1,
+            torch.ones(2, *[torch.Size(model.layout).numel()]).bool(),
+        )
         return Batch(images, valid, condition={"label": torch.tensor([0, 9])})
     chunk_size = getattr(model.autoencoder, "chunk_size", None)
     if chunk_size is None or chunk_size > 64 or model.layout is not None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-
 MOST = 20_000
 """Tensors that are made; a transformer of a hundred layers has about a thousand."""
 

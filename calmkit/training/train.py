@@ -21,6 +21,7 @@ from calmkit.recipe.assemble import assemble, validate
 from calmkit.recipe.parts import build_part
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.sums import complete_sums
 from calmkit.training.beginning import Start, begin, lineage_of
 from calmkit.training.checkpoints import load_weights, write_json
 from calmkit.training.ema import averaged
@@ -96,6 +97,8 @@ def train(
                 _second_stage(session, facts, autoencoder)
             for logger in session.loggers:
                 logger.finalize("success")
+            if is_rank_zero():
+                complete_sums(session.run.folder)
             wait_for_all()
     except (RunFailed, DataError, KeyboardInterrupt):
         if is_rank_zero() or not torch.distributed.is_initialized():
