@@ -27,6 +27,7 @@ def write_groups(evaluation: Path, group: str, table: tuple[Sequence[str], torch
     """
     groups_file(evaluation, GROUP_BEFORE).unlink(missing_ok=True)
     if table is None:
+        drop_sums(groups_file(evaluation, group))
         groups_file(evaluation, group).unlink(missing_ok=True)
         return
     columns, sums = table
