@@ -27,6 +27,27 @@ class RunFolder(click.ParamType):
         return folder
 
 
+def check_run(folder: Path) -> None:
+    """Compare every file of a run folder with its checksum.
+
+    Raises:
+        DataError: Naming each file that was cut or altered, or is gone.
+    """
+    from calmkit.interfaces import DataError
+    from calmkit.sums import faults
+    from calmkit.training.errors import RunFailed
+    from calmkit.training.snapshots import PATTERN, check_snapshot
+
+    found = faults(folder)
+    for described in sorted(folder.glob(f"checkpoints/*/{PATTERN}")):
+        try:
+            check_snapshot(described)
+        except RunFailed as error:
+            found.append(f"{error} A run that goes on takes the one before it; or delete it.")
+    if found:
+        raise DataError("\n".join(found))
+
+
 def only(sections: Sequence[str], overrides: Sequence[str], cure: str = "") -> None:
     """Refuse overrides of what a trained run is made of; `cure` ends the sentence."""
     for override in overrides:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def validate(words: tuple[str, ...], elsewhere: bool, as_json: bool) -> None:
     """Check recipes whole, and that this machine has what they need; nothing is read or trained.
 
-    RECIPE is a name such as tiny/energy or a .yaml file; OVERRIDES such as head=flow are laid over each. With
+    RECIPE is a name such as tiny/energy, a .yaml file, or a run folder, of which every file is compared with
+    its checksum; OVERRIDES such as head=flow are laid over each. With
     --elsewhere their libraries, their devices, the files of their corpora and the runs they begin with are
     not looked for. The exit code is 2 where one is wrong.
     """
@@ -68,10 +69,17 @@ def _checked(recipe: str, overrides: Sequence[str], manager: Manager, elsewhere:
 
     Raises:
         RecipeError: With all that is wrong.
+        DataError: A run folder was cut or altered.
     """
     from calmkit.cli.reading import look_for_files, parameter_counts, read
+    from calmkit.cli.run_folder import check_run
     from calmkit.recipe.assemble import validate as check
+    from calmkit.recipe.resolved import RESOLVED
 
+    folder = Path(recipe)
+    if (folder / RESOLVED).is_file():
+        check_run(folder)
+        recipe, elsewhere = str(folder / RESOLVED), True
     loaded = read(recipe, overrides, manager)
     model = check(loaded, manager, elsewhere=elsewhere)
     if not elsewhere:

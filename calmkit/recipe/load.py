@@ -10,10 +10,12 @@ from calmkit.recipe.dump import to_yaml
 from calmkit.recipe.errors import Mark, refuse, suggest
 from calmkit.recipe.merge import merge, short_parts
 from calmkit.recipe.overrides import read_overrides
+from calmkit.recipe.resolved import RESOLVED
 from calmkit.recipe.schema import Recipe, Source
 from calmkit.recipe.shipped import SUFFIXES, is_shipped, shipped_files, shipped_recipes, shipped_root
 from calmkit.recipe.tree import Keys, Scalar, leaves, parse
 from calmkit.registry import Manager, make_manager
+from calmkit.sums import fault_of
 
 __all__ = ["SUFFIXES", "find_recipe", "load_recipe", "shipped_files", "shipped_recipes", "to_yaml"]
 
@@ -85,6 +87,9 @@ def _find(name: str, beside: Path | None, mark: Mark) -> tuple[Path, str]:
 
 def _read(path: Path, place: str, mark: Mark) -> str:
     at, key = (mark, "extends") if mark.place else (None, "")
+    fault = fault_of(path) if path.name == RESOLVED else ""
+    if fault:
+        raise refuse("CK100", fault, at, key)
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

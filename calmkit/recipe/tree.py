@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import yaml
 
 from calmkit.recipe.errors import Mark, refuse
 
+DEEPEST = 40
+"""Mappings and lists inside each other; the deepest that a recipe has a use for is six."""
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 STANDARD_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}"
@@ -74,12 +76,11 @@ def parse(text: str, place: str) -> Node:
         place: What marks call the text: a file's name, or `command line (key=value)`, which has no lines.
 
     Raises:
-        RecipeError: CK101 no YAML, CK102 tags or anchors, CK103 a key that stands twice.
+        RecipeError: CK101 no YAML, or nested too deeply; CK102 tags or anchors, CK103 a key that stands twice.
     """
     by_line = not place.startswith("command line")
     try:
-        _refuse_anchors(text, place, by_line)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = _Plain(text, place, by_line).get_single_node()
     except yaml.MarkedYAMLError as error:
         reason = " ".join(filter(None, (error.context, error.problem)))
         mark = error.problem_mark or error.context_mark
@@ -87,7 +88,11 @@ def parse(text: str, place: str) -> Node:
         raise refuse("CK101", f"this is not YAML: {reason}", where, help=_yaml_help(text, mark)) from None
     except yaml.reader.ReaderError as error:
         reason = f"the character #x{error.character:04x} is not allowed"
-        raise refuse("CK101", f"this is not YAML: {reason}", Mark(place)) from None
+        before = text[: error.position].splitlines(keepends=True) or [""]
+        row = len(before) + before[-1].endswith("\n")
+        column = 1 if before[-1].endswith("\n") else len(before[-1]) + 1
+        where = Mark(place, row, column) if by_line else Mark(place)
+        raise refuse("CK101", f"this is not YAML: {reason}", where) from None
     if root is None:
         return Scalar("", Mark(place, 1, 1) if by_line else Mark(place))
     return _convert(root, place, by_line, "")
@@ -109,13 +114,30 @@ def leaves(node: Node, path: str = "") -> Iterator[tuple[str, Mark]]:
                 yield from leaves(item, f"{path}[{name.text}]")
 
 
-def _refuse_anchors(text: str, place: str, by_line: bool) -> None:
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.events.NodeEvent) and event.anchor is not None:
-            start = event.start_mark
-            mark = Mark(place, start.line + 1, start.column + 1) if by_line else Mark(place)
+@final
+class _Plain(yaml.SafeLoader):
+    """Composes nodes and builds no value; refuses, where it begins, what grows when it is read, and what is
+    nested without end.
+    """
+
+    def __init__(self, text: str, place: str, by_line: bool) -> None:
+        super().__init__(text)
+        self.place, self.by_line, self.depth = place, by_line, 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """A node, and those in it."""
+        event: Any = self.peek_event()
+        start = event.start_mark
+        mark = Mark(self.place, start.line + 1, start.column + 1) if self.by_line else Mark(self.place)
+        if event.anchor is not None:
             help = f"for a text that begins with '*' or '&' write quotes: '*{event.anchor}'"
             raise refuse("CK102", "recipes have no anchors and aliases", mark, help=help)
+        if self.depth > DEEPEST:
+            raise refuse("CK101", f"lists and mappings are nested more than {DEEPEST} deep", mark)
+        self.depth += 1
+        node: yaml.Node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def _convert(node: yaml.Node, place: str, by_line: bool, path: str) -> Node:

@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Sequence
 
+from calmkit.training.checkpoints import check_file
 from calmkit.training.run import Run
 
 KINDS = {"training": "lm/train/loss", "held_out": "lm/val/loss"}
@@ -23,6 +24,7 @@ def losses_of(run: Run) -> dict[str, Points]:
     path = run.folder / "metrics.csv"
     if not path.exists():
         return found
+    check_file(path)
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             for kind, column in KINDS.items():

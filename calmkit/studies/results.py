@@ -27,6 +27,7 @@ from calmkit.studies.protocols import Measured, measured_alike, told_protocols, 
 from calmkit.studies.rankable import Rankable, measured_unalike, words
 from calmkit.studies.sampling_rows import over_seeds
 from calmkit.studies.trial_results import TrialRun, trial_results
+from calmkit.training.checkpoints import check_file
 from calmkit.training.groups import written_groups
 from calmkit.training.lock import git_state
 from calmkit.training.protocol import Protocol, recorded
@@ -160,6 +161,7 @@ def _by_group(evaluation: Path, primary: str, known: Mapping[str, Rankable], gro
     """What each group gave of the primary measure; empty where that is not kept."""
     one = known[primary]
     file = written_groups(evaluation, group, one.measure if one.asked else "")
+    check_file(file)
     return read_table(file, one.columns) if one.columns else {}
 
 

@@ -15,6 +15,7 @@ from calmkit.studies.failures import failure
 from calmkit.studies.losses import losses_of
 from calmkit.studies.protocols import protocol_in
 from calmkit.studies.store import is_trained
+from calmkit.training.checkpoints import check_file
 from calmkit.training.protocol import EVALUATION
 from calmkit.training.run import RESOLVED, Run, read_json
 
@@ -49,6 +50,8 @@ def trial_results(run: TrialRun, words: KindWords) -> dict[str, Any]:
         return known | {"state": "failed" if why else "open", "why": why or "it has not been run"}
     folder = Run(run.folder)
     lock, facts, evaluation = folder.lock, folder.facts, read_json(run.folder / run.evaluation)
+    for name in (RESOLVED, words.sample):
+        check_file(run.folder / name)
     resolved = (run.folder / RESOLVED).read_text(encoding="utf-8")
     recipe = flat(resolved)
     missed = run.steps is not None and facts["lm_steps"] != run.steps
@@ -99,6 +102,7 @@ def curve(
     if not (run.folder / "metrics.csv").exists():  # a run without the csv logger has no curve
         return points
     last = int(facts["lm_steps"])
+    check_file(run.folder / "metrics.csv")
     with (run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row.get(f"lm/val/{words.primary}"):

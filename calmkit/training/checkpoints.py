@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from calmkit.sums import drop_sums, fault_of, put_sums
 from calmkit.training.errors import RunFailed
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -32,7 +33,9 @@ def write_moved(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        drop_sums(path)
         temporary.replace(path)
+        put_sums(path)
     except OSError as error:
         raise not_written(path, error) from error
     finally:
@@ -48,6 +51,17 @@ def not_written(path: Path, error: OSError) -> RunFailed:
         why = f"{path} could not be written ({error.strerror or error}). Make its folder writable"
     kept = path.parent if path.parent.is_dir() else None
     return RunFailed(f"{why}, or choose another folder with --out.", kept)
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file of a run folder that is not as it was written.
+
+    Raises:
+        RunFailed: It was cut or altered.
+    """
+    fault = fault_of(path)
+    if fault:
+        raise RunFailed(fault)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,13 +127,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         path: A safetensors file, or an index of several that lie beside it.
 
     Raises:
-        RunFailed: A file is missing or damaged.
+        RunFailed: A file is missing, cut or altered.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         files = _indexed(path) if path.name.endswith(INDEX) else [path]
+        for file in files:
+            check_file(file)
         return {name: value for file in files for name, value in load_file(str(file)).items()}
     except (OSError, ValueError, SafetensorError) as error:
         raise RunFailed(
@@ -141,7 +157,7 @@ def load_weights(path: Path, module: nn.Module, prefix: str = "") -> None:
     """Load tensors into a module, all of them and nothing else.
 
     Raises:
-        RunFailed: If the file is missing, damaged, or of another shape.
+        RunFailed: If the file is missing, cut or altered, or of another shape.
     """
     tensors = read_tensors(path)
     lead = f"{prefix}." if prefix else ""

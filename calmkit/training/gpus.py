@@ -20,7 +20,7 @@ from calmkit.recipe.plan import Plan, StagePlan
 from calmkit.recipe.schema import Recipe
 from calmkit.training.made_up_step import SECOND
 from calmkit.training.planned_memory import ACTIVATIONS, WORKING, StageMemory
-from calmkit.training.sharing import FSDP2, of_each
+from calmkit.training.share_of_memory import FSDP2, of_each
 
 GIB = 2**30
 LEFT = 0.1

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from calmkit.interfaces import GROUP_BEFORE, stored_name
+from calmkit.sums import drop_sums
 from calmkit.training.checkpoints import write_text
 
 
@@ -26,6 +27,7 @@ def write_groups(evaluation: Path, group: str, table: tuple[Sequence[str], torch
     """
     groups_file(evaluation, GROUP_BEFORE).unlink(missing_ok=True)
     if table is None:
+        drop_sums(groups_file(evaluation, group))
         groups_file(evaluation, group).unlink(missing_ok=True)
         return
     columns, sums = table
@@ -49,6 +51,7 @@ def write_sums(
     for older in measures_with_groups(evaluation, group):
         if older not in keep:
             for word in (group, GROUP_BEFORE):
+                drop_sums(groups_file(evaluation, word, older))
                 groups_file(evaluation, word, older).unlink(missing_ok=True)
     for measure, (keys, table) in tables.items():
         heads = [group, *(stored_name(measure, key) for key in keys), "units"]

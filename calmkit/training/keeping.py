@@ -159,8 +159,10 @@ class Keeping(pl.Callback):
         for logger in trainer.loggers:
             logger.save()
         rows = self.rows_at(trainer.global_step)
+        metrics = next((log for log in trainer.loggers if isinstance(log, MetricsFile)), None)
         plain = self._plain(rows) | {
-            "lines": next((log.lines for log in trainer.loggers if isinstance(log, MetricsFile)), 0),
+            "lines": 0 if metrics is None else metrics.lines,
+            "metrics": metrics.digest() if metrics is not None and is_rank_zero() else "",
             "seconds": self.clock.so_far(),
         }
         random_state = self._random if finite_alone else None  # of before the step that failed

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from calmkit.training.checkpoints import write_text
+from calmkit.sums import drop_sums, put_sums
+from calmkit.training.checkpoints import check_file, write_text
+from calmkit.training.errors import RunFailed
 
 FLUSH_EVERY, FLUSH_SECONDS = 50, 5.0
 """Lines, or seconds, that a killed process may lose; what a snapshot counts is on the disk before it is."""
@@ -25,6 +29,9 @@ class MetricsFile(Logger):
 
     Args:
         folder: Of the run. Lines that are there already stay, and their columns.
+
+    Raises:
+        RunFailed: The file that is there was cut or altered.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,6 +42,7 @@ class MetricsFile(Logger):
         self._new: list[dict[str, Any]] = []
         self._saved = time.monotonic()
         if self.path.is_file():
+            check_file(self.path)
             self.columns, rows = _read(self.path)
             self.lines = len(rows)
 
@@ -81,6 +89,7 @@ class MetricsFile(Logger):
         if mode == "w":
             write_text(self.path, text)
         else:
+            drop_sums(self.path)  # it grows; it gets a line of its own again in `finalize`
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 file.write(text)
         self.lines += len(self._new)
@@ -94,6 +103,23 @@ class MetricsFile(Logger):
             self.columns = [name for name in self.columns if any(row.get(name) for row in kept)]
             write_text(self.path, _header(self.columns) + _lines(kept, self.columns) if kept else "")
         self.lines = min(lines, self.lines)
+
+    def digest(self) -> str:
+        """SHA-256 of all lines, whatever columns come later; empty where there is no file."""
+        return _digest_of(_read(self.path)[1]) if self.path.is_file() else ""
+
+    def check(self, lines: int, digest: str) -> None:
+        """Refuse a file whose first lines are not those of which a snapshot knows the `digest`; one that is
+        gone is begun anew.
+
+        Raises:
+            RunFailed: They were cut or altered.
+        """
+        if digest and self.path.is_file() and _digest_of(_read(self.path)[1][:lines]) != digest:
+            raise RunFailed(
+                f"{self.path} was cut or altered: its first {lines} lines are not those that the checkpoint knows. "
+                "Take it from a copy; or delete it, and the run goes on without the losses before."
+            )
 
     def first_line(self, lead: str) -> int:
         """The number of the first line with a metric whose name begins so; that of the lines if none has."""
@@ -110,15 +136,22 @@ class MetricsFile(Logger):
         """Write what is new."""
         del status
         self.save()
+        if self.path.is_file():
+            put_sums(self.path)
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and whole lines; a line that a killed process cut is left out."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(whole))
     rows = [row for row in reader if None not in row and None not in row.values()]
     return list(reader.fieldnames or []), rows
+
+
+def _digest_of(rows: list[dict[str, Any]]) -> str:
+    known = [{name: value for name, value in row.items() if value} for row in rows]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _header(columns: list[str]) -> str:

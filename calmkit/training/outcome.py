@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 
 from calmkit.recipe.difference import alike
-from calmkit.training.checkpoints import read_tensors
+from calmkit.training.checkpoints import check_file, read_tensors
 from calmkit.training.difference import results_of
 from calmkit.training.run import Run
 
@@ -71,6 +71,7 @@ def _metrics(run: Run, again: Run) -> Outcome | None:
 def _lines(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
+    check_file(path)
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

@@ -15,7 +15,7 @@ from calmkit.training.gpus import Gpu, Verdict, verdict
 from calmkit.training.measured_steps import Measured, measure_steps
 from calmkit.training.planned_memory import PlannedMemory, StageMemory, plan_memory
 from calmkit.training.precision import BF16, FP32, choose_precision
-from calmkit.training.sharing import FSDP2, of_each
+from calmkit.training.share_of_memory import FSDP2, of_each
 
 ONE = "one"  # process: nobody to share with
 

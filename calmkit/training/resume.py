@@ -57,9 +57,16 @@ class Resumed:
     trained: bool = False
 
     def cut(self, metrics: MetricsFile) -> None:
-        """Take the lines away that are about to be written again: those behind what is kept."""
+        """Take the lines away that are about to be written again: those behind what is kept.
+
+        Raises:
+            RunFailed: Those that stay were cut or altered.
+        """
         if self.trained:
             return
+        known = self.snapshots.get("lm") or self.snapshots.get("autoencoder")
+        if known is not None:
+            metrics.check(known.plain["lines"], known.plain.get("metrics", ""))
         if "lm" in self.snapshots:
             metrics.cut(self.snapshots["lm"].plain["lines"])
         elif self.encoded:

@@ -1,6 +1,6 @@
 """Run: a folder that holds all that a result came from, and how a model is read back from it.
 
-recipe.yaml  resolved.yaml  lock.yaml  metrics.csv  checkpoints/  model/  evaluation.json  samples.txt
+recipe.yaml  resolved.yaml  lock.yaml  metrics.csv  checkpoints/  model/  evaluation.json  samples.txt  run.sha256
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from calmkit.recipe.load import load_recipe
 from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
-from calmkit.training.checkpoints import load_weights, not_written, save_weights, write_json, write_text
+from calmkit.sums import begin_sums, drop_sums, files_with_sums, put_sums
+from calmkit.training.checkpoints import (
+    check_file,
+    load_weights,
+    not_written,
+    save_weights,
+    write_json,
+    write_text,
+)
 from calmkit.training.device import find_device
 from calmkit.training.errors import RunFailed
 from calmkit.training.exported import check_exported, is_exported, read_config, weights_in
@@ -76,9 +84,14 @@ class Run:
 
     @property
     def lock(self) -> dict[str, Any]:
-        """`lock.yaml`, as `calmkit.training.lock` writes it; empty for a run that came from elsewhere."""
+        """`lock.yaml`, as `calmkit.training.lock` writes it; empty for a run that came from elsewhere.
+
+        Raises:
+            RunFailed: It was cut or altered.
+        """
         import yaml
 
+        check_file(self.folder / "lock.yaml")
         try:
             return yaml.safe_load((self.folder / "lock.yaml").read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError):
@@ -116,7 +129,9 @@ class Run:
         folder = self.kept_folder(kept)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            drop_sums(folder)
             prepared.save(folder)
+            put_sums(*(path for path in folder.rglob("*") if path.is_file()))
         except OSError as error:
             raise not_written(folder, error) from error
         write_json(self.folder / "model" / "config.json", facts)
@@ -129,8 +144,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON file of a run folder.
 
     Raises:
-        RunFailed: It is not there, can't be read, or is damaged.
+        RunFailed: It is not there, can't be read, was cut or altered.
     """
+    check_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -175,6 +191,11 @@ def new_run(recipe: Recipe, recipe_text: str, resolved_text: str, out: Path | No
     if not is_rank_zero():
         return Run(folder)
     (folder / "lock.yaml").unlink(missing_ok=True)  # of the start that came to nothing
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        begin_sums(folder)
+    except OSError as error:
+        raise not_written(folder, error) from error
     write_text(folder / "recipe.yaml", recipe_text)
     write_text(folder / RESOLVED, resolved_text)
     return Run(folder)
@@ -277,6 +298,8 @@ def load_run(
             + " stages.autoencoder.init_from takes the autoencoder into a run that trains one."
         )
     kind = kind_of(recipe, manager)
+    for path in files_with_sums(run.kept_folder(kind.words.kept)):
+        check_file(path)
     kept = kind.restore(recipe, manager, run.kept_folder(kind.words.kept))
     model = assemble(recipe, manager, kept.sizes)
     unfit = [*drawing_fits(recipe, manager, model)]

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from calmkit.recipe.resolved import RESOLVED
+from calmkit.sums import drop_sums
 from calmkit.training.checkpoints import not_written
 from calmkit.training.errors import RunFailed
 
@@ -36,6 +37,7 @@ def is_measured(folder: Path) -> bool:
 def forget_measured(folder: Path) -> None:
     """Take away what was measured of a model that another one is about to replace."""
     for path in (folder / "evaluation.json", *folder.glob("samples.*")):
+        drop_sums(path)
         path.unlink(missing_ok=True)
 
 

@@ -20,6 +20,7 @@ from typing import Any, final
 
 from torch import Tensor
 
+from calmkit.sums import file_digest
 from calmkit.training.checkpoints import save_tensors, write_text
 from calmkit.training.errors import RunFailed
 
@@ -135,6 +136,20 @@ def read_snapshot(described: Path) -> Snapshot:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    body = check_snapshot(described)
+    try:
+        tensors = load_file(str(described.with_suffix(".safetensors")))
+        return Snapshot(body["stage"], body["step"], body["rows"], tensors, body["plain"])
+    except (OSError, KeyError, SafetensorError) as error:
+        raise RunFailed(f"The checkpoint {described} can't be read: {error}.") from error
+
+
+def check_snapshot(described: Path) -> dict[str, Any]:
+    """What a snapshot says of itself, if both of its files are as they were written.
+
+    Raises:
+        RunFailed: As `read_snapshot`.
+    """
     tensors = described.with_suffix(".safetensors")
     try:
         body = json.loads(described.read_text(encoding="utf-8"))
@@ -145,15 +160,9 @@ def read_snapshot(described: Path) -> Snapshot:
             raise RunFailed(f"The checkpoint {described} is of version {body['calmkit']}, not {VERSION}.")
         if file_digest(tensors) != body["tensors"]:
             raise RunFailed(f"The checkpoint {tensors} was cut or altered: its checksum differs.")
-        return Snapshot(body["stage"], body["step"], body["rows"], load_file(str(tensors)), body["plain"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        return body
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFailed(f"The checkpoint {described} can't be read: {error}.") from error
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def forget_snapshots(folder: Path) -> None:

@@ -21,6 +21,7 @@ from calmkit.recipe.assemble import assemble, validate
 from calmkit.recipe.parts import build_part
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager, make_manager
+from calmkit.sums import complete_sums
 from calmkit.training.beginning import Start, begin, lineage_of
 from calmkit.training.checkpoints import load_weights, write_json
 from calmkit.training.ema import averaged
@@ -91,6 +92,8 @@ def train(
         if recipe.stages.lm is not None:
             _second_stage(session, facts, autoencoder)
         finish_all(session.loggers, session.run, recipe)
+        if is_rank_zero():
+            complete_sums(session.run.folder)
         wait_for_all()
     session.say(f"done: {session.run.folder}")
     return session.run

@@ -10,7 +10,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import make_manager
 from calmkit.training.gpus import GIB, GPUS, Verdict, find_gpu, verdict
 from calmkit.training.planned_memory import StageMemory
-from calmkit.training.sharing import of_each
+from calmkit.training.share_of_memory import of_each
 
 STATES = {
     ("weights", "backbone"): 8 * GIB,

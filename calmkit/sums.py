@@ -1,0 +1,150 @@
+"""run.sha256: what each file of a folder is, so that one that was cut or altered is found when it is read.
+
+    # calmkit 1: <SHA-256 of the lines below>
+    <SHA-256>  model/model.safetensors
+
+`sha256sum -c run.sha256` reads the same lines. A file loses its line before it is written anew and gets
+another one after that, so whoever is killed between the two leaves a file that is not checked, and never one
+that is blamed. Checkpoints have no line, for they say beside themselves what they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+SUMS = "run.sha256"
+LOGGED = ("tensorboard", "wandb", "mlflow", "trackio")
+"""Folders of what others log, which nobody here reads."""
+DEPTH = 4
+"""Folders above a file that are looked through."""
+_HEAD = "# calmkit 1: "
+
+
+def begin_sums(folder: Path) -> None:
+    """From now on what is written into a folder is kept in its run.sha256; older lines are forgotten."""
+    _write(folder / SUMS, {})
+
+
+def put_sums(*paths: Path) -> None:
+    """Give files a line, where they lie in a folder that keeps sums."""
+    for path in paths:
+        sums, name = _home(path)
+        if sums is not None:
+            _write(sums, {**_lines(sums), name: file_digest(path)})
+
+
+def drop_sums(*paths: Path) -> None:
+    """Take the lines of files away, which are about to be written; of a folder, of all files in it."""
+    for path in paths:
+        sums, name = _home(path)
+        if sums is not None:
+            lines = _lines(sums)
+            kept = {k: v for k, v in lines.items() if k != name and not k.startswith(f"{name}/")}
+            if kept != lines:
+                _write(sums, kept)
+
+
+def complete_sums(folder: Path) -> None:
+    """Give a line to every file that has none, such as one whose writer was killed behind its last step."""
+    sums = folder / SUMS
+    if sums.is_file():
+        lines = _lines(sums)
+        found = {path.relative_to(folder).as_posix(): path for path in files_with_sums(folder)}
+        _write(sums, {name: lines.get(name) or file_digest(path) for name, path in found.items()})
+
+
+def files_with_sums(folder: Path) -> Iterator[Path]:
+    """Files of a folder that have a line, or could: not run.sha256 itself, hidden ones, checkpoints, logs."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not _has_none(path.relative_to(folder)):
+            yield path
+
+
+def fault_of(path: Path) -> str:
+    """What is wrong with a file, in a sentence, and what would do; empty where it is as it was written.
+
+    A file without a line, or in a folder that keeps no sums, is taken as it is.
+    """
+    sums, name = _home(path)
+    if sums is None or not path.is_file():
+        return ""
+    if not _is_whole(sums):
+        return (
+            f"{sums} was cut or altered, and it says which other files were. Take it from a copy; or delete it, "
+            "and no file of this folder is checked any more."
+        )
+    said = _lines(sums).get(name)
+    if said is None or file_digest(path) == said:
+        return ""
+    return (
+        f"{path} was cut or altered: its SHA-256 is not the one in {sums}. Take it from a copy, or make it anew; "
+        f"if you changed it yourself, delete {sums}, and no file of this folder is checked any more."
+    )
+
+
+def faults(folder: Path) -> list[str]:
+    """Of every file of a folder, those that are gone too."""
+    sums = folder / SUMS
+    if not sums.is_file():
+        return []
+    paths = [*files_with_sums(folder), *(folder / name for name in _lines(sums))]
+    found = [fault_of(path) for path in dict.fromkeys(paths)]
+    gone = [
+        f"{folder / name} is gone, and {sums} lists it."
+        for name in _lines(sums)
+        if not (folder / name).is_file()
+    ]
+    return list(dict.fromkeys(filter(None, [*found, *gone])))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _home(path: Path) -> tuple[Path | None, str]:
+    """The sums that a file belongs to, the nearest above it, and its name there."""
+    for parent in [*path.parents][:DEPTH]:
+        if (parent / SUMS).is_file():
+            name = path.relative_to(parent)
+            return (None, "") if _has_none(name) else (parent / SUMS, name.as_posix())
+    return None, ""
+
+
+def _has_none(name: Path) -> bool:
+    """Whether a file has no line: a checkpoint says beside itself what it is."""
+    checkpoint = name.parts[0] == "checkpoints" and name.name.startswith("step-")
+    return checkpoint or name.parts[0] in LOGGED or name.name == SUMS or name.name.startswith(".")
+
+
+def _is_whole(sums: Path) -> bool:
+    try:
+        head, _, body = sums.read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return head == _HEAD + _digest(body)
+
+
+def _lines(sums: Path) -> dict[str, str]:
+    """Name -> SHA-256; of one that is damaged, what can be read of it."""
+    text = sums.read_text(encoding="utf-8", errors="replace")
+    pairs = (line.split("  ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
+
+
+def _write(sums: Path, lines: Iterable[str] | dict[str, str]) -> None:
+    body = "".join(f"{digest}  {name}\n" for name, digest in sorted(dict(lines).items()))
+    temporary = sums.with_name(f".{SUMS}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(f"{_HEAD}{_digest(body)}\n{body}", encoding="utf-8")
+        temporary.replace(sums)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
