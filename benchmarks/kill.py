@@ -1,8 +1,8 @@
 """How often a training may be killed: 100 times with SIGKILL, and it ends as if nobody had killed it.
 
-    python benchmarks/kill.py [KILLS] [SEED]
+    python benchmarks/kill.py [KILLS] [SEED] [AT ONCE]
 
-Runs of a small recipe, six kills each, two at a time, at random moments of which half wait until a checkpoint
+Runs of a small recipe, six kills each, two at a time (a core each), at random moments of which half wait until a checkpoint
 is being written. Each is gone on with until it is done, and compared with one that nobody disturbed: weights,
 metrics.csv, samples and the numbers of the evaluation, bit for bit. It exits with 1 if any differs.
 """
@@ -27,7 +27,7 @@ from small_runs import workshop
 KILLS, PER_RUN, AT_ONCE = 100, 6, 2
 
 
-def tried(folder: Path, kills: int, seed: int) -> Iterator[Killed]:
+def tried(folder: Path, kills: int, seed: int, at_once: int) -> Iterator[Killed]:
     """Runs until so many kills have hit."""
     recipe, draw, left = folder / "small.yaml", random.Random(seed), kills
     whole = undisturbed(recipe, folder, WORDS)
@@ -40,9 +40,9 @@ def tried(folder: Path, kills: int, seed: int) -> Iterator[Killed]:
         words = (*WORDS, f"trainer.workers={number % 2}")
         return killed(recipe, folder, words, whole, number, most)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         while left > 0:
-            most = [min(PER_RUN, left // AT_ONCE + (left % AT_ONCE > at)) for at in range(AT_ONCE)]
+            most = [min(PER_RUN, left // at_once + (left % at_once > at)) for at in range(at_once)]
             for found in pool.map(one, [(draw.randrange(10**6), count) for count in most if count]):
                 left -= len(found.hits)
                 yield found
@@ -52,10 +52,11 @@ def main() -> int:
     """Print a line for each run, and where the kills hit."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else KILLS
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(10**6)
+    at_once = int(sys.argv[3]) if len(sys.argv) > 3 else AT_ONCE
     began, places, failed = time.monotonic(), Counter[str](), 0
     print(f"{kills} kills, seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="calmkit-kill-") as folder, workshop(Path(folder)) as place:
-        for found in tried(place, kills, seed):
+        for found in tried(place, kills, seed, at_once):
             places.update(found.hits)
             failed += bool(found.differs)
             verdict = "; ".join(found.differs) or "equal"
