@@ -2,7 +2,7 @@
 
     python benchmarks/kill.py [KILLS] [SEED] [AT ONCE]
 
-Runs of a small recipe, six kills each, two at a time (a core each), at random moments of which half wait until a checkpoint
+Runs of a small recipe, six kills each, two at a time, at random moments of which half wait until a checkpoint
 is being written. Each is gone on with until it is done, and compared with one that nobody disturbed: weights,
 metrics.csv, samples and the numbers of the evaluation, bit for bit. It exits with 1 if any differs.
 """
