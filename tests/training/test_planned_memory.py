@@ -22,12 +22,15 @@ GIB = 2**30
 ROWS = ["stages.lm.batch_size=2", "trainer.accelerator=cpu"]
 SMALL = ["stages.autoencoder.batch_size=2", *ROWS]
 RECIPES = {
-    "tiny/energy": [*SMALL, "trainer.precision=bf16-mixed", "backbone.depth=2"],
+    "tiny/energy": [*SMALL, "trainer.precision=bf16-mixed", "backbone.depth=1", "head.depth=1"],
     "tiny/mar": [
         *SMALL,
         "trainer.precision=32-true",
-        "order.least_hidden=1.0",
-    ],  # so nothing is left to chance
+        "order.least_hidden=1.0",  # so nothing is left to chance
+        "backbone.depth=1",
+        "backbone.decoder_depth=1",
+        "head.depth=1",
+    ],
     "tiny/softmax": [
         *ROWS,
         "trainer.precision=32-true",
