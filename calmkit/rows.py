@@ -66,7 +66,7 @@ def draw_rows(
     seed: int = 0,
     precision: Precision = "auto",
     progress: Callable[[int], object] = lambda rows: None,
-    rows_at_once: int = ROWS_AT_ONCE,
+    rows_at_once: int | None = None,
 ) -> DrawnRows:
     """Draw `num` rows. The same model, sampler, condition, order, seed, precision, number of rows, rows at
     once and kind of device give the same rows, whoever else draws what. Rows that are drawn together share
@@ -81,7 +81,7 @@ def draw_rows(
         seed: Of torch's default generators, which are given back as they were.
         precision: `bf16` runs the model under autocast.
         progress: Told of the rows that are there, now and then.
-        rows_at_once: Rows that pass the model together.
+        rows_at_once: Rows that pass the model together; None: `ROWS_AT_ONCE`.
 
     Raises:
         ValueError: Rows have no fixed number of units, guidance has no condition to push away from, or beams
@@ -100,15 +100,16 @@ def draw_rows(
     randomness = SeededRandomness(seed, device)
     found: list[Tensor] = []
     steps = 0
-    for first in range(0, num, rows_at_once):
-        rows = min(rows_at_once, num - first)
+    most = rows_at_once or ROWS_AT_ONCE
+    for first in range(0, num, most):
+        rows = min(most, num - first)
         given = {n: value[first : first + rows].to(device) for n, value in (condition or {}).items()}
         with randomness.borrowed(), in_precision(precision, device):
             z, steps = _drawn(model, sampler, rows, given, order or model.order)
         found.append(z)
         progress(first + rows)
     every = torch.cat(found)
-    data = [model.to_data(every[i : i + rows_at_once]) for i in range(0, num, rows_at_once)]
+    data = [model.to_data(every[i : i + most]) for i in range(0, num, most)]
     return DrawnRows(torch.cat(data), every, steps)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from calmkit.generation import Precision
 from calmkit.interfaces import Front, RowSampler
 from calmkit.model import CalmModel
-from calmkit.rows import ROWS_AT_ONCE, draw_rows
+from calmkit.rows import draw_rows
 
 Labels = SupportsIndex | str | Sequence[SupportsIndex | str] | Tensor
 """A label by number or by name, the same for all images, or one for each."""
@@ -49,7 +49,7 @@ class ImageModel(Front):
         condition: Mapping[str, Labels] | None = None,
         seed: int = 0,
         sampler: RowSampler | None = None,
-        batch_size: int = ROWS_AT_ONCE,
+        batch_size: int | None = None,
     ) -> Tensor:
         """Draw images `[num, C, H, W]`, floats in [-1, 1].
 
@@ -59,7 +59,8 @@ class ImageModel(Front):
                 often as possible each label in turn, for a model that knows any.
             seed: Same seed, same images, of the same number in the same batches.
             sampler: Instead of the recipe's.
-            batch_size: Images that are drawn together; they share one stream of random numbers.
+            batch_size: Images that are drawn together, which share one stream of random numbers; None: as
+                many as `draw_rows` takes.
 
         Raises:
             ValueError: No image is asked for, a condition that the model does not take, or a label that there
