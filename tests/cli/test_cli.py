@@ -88,6 +88,7 @@ def test_help_needs_no_torch() -> None:
         "export",
         "generate",
         "import",
+        "lm-eval",
         "ls",
         "plan",
         "reproduce",

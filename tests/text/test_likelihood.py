@@ -31,6 +31,8 @@ from calmkit.text.metrics.likelihood import (
     widened,
 )
 from calmkit.text.units import chunk_size_of
+from calmkit.transforms.chain import Chain
+from calmkit.transforms.normalise import NormaliseTransform
 
 VOCAB = 5
 
@@ -233,3 +235,20 @@ def test_nothing_seen_is_refused() -> None:
     metric.update(torch.zeros(0, 1), torch.zeros(0, dtype=torch.long))
     with pytest.raises(ValueError, match="saw no unit"):
         metric.compute()
+
+
+def test_what_the_decoder_pays_is_read_where_the_autoencoder_knows_the_values() -> None:
+    """Behind a normalising transform values are decoded on the autoencoder's own scale: z at 2 z + 3."""
+    vae = VAE(VOCAB, chunk_size=2, latent_dim=2, hidden_dim=8)
+    model = make_model(vae, MixtureHead)
+    normalise = NormaliseTransform(vae.event, None)
+    normalise.center.fill_(3.0)
+    normalise.scale.fill_(2.0)
+    normalise.fitted.fill_(True)
+    model.transform = Chain(vae.event, None, [normalise])
+    chunks, valid = rows(2)
+    z = torch.randn(2, 6, 2)
+    paid = likelihood._reconstruction(model, z, chunks, valid)
+    logits = vae.decode(2 * z + 3)
+    by_token = F.cross_entropy(logits.flatten(0, 2), chunks.flatten(), reduction="none")
+    torch.testing.assert_close(paid, by_token.view(2, 6, 2).sum(-1)[valid])

@@ -138,6 +138,14 @@ def test_a_long_text_is_scored_window_by_window() -> None:
     assert found.nats == pytest.approx(sum(nats(model, *part) for part in parts), abs=1e-9)
 
 
+def test_only_the_last_chunk_of_the_last_window_counts_in_part() -> None:
+    """Five tokens behind two, two chunks to a window: three windows of one chunk each, the last one half."""
+    model, ids = discrete(2), [A, B, B, A, B, A, A]
+    (found,) = scorer(model, max_tokens=4).of_ids([(ids[:2], ids[2:])])
+    parts = [(ids[0:2], ids[2:4]), (ids[2:4], ids[4:6]), (ids[4:6], ids[6:])]
+    assert found.nats == pytest.approx(sum(nats(model, *part) for part in parts), abs=1e-9)
+
+
 def test_a_text_is_laid_out_as_a_prompt_is() -> None:
     assert layouts([A, B, A], [B], 2, EOS) == [Layout([EOS, A, B, A, B], 4)]
     assert layouts([], [B], 2, EOS) == [Layout([EOS, EOS, B], 2), Layout([EOS, EOS, EOS, B], 2)]

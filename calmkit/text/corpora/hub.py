@@ -23,6 +23,7 @@ from calmkit.interfaces import Corpus, DataError, NeedsLibraries, Split
 from calmkit.nn.settings import require_at_least
 from calmkit.text.bounded import bounded
 from calmkit.text.read_corpus import ReadCorpus
+from calmkit.text.row_text import row_text
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -157,37 +158,11 @@ class HubCorpus(ReadCorpus, NeedsLibraries):
                 break
             except Exception as error:  # the network, a broken file: whatever the builder meets on the way
                 raise self._broke_off(split, number, error) from error
-            yield self._text(row, split, number)
+            yield row_text(row, self.text_key, f"hub: {self.place(split, 0, number)}", number)
             number += 1
         known = (self._builder.info.splits or {}).get(name)
         if known is not None and number < (known.num_examples or 0):
             raise self._broke_off(split, number, f"it has {known.num_examples} by its own count")
-
-    def _text(self, row: dict[str, Any], split: Split, number: int) -> str | BadRecord:
-        text, where = row.get(self.text_key), f"hub: {self.place(split, 0, number)}"
-        if not isinstance(text, str):
-            return BadRecord(
-                f"{where} has no text under '{self.text_key}'; its columns are {', '.join(row)}; "
-                "set data.text_key to the one of the text",
-                number,
-                self._kind(row),
-            )
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            return BadRecord(
-                f"{where}: character {error.start} of '{self.text_key}' is half a surrogate pair, "
-                "which UTF-8 cannot hold",
-                number,
-                "half a surrogate pair",
-            )
-        return text
-
-    def _kind(self, row: dict[str, Any]) -> str:
-        if self.text_key not in row:
-            return f"no key '{self.text_key}'"
-        text = row[self.text_key]
-        return "null" if text is None else f"{type(text).__name__} instead of text"
 
     @functools.cached_property
     def _builder(self) -> Any:
