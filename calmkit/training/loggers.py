@@ -19,7 +19,7 @@ from calmkit.training.diaries.wandb import WandbDiary
 from calmkit.training.diary_logger import DiaryLogger
 from calmkit.training.errors import Stopped
 from calmkit.training.metrics_file import MetricsFile
-from calmkit.training.run import Run
+from calmkit.training.run import Run, is_rank_zero
 
 DIARIES: Mapping[str, Callable[[Any], Diary]] = {
     "tensorboard": TensorBoardDiary,
@@ -65,7 +65,7 @@ def finish_all(loggers: Sequence[Any], run: Run, recipe: Recipe) -> None:
     for logger in loggers:
         logger.finalize("success")
     diaries = [logger for logger in loggers if isinstance(logger, DiaryLogger)]
-    if not diaries or not (run.folder / "model" / "config.json").exists():
+    if not diaries or not is_rank_zero():  # the first process alone has measured
         return
     lm, first = recipe.stages.lm, recipe.stages.autoencoder
     if lm is not None:

@@ -18,9 +18,10 @@ from calmkit.training import loggers as loggers_module
 from calmkit.training.diaries.diary import About, Diary, Point
 from calmkit.training.diary_logger import KEPT, DiaryLogger
 from calmkit.training.errors import RunFailed, Stopped
-from calmkit.training.loggers import close_all, make_loggers
+from calmkit.training.loggers import close_all, finish_all, make_loggers
 from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.resume import Resumed
+from calmkit.training.run import Run
 from calmkit.training.snapshots import Snapshot
 
 
@@ -190,13 +191,17 @@ def test_how_a_run_ended_is_told(tmp_path: Path, error: BaseException | None, en
     assert pages.done[-1] == ("close", ended)
 
 
-def test_the_first_process_alone_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_process_alone_writes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others come to the end before it has written what it measured."""
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     pages = Pages()
     logger = logger_of(tmp_path, pages)
     logger.log_metrics({"lm/train/loss": 1.0}, step=0)
     logger.keep()
     logger.finish({"loss": 1.0}, 1)
+    finish_all([logger], Run(tmp_path), small_recipe(folder))
     logger.close("done")
     assert pages.done == []
     assert not list(tmp_path.iterdir())
