@@ -71,7 +71,8 @@ def finish_all(loggers: Sequence[Any], run: Run, recipe: Recipe) -> None:
     if lm is not None:
         found, step = run.evaluation, lm.max_steps
     else:
-        reconstruction = run.facts.get("reconstruction", {})
+        there = (run.folder / "model" / "config.json").exists()  # not where there was nothing to train
+        reconstruction = run.facts.get("reconstruction", {}) if there else {}
         found = {f"reconstruction_{name}": value for name, value in reconstruction.items()}
         step = first.max_steps if first is not None else 0
     numbers = {

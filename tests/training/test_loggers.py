@@ -173,6 +173,19 @@ def test_a_run_trains_to_its_end_over_a_diary_that_fails(
     assert pages.done[-1] == ("close", "done")
 
 
+def test_the_numbers_of_an_autoencoder_alone_are_those_of_its_reconstruction(
+    folder: Path, tmp_path: Path
+) -> None:
+    recipe = small_recipe(folder, "stages.lm=null")
+    pages = Pages()
+    finish_all([logger_of(tmp_path, pages)], Run(tmp_path), recipe)
+    assert ("finish", {}, 50) in pages.done  # nothing was there to be trained
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"reconstruction": {"token_accuracy": 0.5}}')
+    finish_all([logger_of(tmp_path, pages)], Run(tmp_path), recipe)
+    assert ("finish", {"final/reconstruction_token_accuracy": 0.5}, 50) in pages.done
+
+
 @pytest.mark.parametrize(
     ("error", "ended"),
     [
