@@ -19,7 +19,7 @@ from calmkit.training.diaries.wandb import WandbDiary
 from calmkit.training.diary_logger import DiaryLogger
 from calmkit.training.errors import Stopped
 from calmkit.training.metrics_file import MetricsFile
-from calmkit.training.run import Run
+from calmkit.training.run import Run, is_rank_zero
 
 DIARIES: Mapping[str, Callable[[Any], Diary]] = {
     "tensorboard": TensorBoardDiary,
@@ -65,13 +65,14 @@ def finish_all(loggers: Sequence[Any], run: Run, recipe: Recipe) -> None:
     for logger in loggers:
         logger.finalize("success")
     diaries = [logger for logger in loggers if isinstance(logger, DiaryLogger)]
-    if not diaries or not (run.folder / "model" / "config.json").exists():
+    if not diaries or not is_rank_zero():  # the first process alone has measured
         return
     lm, first = recipe.stages.lm, recipe.stages.autoencoder
     if lm is not None:
         found, step = run.evaluation, lm.max_steps
     else:
-        reconstruction = run.facts.get("reconstruction", {})
+        there = (run.folder / "model" / "config.json").exists()  # not where there was nothing to train
+        reconstruction = run.facts.get("reconstruction", {}) if there else {}
         found = {f"reconstruction_{name}": value for name, value in reconstruction.items()}
         step = first.max_steps if first is not None else 0
     numbers = {

@@ -18,9 +18,10 @@ from calmkit.training import loggers as loggers_module
 from calmkit.training.diaries.diary import About, Diary, Point
 from calmkit.training.diary_logger import KEPT, DiaryLogger
 from calmkit.training.errors import RunFailed, Stopped
-from calmkit.training.loggers import close_all, make_loggers
+from calmkit.training.loggers import close_all, finish_all, make_loggers
 from calmkit.training.metrics_file import MetricsFile
 from calmkit.training.resume import Resumed
+from calmkit.training.run import Run
 from calmkit.training.snapshots import Snapshot
 
 
@@ -172,6 +173,19 @@ def test_a_run_trains_to_its_end_over_a_diary_that_fails(
     assert pages.done[-1] == ("close", "done")
 
 
+def test_the_numbers_of_an_autoencoder_alone_are_those_of_its_reconstruction(
+    folder: Path, tmp_path: Path
+) -> None:
+    recipe = small_recipe(folder, "stages.lm=null")
+    pages = Pages()
+    finish_all([logger_of(tmp_path, pages)], Run(tmp_path), recipe)
+    assert ("finish", {}, 50) in pages.done  # nothing was there to be trained
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"reconstruction": {"token_accuracy": 0.5}}')
+    finish_all([logger_of(tmp_path, pages)], Run(tmp_path), recipe)
+    assert ("finish", {"final/reconstruction_token_accuracy": 0.5}, 50) in pages.done
+
+
 @pytest.mark.parametrize(
     ("error", "ended"),
     [
@@ -190,13 +204,17 @@ def test_how_a_run_ended_is_told(tmp_path: Path, error: BaseException | None, en
     assert pages.done[-1] == ("close", ended)
 
 
-def test_the_first_process_alone_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_process_alone_writes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others come to the end before it has written what it measured."""
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     pages = Pages()
     logger = logger_of(tmp_path, pages)
     logger.log_metrics({"lm/train/loss": 1.0}, step=0)
     logger.keep()
     logger.finish({"loss": 1.0}, 1)
+    finish_all([logger], Run(tmp_path), small_recipe(folder))
     logger.close("done")
     assert pages.done == []
     assert not list(tmp_path.iterdir())
