@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -76,13 +77,15 @@ def generate(
 ) -> None:
     """Let a run's model go on from a prompt, or draw what it makes under a condition.
 
-    Text is printed as it comes; pictures are written to --out. OVERRIDES change the sampler and the order:
+    Text is printed as it comes, on a terminal with control characters written out; pictures are written to
+    --out. OVERRIDES change the sampler and the order:
     sampler=vote, sampler.temperature=0.5, order.steps=8. Where a sampler takes more than one draw per unit,
     or falls back, stderr says how many draws, at what level of agreement, and how often.
     """
     only(["sampler", "order"], overrides)
     from calmkit.cli.reading import read
     from calmkit.interfaces import GenerationAsked
+    from calmkit.printed import printed
     from calmkit.recipe.parts import kind_of
     from calmkit.registry import make_manager
 
@@ -96,7 +99,7 @@ def generate(
     asked = GenerationAsked(prompt, max_tokens, conditions, num, out, seed)
     try:
         for piece in kind_of(recipe, manager).generate(front, asked, lambda line: click.echo(line, err=True)):
-            click.echo(piece, nl=False)
+            click.echo(printed(piece) if sys.stdout.isatty() else piece, nl=False, color=True)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     click.echo()
