@@ -61,8 +61,6 @@ def main() -> int:
             signal.alarm(0)
             took = time.monotonic() - start
             slowest = max(slowest, (took, f"{number} ({mutation.what} of {mutation.base})"))
-                slowest, (time.monotonic() - start, f"{number} ({mutation.what} of {mutation.base})")
-            )
             kinds[mutation.what, accepted] += 1
             if fault:
                 faults += 1

@@ -67,7 +67,8 @@ def _noise(draw: random.Random, text: str) -> Changed:
 
 def _inserted(draw: random.Random, text: str) -> Changed:
     at = draw.randrange(len(text))
-    put = draw.choice(["\t", "\0", "\x07", "\r", "\n", "---\n", "...\n", "{", "]", "- ", ": ", "# ", "'", '"', "%",
+    put = draw.choice(["\t", "\0", "\x07", "\r", "\n", "---\n", "...\n", "{", "]", "- ", ": ", "# ",
+                       "'", '"', "%",
                        "? ", "\u2028", "\ufeff", "|", ">", "\x85", "\U0001f642", "  "])  # fmt: skip
     return text[:at] + put + text[at:], False
 
@@ -100,9 +101,7 @@ def _laughs(draw: random.Random, text: str) -> Changed:
     del draw
     names = "abcdefghi"
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
-    lines += [
-        f"{now}: &{now} [{', '.join([f'*{last}'] * 9)}]" for last, now in zip(names, names[1:], strict=False)
-    ]
+    lines += [f"{now}: &{now} [{', '.join([f'*{last}'] * 9)}]" for last, now in itertools.pairwise(names)]
     return "\n".join(lines) + "\n" + text, True
 
 
@@ -115,8 +114,9 @@ def _twice(draw: random.Random, text: str) -> Changed:
 
 
 def _odd_key(draw: random.Random, text: str) -> Changed:
-    return text + draw.choice(("? [a, b]\n: 1\n", "? {a: 1}\n: 1\n", "'': 1\n", "null: 1\n", "1: 1\n", "=: 1\n",
-                               "'a.b': 1\n", "'stages.lm.max_steps': 3\n", "source: {}\n", "!!str x: 1\n")), True  # fmt: skip
+    return text + draw.choice(("? [a, b]\n: 1\n", "? {a: 1}\n: 1\n", "'': 1\n", "null: 1\n", "1: 1\n",
+                               "=: 1\n", "'a.b': 1\n", "'stages.lm.max_steps': 3\n", "source: {}\n",
+                               "!!str x: 1\n")), True  # fmt: skip
 
 
 def _encoded(draw: random.Random, text: str) -> Changed:

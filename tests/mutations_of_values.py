@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from calmkit.recipe.schema import SECTIONS
 from calmkit.registry import Manager
 
 NUMBERS = (
@@ -14,7 +15,8 @@ NUMBERS = (
     float("nan"), float("inf"), float("-inf"),
 )  # fmt: skip
 TEXTS = ("", " ", "true", "null", "1_000", "0x10", "010", "1:30", "1e3", "é", "語", "🙂", "\u202e", "../../x",
-         "/", ".", "a" * 3000, "energy", "auto", "-1", "nan", ".inf", "*.txt", "a\nb", "\ufeff", "\u0085")  # fmt: skip
+         "/", ".", "a" * 3000, "energy", "auto", "-1", "nan", ".inf", "*.txt", "a\nb", "\ufeff",
+         "\u0085")  # fmt: skip
 JUNK: tuple[Any, ...] = (
     None, [], {}, [[]], [None], {"": ""}, {"a": {"b": {"c": []}}}, [1, "a", None, {}], {"name": None},
     {"name": ["energy"]}, {"name": {"name": "energy"}}, True, False, ["csv", "csv"], {"energy": 1},
@@ -110,9 +112,7 @@ def _moved(draw: random.Random, tree: Any, manager: Manager) -> bool:
     return False
 
 
-SECTION_KINDS = {"data": "corpora", "tokenizer": "tokenizers", "autoencoder": "autoencoders", "order": "orders",
-                 "conditioner": "conditioners", "embedder": "embedders", "backbone": "backbones", "head": "heads",
-                 "sampler": "samplers"}  # fmt: skip
+SECTION_KINDS = {**SECTIONS}
 
 
 def _other_part(draw: random.Random, tree: Any, manager: Manager) -> bool:

@@ -1,9 +1,8 @@
-"""A seeded sample of `benchmarks/mutations.py`, texts that Hypothesis thinks of, and every fault that was found."""
+"""A sample of `benchmarks/mutations.py`, texts that Hypothesis thinks of, and every fault that was found."""
 
 from __future__ import annotations
 
 import random
-import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from calmkit.recipe.shapes_only import MOST, shapes_only
 from calmkit.recipe.tree import DEEPEST, parse
 from calmkit.registry import Manager, make_manager
 
-SEED, SAMPLE = 20261128, 60
+SEED, SAMPLE = 20261128, 24
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +42,19 @@ def test_a_mutated_recipe_is_refused_in_words_or_holds(
     assert {path.name for path in tmp_path.iterdir()} <= {"mutated.yaml", "again.yaml"}
 
 
-@settings(max_examples=150, deadline=None, database=None, derandomize=True)
-@given(st.text(max_size=60))
-def test_any_text_is_a_tree_or_is_refused(text: str) -> None:
+def refusal_has_a_place(text: str) -> bool:
+    """True where there is nothing to refuse, too."""
     try:
         parse(text, "a.yaml")
     except RecipeError as error:
-        assert all(problem.mark is not None and problem.mark.line > 0 for problem in error.problems)
+        return all(problem.mark is not None and problem.mark.line > 0 for problem in error.problems)
+    return True
+
+
+@settings(max_examples=150, deadline=None, database=None, derandomize=True)
+@given(st.text(max_size=60))
+def test_any_text_is_a_tree_or_is_refused(text: str) -> None:
+    assert refusal_has_a_place(text)
 
 
 @settings(max_examples=100, deadline=None, database=None, derandomize=True)
@@ -59,10 +64,7 @@ def test_a_recipe_with_a_piece_replaced_is_a_tree_or_is_refused(data: st.DataObj
     start = data.draw(st.integers(0, len(text)))
     put = data.draw(st.text(alphabet="{}[]:,-#&*!|>'\"%@`? \n\t\0\x85\ufeffab1", max_size=6))
     cut = data.draw(st.integers(0, 8))
-    try:
-        parse(text[:start] + put + text[start + cut :], "a.yaml")
-    except RecipeError as error:
-        assert all(problem.mark is not None and problem.mark.line > 0 for problem in error.problems)
+    assert refusal_has_a_place(text[:start] + put + text[start + cut :])
 
 
 @pytest.mark.parametrize(
@@ -101,5 +103,5 @@ def test_sizes_that_no_machine_holds_are_refused(manager: Manager, override: str
 
 
 def test_other_errors_of_building_shapes_stay_what_they_are() -> None:
-    with shapes_only(), pytest.raises(RuntimeError, match=re.escape("must match")):
-        torch.zeros(2) + torch.zeros(3)
+    with shapes_only(), pytest.raises(RuntimeError, match="shape"):
+        torch.zeros(2).reshape(3)

@@ -50,7 +50,7 @@ EVIL = [
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, object]:
-    cells = [made_cell(" ".join(EVIL[n::3]), [4.9, 5.3]) for n in range(3)]
+    cells = [made_cell(" ".join(EVIL[n::8]), [4.9, 5.3]) for n in range(8)]
     return made_results(cells, description=" ".join(EVIL), versions={"calmkit": EVIL[7]}, study="../../x")
 
 
