@@ -59,9 +59,8 @@ def main() -> int:
             except (Exception, TooSlow) as error:
                 accepted, fault = True, f"{type(error).__name__}: {error}"
             signal.alarm(0)
-            slowest = max(
-                slowest, (time.monotonic() - start, f"{number} ({mutation.what} of {mutation.base})")
-            )
+            took = time.monotonic() - start
+            slowest = max(slowest, (took, f"{number} ({mutation.what} of {mutation.base})"))
             kinds[mutation.what, accepted] += 1
             if fault:
                 faults += 1
@@ -75,8 +74,12 @@ def main() -> int:
     print(f"codes: {', '.join(f'{code} {n}' for code, n in sorted(codes.items()))}")
     print(f"files that something else wrote: {', '.join(left) or 'none'}")
     refused = sum(n for (_, accepted), n in kinds.items() if not accepted)
-    print(f"{count} mutations in {seconds:.0f} s ({1000 * seconds / count:.0f} ms each, the slowest {slowest[0]:.1f} s: "
-          f"{slowest[1]}): {refused} refused, {count - refused} accepted, {faults} faults")  # fmt: skip
+    print(f"the slowest took {slowest[0]:.1f} s: {slowest[1]}")
+    each = 1000 * seconds / count
+    print(
+        f"{count} mutations in {seconds:.0f} s ({each:.0f} ms each): {refused} refused, "
+        f"{count - refused} accepted, {faults} faults"
+    )
     return 1 if faults or left else 0
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 SUMS = "run.sha256"
@@ -73,15 +73,15 @@ def fault_of(path: Path) -> str:
         return ""
     if not _is_whole(sums):
         return (
-            f"{sums} was cut or altered, and it says which other files were. Take it from a copy; or delete it, "
-            "and no file of this folder is checked any more."
+            f"{sums} was cut or altered, and it says which other files were. Take it from a copy; or delete "
+            "it, and no file of this folder is checked any more."
         )
     said = _lines(sums).get(name)
     if said is None or file_digest(path) == said:
         return ""
     return (
-        f"{path} was cut or altered: its SHA-256 is not the one in {sums}. Take it from a copy, or make it anew; "
-        f"if you changed it yourself, delete {sums}, and no file of this folder is checked any more."
+        f"{path} was cut or altered: its SHA-256 is not the one in {sums}. Take it from a copy, or make it "
+        f"anew; if you changed it yourself, delete {sums}, and no file of this folder is checked any more."
     )
 
 
@@ -136,8 +136,8 @@ def _lines(sums: Path) -> dict[str, str]:
     return {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
 
 
-def _write(sums: Path, lines: Iterable[str] | dict[str, str]) -> None:
-    body = "".join(f"{digest}  {name}\n" for name, digest in sorted(dict(lines).items()))
+def _write(sums: Path, lines: Mapping[str, str]) -> None:
+    body = "".join(f"{digest}  {name}\n" for name, digest in sorted(lines.items()))
     temporary = sums.with_name(f".{SUMS}.{os.getpid()}.tmp")
     try:
         temporary.write_text(f"{_HEAD}{_digest(body)}\n{body}", encoding="utf-8")

@@ -1,15 +1,13 @@
-"""Recipes that something happened to: random mutations of shipped ones, and what the command line makes of them.
+"""Recipes that something happened to: mutations of shipped ones, and what the command line makes of them.
 
-A mutation is made of the text (lines, characters, YAML's own tricks) or of the values (keys and what stands
-behind them). Each is either refused in words, with a place, or accepted, and then all that is said of it holds.
+A mutation is one of the text (lines, characters, YAML's own tricks) or of the values (keys and what stands
+behind them). Each is refused in words, with a place, or accepted, and then all that is said of it holds.
 """
 
 from __future__ import annotations
 
-import copy
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ from unittest.mock import patch
 import torch
 import yaml
 from click.testing import CliRunner, Result
+from mutations_of_text import OF_TEXT
+from mutations_of_values import OF_VALUES
 
 from calmkit.cli.main import cli
 from calmkit.model import CalmModel
@@ -35,38 +35,6 @@ NOT_HERE = (
     r"(note: .*\n)*error\[CK146\]: stages\..*init_from .* is not there\n  --> mutated.yaml:.*\n  help: .*\n"
 )
 """What is no fault of a recipe that is meant for another machine."""
-EVIL = (
-    "!!python/object/apply:os.system ['touch calmkit_was_here']",
-    "!!python/name:os.system",
-    "!!python/module:calmkit_was_here",
-    "!!binary aGVsbG8=",
-    "!!set {a, b}",
-    "!local 3",
-    "&a [1, 2]",
-    "*a",
-    "{<<: {a: 1}}",
-)
-"""Text behind a key that no recipe may hold."""
-LITERAL = (
-    "${oc.env:PATH}",
-    "${seed}",
-    "${oc.create:1}",
-    "{{ 7 * 7 }}",
-    "${missing:}",
-    "\x1b[31mred",
-    "'=1+1'",
-)
-"""Text that other programs would compute with; here it is a text and nothing else."""
-NUMBERS = (
-    0, -1, 1, 2, 3, 7, 10**9, 10**18, 2**63, -(2**63), 10**40, 0.0, -0.5, 0.3, 1e-30, 1e30, 1e308, 5e-324,
-    float("nan"), float("inf"), float("-inf"),
-)  # fmt: skip
-TEXTS = ("", " ", "true", "null", "1_000", "0x10", "010", "1:30", "1e3", "é", "語", "🙂", "\u202e", "../../x",
-         "/", ".", "a" * 3000, "energy", "auto", "-1", "nan", ".inf", "*.txt", "a\nb", "\ufeff", "\u0085")  # fmt: skip
-JUNK: tuple[Any, ...] = (
-    None, [], {}, [[]], [None], {"": ""}, {"a": {"b": {"c": []}}}, [1, "a", None, {}], {"name": None},
-    {"name": ["energy"]}, {"name": {"name": "energy"}}, True, False, ["csv", "csv"], {"energy": 1},
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,293 +81,9 @@ def _as_yaml(tree: Any) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
-Changed = tuple[str | bytes, bool]
-
-
-def _at_value(draw: random.Random, text: str, value: str) -> str:
-    """The text with another value behind one of its keys."""
-    lines = text.splitlines()
-    places = [n for n, line in enumerate(lines) if re.match(r"\s*[a-z_]+: *[^\s{\[]", line)]
-    at = draw.choice(places)
-    lines[at] = f"{lines[at].partition(':')[0]}: {value}"
-    return "\n".join(lines) + "\n"
-
-
-def _deleted(draw: random.Random, text: str) -> Changed:
-    lines = text.splitlines(keepends=True)
-    first = draw.randrange(len(lines))
-    del lines[first : first + draw.choice((1, 1, 1, 2, 5))]
-    return "".join(lines), False
-
-
-def _doubled(draw: random.Random, text: str) -> Changed:
-    lines = text.splitlines(keepends=True)
-    at = draw.choice([n for n, line in enumerate(lines) if re.match(r"[a-z_]+:", line)])
-    return "".join([*lines[: at + 1], lines[at], *lines[at + 1 :]]), True
-
-
-def _cut(draw: random.Random, text: str) -> Changed:
-    whole = text.encode()
-    return whole[: draw.randrange(len(whole))], False
-
-
-def _noise(draw: random.Random, text: str) -> Changed:
-    content = bytearray(text.encode())
-    for _ in range(draw.choice((1, 1, 2, 8))):
-        content[draw.randrange(len(content))] = draw.randrange(256)
-    return bytes(content), False
-
-
-def _inserted(draw: random.Random, text: str) -> Changed:
-    at = draw.randrange(len(text))
-    put = draw.choice(["\t", "\0", "\x07", "\r", "\n", "---\n", "...\n", "{", "]", "- ", ": ", "# ", "'", '"', "%",
-                       "? ", "\u2028", "\ufeff", "|", ">", "\x85", "\U0001f642", "  "])  # fmt: skip
-    return text[:at] + put + text[at:], False
-
-
-def _tabs(draw: random.Random, text: str) -> Changed:
-    del draw
-    return re.sub(r"^(  )+", "\t", text, flags=re.M), False
-
-
-def _evil(draw: random.Random, text: str) -> Changed:
-    return _at_value(draw, text, draw.choice(EVIL)), True
-
-
-def _literal(draw: random.Random, text: str) -> Changed:
-    value = draw.choice(LITERAL)
-    return _at_value(draw, text, value), False
-
-
-def _deep(draw: random.Random, text: str) -> Changed:
-    depth = draw.choice((50, 500, 2000, 20000))
-    left, right = draw.choice((("[", "]"), ("{a: ", "}")))
-    return text + f"{draw.choice(('seed2', 'name2', 'head2'))}: {left * depth}1{right * depth}\n", True
-
-
-def _block_deep(draw: random.Random, text: str) -> Changed:
-    return text + "deep:\n" + "".join(" " * n + "a:\n" for n in range(1, draw.choice((50, 900)))), True
-
-
-def _laughs(draw: random.Random, text: str) -> Changed:
-    del draw
-    names = "abcdefghi"
-    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
-    lines += [
-        f"{now}: &{now} [{', '.join([f'*{last}'] * 9)}]" for last, now in zip(names, names[1:], strict=False)
-    ]
-    return "\n".join(lines) + "\n" + text, True
-
-
-def _merge_key(draw: random.Random, text: str) -> Changed:
-    return text + draw.choice(("<<: {seed: 3}\n", "<<: *x\n", "<<: [{seed: 3}]\n")), True
-
-
-def _twice(draw: random.Random, text: str) -> Changed:
-    return text + draw.choice(("---\n", "...\n---\n")) + text, True
-
-
-def _odd_key(draw: random.Random, text: str) -> Changed:
-    return text + draw.choice(("? [a, b]\n: 1\n", "? {a: 1}\n: 1\n", "'': 1\n", "null: 1\n", "1: 1\n", "=: 1\n",
-                               "'a.b': 1\n", "'stages.lm.max_steps': 3\n", "source: {}\n", "!!str x: 1\n")), True  # fmt: skip
-
-
-def _encoded(draw: random.Random, text: str) -> Changed:
-    how = draw.choice(("utf-16", "utf-8-sig", "utf-32", "crlf", "cr", "latin"))
-    if how in ("crlf", "cr"):
-        return text.replace("\n", "\r\n" if how == "crlf" else "\r").encode(), False
-    return ("# \xe9\n" + text).encode("latin-1", "replace") if how == "latin" else text.encode(
-        how
-    ), how != "utf-8-sig"
-
-
-OF_TEXT: Mapping[str, Callable[[random.Random, str], Changed]] = {
-    "lines deleted": _deleted,
-    "a line doubled": _doubled,
-    "cut": _cut,
-    "bytes changed": _noise,
-    "characters put in": _inserted,
-    "tabs": _tabs,
-    "tags, anchors and aliases": _evil,
-    "interpolations and templates": _literal,
-    "nested deeply": _deep,
-    "nested deeply in blocks": _block_deep,
-    "aliases of aliases": _laughs,
-    "merge keys": _merge_key,
-    "two documents": _twice,
-    "odd keys": _odd_key,
-    "another encoding": _encoded,
-}
-
-
-def _places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, child in items:
-        yield (*path, key)
-        yield from _places(child, (*path, key))
-
-
-def _in(tree: Any, path: tuple[Any, ...]) -> Any:
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
-def _a_place(draw: random.Random, tree: Any, kind: type | tuple[type, ...] = object) -> tuple[Any, ...]:
-    places = [path for path in _places(tree) if isinstance(_in(tree, path), kind)]
-    return draw.choice(places) if places else draw.choice(list(_places(tree)))
-
-
-def _put(tree: Any, path: tuple[Any, ...], value: Any) -> None:
-    _in(tree, path[:-1])[path[-1]] = value
-
-
-def _dropped(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    del manager
-    path = _a_place(draw, tree)
-    del _in(tree, path[:-1])[path[-1]]
-    return False
-
-
-def _renamed(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    del manager
-    path = draw.choice([path for path in _places(tree) if isinstance(path[-1], str)])
-    holder = _in(tree, path[:-1])
-    holder[draw.choice(("x", "", "é", path[-1] + "_", path[-1].upper(), path[-1][::-1]))] = holder.pop(
-        path[-1]
-    )
-    return path[-1][::-1] != path[-1]
-
-
-def _other_number(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    del manager
-    path = _a_place(draw, tree, (int, float))
-    number = draw.choice(NUMBERS)
-    was = _in(tree, path)
-    _put(tree, path, number)
-    numeric = isinstance(was, int | float) and not isinstance(was, bool)
-    return numeric and isinstance(number, float) and not -1e400 < number < 1e400
-
-
-def _two_numbers(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    return _other_number(draw, tree, manager) | _other_number(draw, tree, manager)
-
-
-def _other_text(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    del manager
-    _put(tree, _a_place(draw, tree), draw.choice(TEXTS))
-    return False
-
-
-def _junk(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    del manager
-    _put(tree, _a_place(draw, tree), copy.deepcopy(draw.choice(JUNK)))
-    return False
-
-
-def _nothing(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    del manager
-    _put(tree, _a_place(draw, tree), None)
-    return False
-
-
-def _listed(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    del manager
-    path = _a_place(draw, tree, (str, int, float))
-    _put(tree, path, [_in(tree, path)])
-    return isinstance(path[-1], str) and path[-1] not in ("train", "valid")
-
-
-def _moved(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    """A key and its value, into another section."""
-    del manager
-    path, to = _a_place(draw, tree), _a_place(draw, tree, dict)
-    into = _in(tree, to)
-    if isinstance(into, dict) and isinstance(path[-1], str):
-        into[path[-1]] = copy.deepcopy(_in(tree, path))
-    return False
-
-
-SECTION_KINDS = {"data": "corpora", "tokenizer": "tokenizers", "autoencoder": "autoencoders", "order": "orders",
-                 "conditioner": "conditioners", "embedder": "embedders", "backbone": "backbones", "head": "heads",
-                 "sampler": "samplers"}  # fmt: skip
-
-
-def _other_part(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    """A part of the same kind, with its own defaults or the old options."""
-    section, kind = draw.choice(list(SECTION_KINDS.items()))
-    name = draw.choice(sorted(manager.parts[kind]))
-    if draw.random() < 0.6 or not isinstance(tree.get(section), dict):
-        tree[section] = name
-    else:
-        tree[section]["name"] = name
-    return False
-
-
-def _wrong_part(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    """The name of a part of another kind."""
-    section, kind = draw.choice(list(SECTION_KINDS.items()))
-    other = draw.choice(sorted(set(SECTION_KINDS.values()) - {kind}))
-    name = draw.choice(sorted(manager.parts[other]))
-    tree[section] = {"name": name}
-    return name not in manager.parts[kind]
-
-
-def _own_options(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    """A part with several of its settings at random numbers."""
-    section, kind = draw.choice(list(SECTION_KINDS.items()))
-    part = manager.parts[kind][draw.choice(sorted(manager.parts[kind]))]
-    settings = draw.sample(sorted(part.settings), min(len(part.settings), draw.choice((1, 2, 3))))
-    tree[section] = {
-        "name": part.name,
-        **{name: draw.choice((*NUMBERS[:12], *JUNK[:3])) for name in settings},
-    }
-    return False
-
-
-def _transformed(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    names = [*sorted(manager.parts["transforms"]), "none"]
-    tree["transforms"] = [draw.choice(names) for _ in range(draw.choice((1, 2, 3)))]
-    return "none" in tree["transforms"]
-
-
-def _measured(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    tree.setdefault("evaluation", {})
-    if isinstance(tree["evaluation"], dict):
-        tree["evaluation"]["metrics"] = draw.sample(sorted(manager.parts["metrics"]), draw.choice((1, 1, 2)))
-    return False
-
-
-def _many(draw: random.Random, tree: Any, manager: Manager) -> bool:
-    """Three of the others, one after another."""
-    for _ in range(3):
-        draw.choice([_dropped, _other_number, _other_text, _nothing, _other_part])(draw, tree, manager)
-    return False
-
-
-OF_VALUES: Mapping[str, Callable[[random.Random, Any, Manager], bool]] = {
-    "a key dropped": _dropped,
-    "a key renamed": _renamed,
-    "another number": _other_number,
-    "two other numbers": _two_numbers,
-    "another text": _other_text,
-    "junk": _junk,
-    "null": _nothing,
-    "a list for a value": _listed,
-    "a key moved": _moved,
-    "another part": _other_part,
-    "a part of another kind": _wrong_part,
-    "settings of a part": _own_options,
-    "transforms": _transformed,
-    "metrics": _measured,
-    "three at once": _many,
-}
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutation: `refused` with its codes, or `accepted`; `fault` is empty where all is well."""
+    """What became of a mutation, the codes of a refusal; `fault` is empty where all is well."""
 
     accepted: bool
     codes: tuple[str, ...]
@@ -408,7 +92,8 @@ class Outcome:
 
 def outcome(mutation: Mutation, folder: Path, manager: Manager) -> Outcome:
     """Write it into a folder and let the command line judge it; `folder` should be the current one."""
-    with patch("calmkit.registry.make_manager", lambda: manager):
+    offline = patch("huggingface_hub.hf_hub_download", side_effect=OSError("no network here"))
+    with patch("calmkit.registry.make_manager", lambda: manager), offline:
         return _judged(mutation, folder / "mutated.yaml", manager)
 
 

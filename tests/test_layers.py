@@ -20,7 +20,7 @@ PACKAGE = Path(calmkit.__file__).parent
 
 # DESIGN, section 1, from the ground up. Rooms of one line: '|' don't know each other, ',' may.
 ORDER = """
-interfaces, hookspecs, cores, sums
+interfaces, hookspecs, cores, sums, printed
 nn, dynamics
 autoencoders | transforms | conditioners | embedders | backbones | orders | heads | samplers | launchers
 head_calls

@@ -104,3 +104,62 @@ def test_nothing_is_asked_for_that_nobody_imports() -> None:
     used = imported("calmkit", "tests", "benchmarks")
     wanted = {name for name in asked() if MODULES.get(name, name) not in used}
     assert wanted <= PROGRAMS | FOR_OTHERS
+
+
+FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+"""Modules whose files are programs."""
+LOADERS = {"yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "os.system", "os.popen"}
+
+
+def dangers(tree: ast.AST) -> list[str]:
+    """What would run, or let run, something that a file says."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            names = [module or ""] + [alias.name for alias in node.names]
+            found += [name for name in names if name.partition(".")[0] in FORBIDDEN]
+        if not isinstance(node, ast.Call):
+            continue
+        told, given = ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
+        found += [told] if told in LOADERS | {"eval", "exec", "compile", "__import__"} else []
+        if told.endswith("torch.load") and given.get("weights_only") != "True":
+            found.append("torch.load without weights_only")
+        found += [f"{told}({k}={v})" for k, v in given.items() if k == "shell" and v != "False"]
+        found += [f"{told}({k}={v})" for k, v in given.items() if k == "trust_remote_code"]
+        found += [f"{told}({k}={v})" for k, v in given.items() if k == "allow_pickle" and v != "False"]
+        if told.endswith("np.load") and "allow_pickle" not in given:
+            found.append("np.load without allow_pickle=False")
+        if told.endswith("Environment") and "jinja2" in told and given.get("autoescape") != "True":
+            found.append("jinja2 without autoescape")
+    return found
+
+
+@pytest.mark.parametrize("folder", ["calmkit", "plugins"])
+def test_nothing_that_a_file_says_is_ever_run(folder: str) -> None:
+    files = [file for file in (ROOT / folder).rglob("*.py") if "tests" not in file.parts]
+    found = {file.as_posix(): dangers(ast.parse(file.read_text(encoding="utf-8"))) for file in files}
+    assert {file: told for file, told in found.items() if told} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from joblib import load",
+        "torch.load(p)",
+        "torch.load(p, weights_only=False)",
+        "eval(text)",
+        "exec(text)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.unsafe_load(text)",
+        "os.system(text)",
+        "subprocess.run(text, shell=True)",
+        "load(id, trust_remote_code=True)",
+        "np.load(p)",
+        "np.load(p, allow_pickle=True)",
+        "jinja2.Environment(loader=x)",
+    ],
+)
+def test_what_would_run_a_file_is_seen(line: str) -> None:
+    assert len(dangers(ast.parse(line))) == 1

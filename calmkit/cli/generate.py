@@ -126,7 +126,8 @@ def generate(
 ) -> None:
     """Let a run's model go on from prompts, or draw what it makes under a condition.
 
-    Text is printed as it comes; pictures are written to --out. PROMPT - is standard input, one prompt a
+    Text is printed as it comes, on a terminal with control characters written out; pictures are written
+    to --out. PROMPT - is standard input, one prompt a
     line; it is also read where no prompt is given and nobody types. OVERRIDES change the sampler and the
     order: sampler=vote, sampler.temperature=0.5, order.steps=8. Where a sampler takes more than one draw per
     unit, or falls back, stderr says how many draws, at what level of agreement, and how often.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import final
 
 import click
+
+from calmkit.printed import printed
 
 
 @final
@@ -28,7 +31,7 @@ class Shown:
         try:
             for piece in pieces(self.note):
                 self.begun = True
-                click.echo(piece, nl=False)
+                click.echo(printed(piece) if sys.stdout.isatty() else piece, nl=False, color=True)
         except KeyboardInterrupt:
             click.echo()
             raise

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 
 import click
 
+from calmkit.printed import printed
+
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under their columns. Outside a terminal: one line each, tabs between, nothing wrapped."""
+    columns, rows = [*map(printed, columns)], [[*map(printed, row)] for row in rows]
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             click.echo("\t".join(" ".join(cell.split()) for cell in row))

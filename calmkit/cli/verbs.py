@@ -58,11 +58,12 @@ class Verbs(click.Group):
             raise
         except (Exception, KeyboardInterrupt) as error:
             from calmkit.cli.failures import explain
+            from calmkit.printed import printed
 
             message, code = explain(error)
             if ctx.find_root().meta.get(DEBUG):
                 import traceback
 
                 traceback.print_exception(error)
-            click.echo(message, err=True)
+            click.echo(printed(message), err=True)
             ctx.exit(code)

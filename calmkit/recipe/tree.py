@@ -12,6 +12,7 @@ from typing import Any, final
 
 import yaml
 
+from calmkit.printed import ACTS
 from calmkit.recipe.errors import Mark, refuse
 
 DEEPEST = 40
@@ -76,7 +77,8 @@ def parse(text: str, place: str) -> Node:
         place: What marks call the text: a file's name, or `command line (key=value)`, which has no lines.
 
     Raises:
-        RecipeError: CK101 no YAML, or nested too deeply; CK102 tags or anchors, CK103 a key that stands twice.
+        RecipeError: CK101 no YAML, too deep, or control characters; CK102 tags or anchors, CK103 a key
+            that stands twice.
     """
     by_line = not place.startswith("command line")
     try:
@@ -149,6 +151,7 @@ def _convert(node: yaml.Node, place: str, by_line: bool, path: str) -> Node:
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
         raise refuse("CK102", f"recipes have no YAML tags, here '{tag}'", mark, path, "write the plain value")
     if isinstance(node, yaml.ScalarNode):
+        _refuse_control_characters(node.value, mark, path)
         return Scalar(node.value, mark, quoted=node.style is not None)
     if isinstance(node, yaml.SequenceNode):
         return Items(
@@ -160,6 +163,7 @@ def _convert(node: yaml.Node, place: str, by_line: bool, path: str) -> Node:
         if not isinstance(key_node, yaml.ScalarNode):
             raise refuse("CK101", "a key must be a text", mark_of(key_node), path)
         key = key_node.value
+        _refuse_control_characters(key, mark_of(key_node), path)
         dotted = f"{path}.{key}" if path else key
         if key in nodes:
             first = key_marks[key].at("")
@@ -172,6 +176,14 @@ def _convert(node: yaml.Node, place: str, by_line: bool, path: str) -> Node:
             )
         nodes[key], key_marks[key] = _convert(value, place, by_line, dotted), mark_of(key_node)
     return Keys(nodes, mark, key_marks)
+
+
+def _refuse_control_characters(text: str, mark: Mark, path: str) -> None:
+    """Those that quotes can hold, such as "\\e[31m": terminals act upon them wherever names are shown."""
+    found = ACTS.search(text)
+    if found:
+        message = f"the character #x{ord(found[0]):04x} has no place in a recipe"
+        raise refuse("CK101", message, mark, path, "leave it out")
 
 
 def _yaml_help(text: str, mark: yaml.Mark | None) -> str:

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: full width
 LINE = 118  # letters of a line of prose in a terminal
 
 
@@ -68,11 +69,23 @@ def as_markdown(grid: Grid) -> str:
 
 
 def as_csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Numbers as they are, unrounded; what is unknown is empty."""
+    """Numbers as they are, unrounded; what is unknown is empty; a text that a spreadsheet would compute with
+    has an apostrophe before it.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([heads, *(["" if value is None else value for value in row] for row in rows)])
+    writer.writerows([list(map(_cell, heads)), *(list(map(_cell, row)) for row in rows)])
     return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str):
+        return "" if value is None else value
+    text = plain(value)
+    number = re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?", text)
+    return f"'{text}" if text.startswith(FORMULA) and text != "-" and not number else text
 
 
 def markdown_escaped(text: str) -> str:

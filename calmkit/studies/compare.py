@@ -25,10 +25,9 @@ from calmkit.studies.results import VERSION, results
 from calmkit.studies.run_labels import labelled, remarks_of, warnings_of
 from calmkit.studies.store import is_trained
 from calmkit.studies.trial_results import TrialRun
-from calmkit.training.checkpoints import check_file
 from calmkit.training.errors import RunFailed
 from calmkit.training.protocol import EVALUATION
-from calmkit.training.run import RESOLVED, Run, read_json
+from calmkit.training.run import Run, read_json, read_resolved
 
 __all__ = ["Comparison", "compare"]
 
@@ -190,8 +189,7 @@ def _of_runs(
 
 
 def _corpus_and_scores(run: TrialRun) -> tuple[str, Mapping[str, Any]]:
-    check_file(run.folder / RESOLVED)
-    recipe = flat((run.folder / RESOLVED).read_text(encoding="utf-8"))
+    recipe = flat(read_resolved(run.folder))
     return recipe.get("data.name", DataSection().part.name), read_json(run.folder / run.evaluation)
 
 

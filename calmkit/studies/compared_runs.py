@@ -17,10 +17,9 @@ from calmkit.studies.labels import label_in
 from calmkit.studies.protocol_choice import Candidate
 from calmkit.studies.protocols import evaluations_of
 from calmkit.studies.store import is_trained
-from calmkit.training.checkpoints import check_file
 from calmkit.training.errors import RunFailed
 from calmkit.training.protocol import SCORED, Protocol
-from calmkit.training.run import RESOLVED, Run
+from calmkit.training.run import RESOLVED, Run, read_resolved
 
 ASIDE = ("name", "description", "seed", "loggers", "trainer.log_every")
 """Keys that don't change what was trained."""
@@ -97,8 +96,7 @@ def _recipe(folder: Path) -> dict[str, str]:
             f"The run {folder} is not finished: it holds no evaluation of a trained model. Leave it out, or "
             "train it to its end."
         )
-    check_file(folder / RESOLVED)
-    return flat((folder / RESOLVED).read_text(encoding="utf-8"))
+    return flat(read_resolved(folder))
 
 
 def _read(folder: Path, recipe: dict[str, str], words: KindWords) -> ComparedRun:

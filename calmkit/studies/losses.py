@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 
-from calmkit.training.checkpoints import check_file
+from calmkit.training.metrics_file import read_metrics
 from calmkit.training.run import Run
 
 KINDS = {"training": "lm/train/loss", "held_out": "lm/val/loss"}
@@ -24,12 +23,10 @@ def losses_of(run: Run) -> dict[str, Points]:
     path = run.folder / "metrics.csv"
     if not path.exists():
         return found
-    check_file(path)
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            for kind, column in KINDS.items():
-                if text := row.get(column):
-                    found[kind].append([float(row["step"]) + 1, float(text)])
+    for row in read_metrics(run.folder):
+        for kind, column in KINDS.items():
+            if text := row.get(column):
+                found[kind].append([float(row["step"]) + 1, float(text)])
     return {kind: thinned(points, MOST) for kind, points in found.items()}
 
 

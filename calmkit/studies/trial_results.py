@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from calmkit.studies.losses import losses_of
 from calmkit.studies.protocols import protocol_in
 from calmkit.studies.store import is_trained
 from calmkit.training.checkpoints import check_file
+from calmkit.training.metrics_file import read_metrics
 from calmkit.training.protocol import EVALUATION
-from calmkit.training.run import RESOLVED, Run, read_json
+from calmkit.training.run import Run, read_json, read_resolved
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,8 @@ def trial_results(run: TrialRun, words: KindWords) -> dict[str, Any]:
         return known | {"state": "failed" if why else "open", "why": why or "it has not been run"}
     folder = Run(run.folder)
     lock, facts, evaluation = folder.lock, folder.facts, read_json(run.folder / run.evaluation)
-    for name in (RESOLVED, words.sample):
-        check_file(run.folder / name)
-    resolved = (run.folder / RESOLVED).read_text(encoding="utf-8")
+    check_file(run.folder / words.sample)
+    resolved = read_resolved(run.folder)
     recipe = flat(resolved)
     missed = run.steps is not None and facts["lm_steps"] != run.steps
     why = f"it took {facts['lm_steps']} of {run.steps} steps" if missed else ""
@@ -102,15 +101,13 @@ def curve(
     if not (run.folder / "metrics.csv").exists():  # a run without the csv logger has no curve
         return points
     last = int(facts["lm_steps"])
-    check_file(run.folder / "metrics.csv")
-    with (run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row.get(f"lm/val/{words.primary}"):
-                step = int(row["step"]) + 1
-                if step >= last:
-                    continue
-                known = {name: float(v) for name in words.curve if (v := row.get(f"lm/val/{name}"))}
-                points.append({"step": step, "flops": step * per_step, "seconds": step * pace, **known})
+    for row in read_metrics(run.folder):
+        if row.get(f"lm/val/{words.primary}"):
+            step = int(row["step"]) + 1
+            if step >= last:
+                continue
+            known = {name: float(v) for name in words.curve if (v := row.get(f"lm/val/{name}"))}
+            points.append({"step": step, "flops": step * per_step, "seconds": step * pace, **known})
     known = {name: float(evaluation[name]) for name in words.curve if name in evaluation}
     return [*points, {"step": last, "flops": last * per_step, "seconds": last * pace, **known}]
 

@@ -117,8 +117,8 @@ class MetricsFile(Logger):
         """
         if digest and self.path.is_file() and _digest_of(_read(self.path)[1][:lines]) != digest:
             raise RunFailed(
-                f"{self.path} was cut or altered: its first {lines} lines are not those that the checkpoint knows. "
-                "Take it from a copy; or delete it, and the run goes on without the losses before."
+                f"{self.path} was cut or altered: its first {lines} lines are not those that the checkpoint "
+                "knows. Take it from a copy; or delete it, and the run goes on without the losses before."
             )
 
     def first_line(self, lead: str) -> int:
@@ -138,6 +138,24 @@ class MetricsFile(Logger):
         self.save()
         if self.path.is_file():
             put_sums(self.path)
+
+
+def read_metrics(run: Path) -> list[dict[str, str]]:
+    """The lines of `metrics.csv` of a run folder, which must be there; what is unknown is empty.
+
+    Raises:
+        RunFailed: It was cut or altered, or is no table of numbers.
+    """
+    path = run / "metrics.csv"
+    check_file(path)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            [float(text) for text in row.values() if text]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise RunFailed(f"{path} is damaged ({error}). Take it from a copy, or delete it.") from error
+    return rows
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:

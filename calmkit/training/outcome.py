@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any, final
 import torch
 
 from calmkit.recipe.difference import alike
-from calmkit.training.checkpoints import check_file, read_tensors
+from calmkit.training.checkpoints import read_tensors
 from calmkit.training.difference import results_of
+from calmkit.training.metrics_file import read_metrics
 from calmkit.training.run import Run
 
 
@@ -71,9 +71,7 @@ def _metrics(run: Run, again: Run) -> Outcome | None:
 def _lines(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    check_file(path)
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_metrics(path.parent)
 
 
 def _results(run: Run, again: Run) -> Outcome:

@@ -1,6 +1,7 @@
 """Run: a folder that holds all that a result came from, and how a model is read back from it.
 
-recipe.yaml  resolved.yaml  lock.yaml  metrics.csv  checkpoints/  model/  evaluation.json  samples.txt  run.sha256
+recipe.yaml  resolved.yaml  lock.yaml  metrics.csv  checkpoints/  model/  evaluation.json  samples.txt
+run.sha256
 """
 
 from __future__ import annotations
@@ -93,9 +94,10 @@ class Run:
 
         check_file(self.folder / "lock.yaml")
         try:
-            return yaml.safe_load((self.folder / "lock.yaml").read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError):
+            said = yaml.safe_load((self.folder / "lock.yaml").read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
             return {}
+        return said if isinstance(said, dict) else {}
 
     @property
     def latents(self) -> dict[str, Any]:
@@ -138,6 +140,19 @@ class Run:
 
     def _json(self, name: str) -> dict[str, Any]:
         return read_json(self.folder / name)
+
+
+def read_resolved(folder: Path) -> str:
+    """The text of a run's `resolved.yaml`.
+
+    Raises:
+        RunFailed: It was cut or altered, or is no text.
+    """
+    check_file(folder / RESOLVED)
+    try:
+        return (folder / RESOLVED).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFailed(f"{folder / RESOLVED} can't be read: {error}. Take it from a copy.") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
