@@ -110,7 +110,7 @@ def test_other_errors_of_building_shapes_stay_what_they_are() -> None:
 def test_data_that_must_be_read_to_know_a_size_are_named_with_their_place(
     tmp_path: Path, manager: Manager
 ) -> None:
-    text = shipped_files()["paper/ear-b"].read_text(encoding="utf-8")
+    text = shipped_files()["paper/mar-b"].read_text(encoding="utf-8")
     (tmp_path / "a.yaml").write_text(
         text.replace(", classes: 1000", "").replace("path: imagenet", "path: nowhere")
     )
