@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and line break, and those that turn the direction of what follows."""
 
 

@@ -127,7 +127,7 @@ def _told_badly(result: Result, codes: tuple[str, ...], place: str, written: str
         return f"control characters reach the terminal: {said[:300]!r}"
     for error in re.split(r"^(?=error\[)", said, flags=re.M):
         code = error[6:11]
-        of_default = re.search(r"--> \((\w+)[\w.]*\)", error)  # nobody wrote it
+        of_default = re.search(r"--> \S+\.yaml  \((\w+)[\w.]*\)", error)  # nobody wrote it
         placed = re.search(r"--> \S+\.yaml:\d+", error) or (
             of_default and f"\n{of_default[1]}:" not in written
         )

@@ -41,6 +41,7 @@ from calmkit.recipe.parts import (
     build_part,
     build_transform,
     kind_of,
+    refusals,
 )
 from calmkit.recipe.schema import Recipe
 from calmkit.recipe.shapes_only import shapes_only
@@ -169,6 +170,7 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
 
 
 def _model_of_shapes(recipe: Recipe, manager: Manager) -> CalmModel:
-    sizes = kind_of(recipe, manager).known_sizes(recipe, manager)
+    with refusals(recipe, "data"):
+        sizes = kind_of(recipe, manager).known_sizes(recipe, manager)
     with shapes_only():
         return assemble(recipe, manager, sizes)

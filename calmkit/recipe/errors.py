@@ -21,7 +21,7 @@ class Mark:
     def at(self, key: str) -> str:
         """The place and the dotted key as an error prints them."""
         if not self.line:
-            return self.place
+            return f"{self.place}  ({key})" if key and self.place.endswith((".yaml", ".yml")) else self.place
         return f"{self.place}:{self.line}:{self.column}" + (f"  ({key})" if key else "")
 
 

@@ -273,10 +273,10 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def mark(self, key: str) -> Mark | None:
-        """Where a dotted key was stated, or the nearest section above it that was."""
+        """Where a dotted key was stated, or the nearest section above it that was; else the file alone."""
         while key and key not in self.marks:
             key = key.rpartition(".")[0]
-        return self.marks.get(key)
+        return self.marks.get(key) or (Mark(self.place) if self.place else None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def ngram_scores(
     if known is None:
         known = _score(prepared, data, model)
         with suppress(DataError), replacing(path) as temporary:  # one that can't be written costs time only
-            temporary.write_text(json.dumps(known), encoding="utf-8")
+            temporary.write_text(json.dumps(known | {"seal": _seal(path, known)}), encoding="utf-8")
     return {name: score for name, score in known.items() if score is not None}
 
 
@@ -99,11 +99,17 @@ def _read(path: Path) -> dict[str, float | None] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict) or set(found) != {f"{name}_brier_lm" for name in ORDERS.values()}:
+    if not isinstance(found, dict) or found.pop("seal", None) != _seal(path, found):
+        return None
+    if set(found) != {f"{name}_brier_lm" for name in ORDERS.values()}:
         return None
     if not all(score is None or _is_score(score) for score in found.values()):
         return None
     return found
+
+
+def _seal(path: Path, known: Mapping[str, object]) -> str:
+    return digest(path.stem, json.dumps(known, sort_keys=True))
 
 
 def _is_score(value: object) -> bool:

@@ -410,6 +410,9 @@ def test_weights_that_are_damaged(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     result = CliRunner().invoke(cli, ["generate", "run"])
     assert result.exit_code == 1
+    assert "run/model/model.safetensors was cut or altered" in result.stderr
+    (folder / "run" / "run.sha256").unlink()  # a run of before
+    result = CliRunner().invoke(cli, ["generate", "run"])
     assert "Cannot read the weights run/model/model.safetensors" in result.stderr
 
 

@@ -105,3 +105,16 @@ def test_sizes_that_no_machine_holds_are_refused(manager: Manager, override: str
 def test_other_errors_of_building_shapes_stay_what_they_are() -> None:
     with shapes_only(), pytest.raises(RuntimeError, match="shape"):
         torch.zeros(2).reshape(3)
+
+
+def test_data_that_must_be_read_to_know_a_size_are_named_with_their_place(
+    tmp_path: Path, manager: Manager
+) -> None:
+    text = shipped_files()["paper/mar-b"].read_text(encoding="utf-8")
+    (tmp_path / "a.yaml").write_text(
+        text.replace(", classes: 1000", "").replace("path: imagenet", "path: nowhere")
+    )
+    with pytest.raises(RecipeError, match=r"error\[CK146\]: corpus 'folder': .*nowhere") as told:
+        validate(load_recipe(tmp_path / "a.yaml", (), manager), manager)
+    assert told.value.problems[0].mark is not None
+    assert told.value.problems[0].mark.line > 0

@@ -92,10 +92,15 @@ def test_it_learns_from_train_and_once(list_corpus, tmp_path):
 def test_a_damaged_cache_is_named(list_corpus, tmp_path):
     corpus = list_corpus(TEXTS, [])
     BpeTokenizer(vocab_size=300).prepare(corpus, tmp_path)
-    [path] = (tmp_path / "tokenizers").iterdir()
-    path.write_text(path.read_text()[:-100])
-    with pytest.raises(DataError, match=rf"damaged; delete {path}"):
-        BpeTokenizer(vocab_size=300).prepare(corpus, tmp_path)
+    [path] = (tmp_path / "tokenizers").glob("*.json")
+    whole = path.read_text()
+    at = whole.index('"merges"') + 60  # a token file that is whole for all that its form says
+    for damaged in (whole[:-100], whole[:at] + whole[at:].replace("t", "s", 1)):
+        path.write_text(damaged)
+        with pytest.raises(DataError, match=rf"damaged; delete {path}"):
+            BpeTokenizer(vocab_size=300).prepare(corpus, tmp_path)
+    path.write_text(whole)
+    BpeTokenizer(vocab_size=300).prepare(corpus, tmp_path)
 
 
 def test_an_empty_corpus_is_refused_and_nothing_kept(list_corpus, tmp_path):

@@ -79,14 +79,25 @@ NO_NUMBER = '{"unigram_brier_lm": 1.0, "bigram_brier_lm": NaN, "trigram_brier_lm
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[1]", "{}", '{"other": 1.0}', '{"unigram_brier_lm": "much"}', SHORT_OF_ORDERS, NO_NUMBER],
+    [
+        "",
+        "{",
+        "[1]",
+        "{}",
+        '{"other": 1.0}',
+        '{"unigram_brier_lm": "much"}',
+        SHORT_OF_ORDERS,
+        NO_NUMBER,
+        "a digit",
+    ],
 )
 def test_a_damaged_file_is_counted_anew(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     first = ngram_scores(_prepared(run), _data(run), run.load().model, tmp_path)
     (path,) = (tmp_path / "ngrams").glob("*.json")
-    path.write_text(content)
+    whole = path.read_text()
+    path.write_text(whole.replace("1", "2", 1) if content == "a digit" and "1" in whole else content)
     counts = _watch_counting(monkeypatch)
     assert ngram_scores(_prepared(run), _data(run), run.load().model, tmp_path) == first
     assert counts == [1, 2, 3]
@@ -106,7 +117,8 @@ def test_an_order_too_large_to_count_is_told_from_a_file_cut_short(
     first = ngram_scores(_prepared(run), _data(run), run.load().model, tmp_path)
     assert set(first) == {"unigram_brier_lm", "bigram_brier_lm"}
     (path,) = (tmp_path / "ngrams").glob("*.json")
-    assert json.loads(path.read_text()) == {**first, "trigram_brier_lm": None}
+    kept = json.loads(path.read_text())
+    assert kept == {**first, "trigram_brier_lm": None, "seal": kept["seal"]}
     counts = _watch_counting(monkeypatch)
     assert ngram_scores(_prepared(run), _data(run), run.load().model, tmp_path) == first
     assert counts == []  # it is known, and known to be no more

@@ -49,10 +49,15 @@ class BpeTokenizer(LateTokenizer):
             DataError: The train split is empty, or the file in the cache is damaged.
         """
         path = cache / "tokenizers" / f"bpe-{digest('1', corpus.identity(), str(self.vocab_size))}.json"
+        seal = path.with_suffix(".seal")
         if not path.exists():
             serialised = train_bpe(corpus.documents("train"), self.vocab_size)
+            with replacing(seal) as temporary:
+                temporary.write_text(digest(serialised), encoding="utf-8")
             with replacing(path) as temporary:
                 temporary.write_text(serialised, encoding="utf-8")
+        if seal.exists() and seal.read_bytes() != digest(path.read_bytes()).encode():
+            raise DataError(f"the tokenizer in the cache is damaged; delete {path} and start again")
         try:
             return read_tokenizer(path, eos=EOS)
         except DataError as error:
