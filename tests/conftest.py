@@ -1,7 +1,7 @@
 """Shape checking on, float64 by default, seeds fixed, one thread; warnings are errors by pyproject.
 
 Shapes are checked wherever numbers are: in the tests of parts, contracts and laws, and in whole runs of text
-and images (`tests/integration`, `tests/images`). The many small runs of the rooms in `UNCHECKED` train with the
+and images (`tests/integration`, `tests/images`). The small runs of the rooms in `UNCHECKED` train with the
 same parts; there it would double the time and find nothing new.
 """
 

@@ -1,10 +1,9 @@
 """Trainings that are killed at random moments and gone on with, each start a process of its own.
 
-    python tests/killed_runs.py RECIPE WORKERS KILLS SEED
+    python tests/killed_runs.py RECIPE NUMBER KILLS SEED
 
 trains the recipe in forks of this process, which has imported all it needs, until so many were killed, and
-prints what was found of each run as JSON, a line each. `benchmarks/kill.py` starts Python anew each time,
-as people do.
+prints what was found of each run as JSON, a line each.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Protocol, final
+from typing import IO, final
 
 from calmkit.training.resume_check import compare_runs
 from calmkit.training.run import Run, read_json
@@ -33,34 +32,11 @@ WORDS = (
     "trainer.ema=0.9",
     "trainer.checkpoint.every=1",
 )
-TIME_LIMIT = 600.0  # seconds of one start; it takes about ten
+TIME_LIMIT = 1800.0  # seconds of all
 EARLY, WRITING = 0.1, 0.5
 """Of the kills, how many come before the run has begun, and how many wait for a checkpoint to be written."""
-PART = 0.15  # of the time that a whole training takes: the latest moment of a kill, behind the beginning
+PART = 0.3  # of the time that a whole training takes: the latest moment of a kill, behind the beginning
 BEGUN = "run: "  # the line with which a training begins
-
-
-class Process(Protocol):
-    """Of a training: what is needed of `subprocess.Popen`."""
-
-    pid: int
-    returncode: int | None
-
-    def poll(self) -> int | None:
-        """Its exit code, negative for a signal; None: it goes on."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Until it ends."""
-
-    def send_signal(self, sig: int) -> None:
-        """Send it one."""
-
-    def kill(self) -> None:
-        """SIGKILL."""
-
-
-Start = Callable[[Sequence[str], IO[str]], Process]
-"""Starts calmkit with words; what it says goes into a file."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +69,6 @@ class Killed:
     hits: list[str] = field(default_factory=list)
     differs: list[str] = field(default_factory=list)
     seconds: float = 0.0
-
-
-def anew(words: Sequence[str], log: IO[str]) -> Process:
-    """Python started anew, as a person does."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "calmkit", *words]
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 @final
@@ -159,11 +128,30 @@ def _become(words: Sequence[str], log: IO[str]) -> None:
         os._exit(code)
 
 
-def undisturbed(recipe: Path, folder: Path, words: Sequence[str], start: Start = anew) -> Undisturbed:
+def kill_many(folder: Path, kills: int, seed: int, at_once: int) -> list[Killed]:
+    """Kill trainings of the recipe of a workshop so often, in so many processes at once.
+
+    Half of the processes train with one that reads ahead, which may outlive one that is killed.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    shares = [kills // at_once + (kills % at_once > number) for number in range(at_once)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder / "small.yaml"), str(number), str(share), str(seed + number)],
+            cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for number, share in enumerate(shares) if share
+    ]  # fmt: skip
+    told = [process.communicate(timeout=TIME_LIMIT) for process in started]
+    assert not any(process.returncode for process in started), (seed, told)
+    return [Killed(**json.loads(line)) for out, _ in told for line in out.splitlines()]
+
+
+def undisturbed(recipe: Path, folder: Path, words: Sequence[str]) -> Undisturbed:
     """Train to the end, and take the time."""
     started, begun = time.monotonic(), 0.0
     with (folder / "whole.log").open("w+") as log:
-        process = start(["train", str(recipe), "--out", str(folder / "whole"), *words], log)
+        process = Forked(["train", str(recipe), "--out", str(folder / "whole"), *words], log)
         while process.poll() is None and not begun:
             begun = time.monotonic() if _has_begun(log) else 0.0
             time.sleep(0.01)
@@ -178,7 +166,6 @@ def killed(
     whole: Undisturbed,
     seed: int,
     most: int,
-    start: Start = anew,
 ) -> Killed:
     """Train the same, killed at most so often, and compare."""
     draw, found, run = random.Random(seed), Killed(seed), folder / f"killed-{seed}"
@@ -187,7 +174,7 @@ def killed(
         begin = ["train", str(recipe), "--out", str(run), *words]
         command = ["train", str(run)] if (run / "resolved.yaml").is_file() else begin
         with (folder / f"killed-{seed}.log").open("w+") as log:
-            process = start(command, log)
+            process = Forked(command, log)
             if len(found.hits) < most and _kill(process, log, run, whole, draw):
                 found.hits.append(where(run, log))
                 continue
@@ -232,7 +219,7 @@ def being_written(checkpoints: Path) -> bool:
     return any(path.name.startswith(".") or not path.with_suffix(".json").exists() for path in names)
 
 
-def _until_writing(process: Process, checkpoints: Path, draw: random.Random, latest: float) -> None:
+def _until_writing(process: Forked, checkpoints: Path, draw: random.Random, latest: float) -> None:
     """Let a process go on until it writes a checkpoint: it is stopped now and then, and looked at."""
     while time.monotonic() < latest and process.poll() is None:
         process.send_signal(signal.SIGSTOP)
@@ -243,7 +230,7 @@ def _until_writing(process: Process, checkpoints: Path, draw: random.Random, lat
         time.sleep(0.005 * draw.random())
 
 
-def _kill(process: Process, log: IO[str], run: Path, whole: Undisturbed, draw: random.Random) -> bool:
+def _kill(process: Forked, log: IO[str], run: Path, whole: Undisturbed, draw: random.Random) -> bool:
     """Kill a process at a drawn moment; False: it ended before."""
     how, share = draw.random(), draw.random()
     if how < EARLY:
@@ -273,15 +260,15 @@ def main() -> None:
     """What is found of each run; a run takes at most five kills."""
     import calmkit.training.train  # noqa: F401  before the first fork
 
-    recipe, workers, kills, seed = sys.argv[1:]
+    recipe, number, kills, seed = sys.argv[1:]
     left, draw = int(kills), random.Random(int(seed))
-    folder, words = Path(recipe).parent / f"workers-{workers}", (*WORDS, f"trainer.workers={workers}")
+    folder, words = Path(recipe).parent / f"process-{number}", (*WORDS, f"trainer.workers={int(number) % 2}")
     folder.mkdir()
-    whole = undisturbed(Path(recipe), folder, WORDS, Forked)
+    whole = undisturbed(Path(recipe), folder, WORDS)
     print(f"undisturbed: {whole.before:.1f} s to begin, {whole.training:.1f} s to train", file=sys.stderr)
     while left > 0:
-        number, most = draw.randrange(10**6), min(5, left)
-        found = killed(Path(recipe), folder, words, whole, number, most, Forked)
+        most = min(5, left)
+        found = killed(Path(recipe), folder, words, whole, draw.randrange(10**6), most)
         left -= len(found.hits)
         print(json.dumps(asdict(found)), flush=True)
 

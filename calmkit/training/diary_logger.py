@@ -18,6 +18,7 @@ from torch import Tensor
 from calmkit.training.checkpoints import write_json
 from calmkit.training.diaries.diary import About, Diary, Point
 from calmkit.training.errors import RunFailed
+from calmkit.training.metrics_file import LIGHTNINGS
 
 KEPT = "loggers.json"
 """In a run folder: of each diary how it is found again, and up to where each group of metrics is in it."""
@@ -74,8 +75,9 @@ class DiaryLogger(Logger):
         """A point: at once into a live diary, else when it is kept."""
         group = _group(metrics)
         numbers = {
-            name if "/" in name else f"{group}/{name}": float(value)  # both stages have a metric `epoch`
+            name if "/" in name else f"{group}/{name}": float(value)
             for name, value in metrics.items()
+            if name != LIGHTNINGS
         }
         point = Point(group, step or 0, numbers, time.time())
         self._pending.append(point)

@@ -19,6 +19,7 @@ from calmkit.sums import drop_sums, put_sums
 from calmkit.training.checkpoints import check_file, write_text
 from calmkit.training.errors import RunFailed
 
+LIGHTNINGS = "epoch"  # a count of its own: rows come in one stream, and a run that goes on counts anew
 FLUSH_EVERY, FLUSH_SECONDS = 50, 5.0
 """Lines, or seconds, that a killed process may lose; what a snapshot counts is on the disk before it is."""
 
@@ -67,7 +68,11 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float | Tensor], step: int | None = None) -> None:
         """A line."""
-        line = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        line = {
+            name: value.item() if isinstance(value, Tensor) else value
+            for name, value in metrics.items()
+            if name != LIGHTNINGS
+        }
         self._new.append(line if step is None else line | {"step": step})
         if len(self._new) >= FLUSH_EVERY or time.monotonic() - self._saved > FLUSH_SECONDS:
             self.save()

@@ -91,11 +91,11 @@ def test_a_diary_gets_a_point_when_it_is_kept(tmp_path: Path) -> None:
     """By hand. A metric without a stage gets that of its neighbours."""
     pages = Pages()
     logger = logger_of(tmp_path, pages)
-    logger.log_metrics({"lm/train/loss": torch.tensor(2.5), "epoch": 0}, step=0)
+    logger.log_metrics({"lm/train/loss": torch.tensor(2.5), "lr": 0.5, "epoch": 0}, step=0)
     logger.save()
     assert pages.done == []
     logger.keep()
-    point = (1, "lm/train", 0, {"lm/train/loss": 2.5, "lm/train/epoch": 0.0})
+    point = (1, "lm/train", 0, {"lm/train/loss": 2.5, "lm/train/lr": 0.5})
     assert pages.done == [("begin", "mine", {}), ("write", point), ("flush",)]
     logger.log_metrics({"lm/val/loss": 3.0}, step=0)
     logger.finish({"loss": 4.0}, 1)
