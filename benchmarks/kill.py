@@ -4,8 +4,7 @@
 
 Runs of a small recipe with both stages, five kills each, two at a time, at random moments of which half wait
 until a checkpoint is being written. Each is gone on with until it is done, and compared with one that nobody
-disturbed: weights, metrics.csv, samples and the numbers of the evaluation, bit for bit. It exits with 1 if any
-differs.
+disturbed, bit for bit: weights, metrics.csv, samples, evaluation. It exits with 1 if one differs.
 """
 
 from __future__ import annotations

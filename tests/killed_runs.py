@@ -137,7 +137,7 @@ def kill_many(folder: Path, kills: int, seed: int, at_once: int) -> list[Killed]
     shares = [kills // at_once + (kills % at_once > number) for number in range(at_once)]
     started = [
         subprocess.Popen(
-            [sys.executable, __file__, str(folder / "small.yaml"), str(number), str(share), str(seed + number)],
+            [sys.executable, __file__, str(folder / "small.yaml"), *map(str, (number, share, seed + number))],
             cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for number, share in enumerate(shares) if share
