@@ -80,8 +80,9 @@ def fault_of(path: Path) -> str:
     if said is None or file_digest(path) == said:
         return ""
     return (
-        f"{path} was cut or altered: its SHA-256 is not the one in {sums}. Take it from a copy, or make it "
-        f"anew; if you changed it yourself, delete {sums}, and no file of this folder is checked any more."
+        f"{path} was cut or altered: its SHA-256 is not the one in {sums}. Take it from a copy, or delete it "
+        f"and make it anew; if you changed it yourself, delete {sums}, and no file of this folder is checked "
+        "any more."
     )
 
 

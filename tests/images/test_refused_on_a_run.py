@@ -22,6 +22,7 @@ def finished(digits: Path, name: str, **conditioner: object) -> Path:
     """The run `first` as if it had been trained with another conditioner, or with none."""
     folder = digits / name
     shutil.copytree(digits / "first", folder, dirs_exist_ok=True)
+    (folder / "run.sha256").unlink()  # its recipe is changed on purpose
     said = yaml.safe_load((folder / "resolved.yaml").read_text())
     said["conditioner"] = {"name": "label", **conditioner} if conditioner else None
     said["sampler"]["guidance"] = 1.0  # as training would have asked for
