@@ -66,7 +66,8 @@ def files_with_sums(folder: Path) -> Iterator[Path]:
 def fault_of(path: Path) -> str:
     """What is wrong with a file, in a sentence, and what would do; empty where it is as it was written.
 
-    A file without a line, or in a folder that keeps no sums, is taken as it is.
+    A file without a line, or in a folder that keeps no sums, is taken as it is. Where another process of the
+    run writes it anew in the meantime, it is looked at again.
     """
     sums, name = _home(path)
     if sums is None or not path.is_file():
@@ -77,7 +78,11 @@ def fault_of(path: Path) -> str:
             "it, and no file of this folder is checked any more."
         )
     said = _lines(sums).get(name)
-    if said is None or file_digest(path) == said:
+    while said is not None and path.is_file() and file_digest(path) != said:
+        before, said = said, _lines(sums).get(name)
+        if said == before:
+            break
+    else:
         return ""
     return (
         f"{path} was cut or altered: its SHA-256 is not the one in {sums}. Take it from a copy, or delete it "
