@@ -18,12 +18,12 @@ from typing import Any, Literal, Union
 
 from calmkit.recipe.build import default_of
 from calmkit.recipe.documented import arguments
+from calmkit.recipe.limits import Like
 from calmkit.recipe.loggers import parts_of
 from calmkit.recipe.schema import (
     ALONE,
     SECTIONS,
     DataSection,
-    Like,
     PartSpec,
     Recipe,
 )

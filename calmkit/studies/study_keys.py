@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from calmkit.recipe.errors import refuse, suggest
-from calmkit.recipe.schema import NAME, Recipe
+from calmkit.recipe.limits import NAME
+from calmkit.recipe.schema import Recipe
 from calmkit.recipe.tree import Items, Keys, Node, Scalar
 from calmkit.studies.axes import picks, read_axes, read_pick
 from calmkit.studies.cells import Cell

@@ -23,8 +23,9 @@ from calmkit.text.tokenizers.ids import IdsTokenizer
 from calmkit.text.words import WORDS
 from calmkit.training.checkpoints import load_weights
 from calmkit.training.lock import write_lock
+from calmkit.training.new_run import new_run
 from calmkit.training.progress import Say
-from calmkit.training.run import NO_METRICS, Run, load_run, new_run
+from calmkit.training.run import NO_METRICS, Run, load_run
 from calmkit.training.run_folder import holds_work
 
 STAGES: dict[str, Any] = {

@@ -12,9 +12,10 @@ from calmkit.registry import Manager
 from calmkit.training.errors import Stopped
 from calmkit.training.going_on import recipe_to_go_on
 from calmkit.training.legs import Leg, legs_of
+from calmkit.training.new_run import run_folder
 from calmkit.training.progress import Say
 from calmkit.training.resume import Wishes
-from calmkit.training.run import Run, run_folder
+from calmkit.training.run import Run
 from calmkit.training.train import train
 
 

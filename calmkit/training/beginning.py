@@ -19,9 +19,10 @@ from calmkit.training.lineage import check_lineage
 from calmkit.training.lock import write_lock
 from calmkit.training.loggers import close_all, make_loggers
 from calmkit.training.metrics_file import MetricsFile
+from calmkit.training.new_run import new_run, refuse_used, run_folder
 from calmkit.training.progress import Progress, Say
 from calmkit.training.resume import Wishes, find_resumed
-from calmkit.training.run import Run, is_rank_zero, new_run, refuse_used, run_folder
+from calmkit.training.run import Run, is_rank_zero
 from calmkit.training.run_folder import held
 from calmkit.training.stopping import StopRequest
 from calmkit.training.trainer import make_trainer

@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from calmkit.recipe.errors import RecipeError
+from calmkit.recipe.limits import NAME
 from calmkit.recipe.load import load_recipe
-from calmkit.recipe.schema import NAME, Recipe
+from calmkit.recipe.schema import Recipe
 
 
 def named(name: str, folder: Path) -> Recipe:

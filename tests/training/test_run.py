@@ -18,18 +18,12 @@ from small_runs import SHORT, small_recipe, small_run, workshop
 
 from calmkit.recipe.schema import Gate
 from calmkit.registry import make_manager
-from calmkit.training import run as run_module
+from calmkit.training import new_run as run_module
 from calmkit.training.errors import GateMissed, RunFailed
 from calmkit.training.lineage import check_gate, check_lineage
 from calmkit.training.lock import git_state, write_lock
-from calmkit.training.run import (
-    RUN_FOLDER_OF_RANK_ZERO,
-    Run,
-    agreed_folder,
-    claim_folder,
-    load_run,
-    new_run,
-)
+from calmkit.training.new_run import RUN_FOLDER_OF_RANK_ZERO, agreed_folder, claim_folder, new_run
+from calmkit.training.run import Run, load_run
 from calmkit.training.run_folder import held, holds_work
 
 
