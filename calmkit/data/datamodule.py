@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator, Sequence
 from typing import Protocol, final, runtime_checkable
 
@@ -12,10 +10,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from calmkit.data.order import EvaluationOrder, TrainingStream
+from calmkit.data.reading_ahead import ReadsAhead
 from calmkit.interfaces import Batch, DataError
-
-LAST_SECONDS = 60.0
-"""How long a process that reads ahead outlives a SIGTERM, so that the one that trains can end its step."""
 
 
 @runtime_checkable
@@ -99,7 +95,7 @@ class RowsDataModule(LightningDataModule):
             batch_sampler=stream,
             collate_fn=_as_it_is,  # type: ignore[arg-type]
             num_workers=self.workers,  # 0 as a rule: a row in memory is index arithmetic
-            worker_init_fn=_leave_signals if self.workers else None,
+            worker_init_fn=ReadsAhead() if self.workers else None,
             generator=torch.Generator(),  # else the loader draws from torch's default generator
         )
 
@@ -169,20 +165,6 @@ class _Trained(Dataset[Batch]):
     def __getitems__(self, places: Sequence[int]) -> Batch:
         """A whole batch at once."""
         return self.data.trained_rows(places)
-
-
-def _leave_signals(worker: int) -> None:
-    """A signal to all processes of a run is for the one that trains: it needs one more batch to stop well.
-
-    A worker that is told to end does so a little later, whether or not it is asked to by then.
-    """
-    del worker
-    for name in ("SIGINT", "SIGUSR1"):
-        if name in signal.Signals.__members__:  # SIGUSR1 is of POSIX
-            signal.signal(signal.Signals[name], signal.SIG_IGN)
-    if os.name == "posix":
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS))
 
 
 def _as_it_is(batch: Batch) -> Batch:
