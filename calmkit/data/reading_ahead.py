@@ -20,8 +20,8 @@ class ReadsAhead:
     """Called in each worker of a `DataLoader`; made in the process that trains.
 
     A signal to all processes of a run is for the one that trains: it needs one more batch to stop well. A
-    worker that is told to end does so a little later, whether or not it is asked to by then. Where the one that
-    trains was killed, its workers go with it: torch's own watch misses one that went before it looked.
+    worker that is told to end does so a little later, whether or not it is asked to by then. Where the one
+    that trains was killed, its workers go with it: torch's own watch misses one that went before it looked.
     """
 
     def __init__(self) -> None:

@@ -136,7 +136,7 @@ def batches_as(change: Callable[[Batch], Any], only: str = "train_dataloader") -
         def rows(*asked: Any, **keywords: Any) -> Any:
             data = whole(*asked, **keywords)
             loader = getattr(data, only)
-            setattr(data, only, lambda: [change(batch) for batch in loader()])
+            setattr(data, only, lambda: (change(batch) for batch in loader()))  # training never ends
             return data
 
         object.__setattr__(prepared, "rows", rows)  # of this one alone
