@@ -51,7 +51,7 @@ def test_the_run_folder_holds_all_that_it_came_from(folder: Path, run: Run) -> N
     assert held == {
         "recipe.yaml", "resolved.yaml", "lock.yaml", "metrics.csv", "checkpoints", "model", "evaluation.json",
         "evaluation-documents.csv", "latents.json",
-        "samples.txt",
+        "samples.txt", "run.sha256",
     }  # fmt: skip
     assert (run.folder / "recipe.yaml").read_text() == (folder / "small.yaml").read_text()
     assert run.recipe() == small_recipe(folder)

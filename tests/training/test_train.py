@@ -159,7 +159,12 @@ def test_a_start_that_came_to_nothing_does_not_refuse_the_next(
         patch.setattr("calmkit.training.train._first_stage", ends)
         with pytest.raises(type(error)):
             small_run(folder, str(out), "seed=3", *SHORT)
-    assert sorted(path.name for path in out.iterdir()) == ["lock.yaml", "recipe.yaml", "resolved.yaml"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "lock.yaml",
+        "recipe.yaml",
+        "resolved.yaml",
+        "run.sha256",
+    ]
     if isinstance(error, RunFailed):
         run = small_run(folder, str(out), "seed=5", *SHORT)
         assert (run.lock["seed"], run.recipe().seed) == (5, 5)
