@@ -50,7 +50,7 @@ class _NoRandomNumbers(TorchFunctionMode):
             if self.made > MOST:
                 raise ValueError(f"these settings make more than {MOST:,} tensors; smaller ones would do")
         if func in (torch.randn, torch.rand) and "device" not in kwargs:
-            return torch.empty(*args, **{key: value for key, value in kwargs.items() if key != "generator"})
+            func, kwargs = torch.empty, {k: value for k, value in kwargs.items() if k != "generator"}
         tensor = args[0] if args else kwargs.get("tensor")
         if getattr(func, "__name__", "") in self.FILLS and isinstance(tensor, Tensor) and tensor.is_meta:
             return tensor

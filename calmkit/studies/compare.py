@@ -27,7 +27,8 @@ from calmkit.studies.store import is_trained
 from calmkit.studies.trial_results import TrialRun
 from calmkit.training.errors import RunFailed
 from calmkit.training.protocol import EVALUATION
-from calmkit.training.run import Run, read_json, read_resolved
+from calmkit.training.reading import read_resolved
+from calmkit.training.run import Run, read_json
 
 __all__ = ["Comparison", "compare"]
 

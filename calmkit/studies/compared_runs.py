@@ -19,7 +19,8 @@ from calmkit.studies.protocols import evaluations_of
 from calmkit.studies.store import is_trained
 from calmkit.training.errors import RunFailed
 from calmkit.training.protocol import SCORED, Protocol
-from calmkit.training.run import RESOLVED, Run, read_resolved
+from calmkit.training.reading import read_resolved
+from calmkit.training.run import RESOLVED, Run
 
 ASIDE = ("name", "description", "seed", "loggers", "trainer.log_every")
 """Keys that don't change what was trained."""

@@ -17,7 +17,8 @@ from calmkit.studies.store import is_trained
 from calmkit.training.checkpoints import check_file
 from calmkit.training.metrics_file import read_metrics
 from calmkit.training.protocol import EVALUATION
-from calmkit.training.run import Run, read_json, read_resolved
+from calmkit.training.reading import read_resolved
+from calmkit.training.run import Run, read_json
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ run.sha256
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from calmkit.training.checkpoints import (
 from calmkit.training.device import find_device
 from calmkit.training.errors import RunFailed
 from calmkit.training.exported import check_exported, is_exported, read_config, weights_in
+from calmkit.training.reading import read_json
 from calmkit.training.run_folder import RESOLVED
 
 NO_METRICS = "evaluation.metrics=[]"  # for who reads a model: its metrics' plugin may have gone
@@ -138,36 +138,6 @@ class Run:
         return read_json(self.folder / name)
 
 
-def read_resolved(folder: Path) -> str:
-    """The text of a run's `resolved.yaml`.
-
-    Raises:
-        RunFailed: It was cut or altered, or is no text.
-    """
-    check_file(folder / RESOLVED)
-    try:
-        return (folder / RESOLVED).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunFailed(f"{folder / RESOLVED} can't be read: {error}. Take it from a copy.") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run folder.
-
-    Raises:
-        RunFailed: It is not there, can't be read, was cut or altered.
-    """
-    check_file(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunFailed(
-            f"{path} is missing: the run did not get that far, or its folder is no run folder."
-        ) from error
-    except OSError as error:
-        raise RunFailed(f"{path} can't be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise RunFailed(f"{path} is damaged ({error}); run the step that writes it again.") from error
 
 
 def wait_for_all() -> None:

@@ -102,6 +102,11 @@ def test_sizes_that_no_machine_holds_are_refused(manager: Manager, override: str
     assert {problem.code for problem in refused.value.problems} <= {"CK145"}
 
 
+def test_random_numbers_of_a_size_that_no_machine_holds_are_refused() -> None:
+    with shapes_only(), pytest.raises(ValueError, match="no machine holds"):
+        torch.randn(2, 10**40)
+
+
 def test_other_errors_of_building_shapes_stay_what_they_are() -> None:
     with shapes_only(), pytest.raises(RuntimeError, match="shape"):
         torch.zeros(2).reshape(3)

@@ -241,7 +241,8 @@ def test_a_trial_that_missed_its_budget_is_marked_and_in_no_mean(
     manager = make_manager()
     planned = planned_in(folder / "out", manager)
     facts = folder / "out" / "cells" / trials(results)[1]["key"] / "model" / "config.json"
-    before = facts.read_text()
+    before, sums = facts.read_text(), facts.parents[1] / "run.sha256"
+    sums.rename(sums.with_suffix(".away"))  # the file is changed on purpose
     try:
         stopped = json.loads(before)
         stopped |= {"lm_steps": 8, "lm_train_flops": stopped["lm_train_flops"] / 2}
@@ -249,6 +250,7 @@ def test_a_trial_that_missed_its_budget_is_marked_and_in_no_mean(
         energy = study_results(planned, {}, rankable(manager), TEXT)["cells"][0]
     finally:
         facts.write_text(before)
+        sums.with_suffix(".away").rename(sums)
     kept, short = energy["trials"]
     assert (kept["state"], short["state"]) == ("done", "short")
     assert short["why"] == "it took 8 of 16 steps"
