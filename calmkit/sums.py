@@ -13,11 +13,24 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SUMS = "run.sha256"
-LOGGED = ("tensorboard", "wandb", "mlflow", "trackio")
-"""Folders of what others log, which nobody here reads."""
+OURS = (
+    "recipe.yaml",
+    "resolved.yaml",
+    "lock.yaml",
+    "metrics.csv",
+    "loggers.json",
+    "latents.json",
+    "evaluation*",
+    "samples.*",
+    "model/*",
+    "model/*/*",
+    "checkpoints/untrained.json",
+)
+"""What calmkit writes into a run folder; whatever else lies there is nobody's business."""
 DEPTH = 4
 """Folders above a file that are looked through."""
 _HEAD = "# calmkit 1: "
@@ -31,9 +44,24 @@ def begin_sums(folder: Path) -> None:
 def put_sums(*paths: Path) -> None:
     """Give files a line, where they lie in a folder that keeps sums."""
     for path in paths:
-        sums, name = _home(path)
+        sums, name = _of_file(path)
         if sums is not None:
-            _write(sums, {**_lines(sums), name: file_digest(path)})
+            with _alone(sums):
+                _write(sums, {**_lines(sums), name: file_digest(path)})
+
+
+def move(temporary: Path, path: Path) -> None:
+    """Put a file in its place; its line is that of what stands there, whoever else writes into the folder."""
+    sums, name = _of_file(path)
+    if sums is None:
+        temporary.replace(path)
+        return
+    with _alone(sums):
+        lines = _lines(sums)
+        if lines.pop(name, None) is not None:
+            _write(sums, lines)  # who is killed here leaves a file that is not checked
+        temporary.replace(path)
+        _write(sums, {**lines, name: file_digest(path)})
 
 
 def drop_sums(*paths: Path) -> None:
@@ -41,23 +69,27 @@ def drop_sums(*paths: Path) -> None:
     for path in paths:
         sums, name = _home(path)
         if sums is not None:
-            lines = _lines(sums)
-            kept = {k: v for k, v in lines.items() if k != name and not k.startswith(f"{name}/")}
-            if kept != lines:
-                _write(sums, kept)
+            with _alone(sums):
+                lines = _lines(sums)
+                kept = {k: v for k, v in lines.items() if k != name and not k.startswith(f"{name}/")}
+                if kept != lines:
+                    _write(sums, kept)
 
 
 def complete_sums(folder: Path) -> None:
-    """Give a line to every file that has none, such as one whose writer was killed behind its last step."""
+    """Give a line to each of calmkit's files that has none, as one whose writer was killed; and take those of
+    files away that are gone.
+    """
     sums = folder / SUMS
     if sums.is_file():
-        lines = _lines(sums)
-        found = {path.relative_to(folder).as_posix(): path for path in files_with_sums(folder)}
-        _write(sums, {name: lines.get(name) or file_digest(path) for name, path in found.items()})
+        with _alone(sums):
+            lines = _lines(sums)
+            found = {path.relative_to(folder).as_posix(): path for path in files_with_sums(folder)}
+            _write(sums, {name: lines.get(name) or file_digest(path) for name, path in found.items()})
 
 
 def files_with_sums(folder: Path) -> Iterator[Path]:
-    """Files of a folder that have a line, or could: not run.sha256 itself, hidden ones, checkpoints, logs."""
+    """Files of a folder that have a line, or could: those that calmkit writes, but for checkpoints."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not _has_none(path.relative_to(folder)):
             yield path
@@ -69,7 +101,7 @@ def fault_of(path: Path) -> str:
     A file without a line, or in a folder that keeps no sums, is taken as it is. Where another process of the
     run writes it anew in the meantime, it is looked at again.
     """
-    sums, name = _home(path)
+    sums, name = _of_file(path)
     if sums is None or not path.is_file():
         return ""
     if not _is_whole(sums):
@@ -116,15 +148,31 @@ def _home(path: Path) -> tuple[Path | None, str]:
     """The sums that a file belongs to, the nearest above it, and its name there."""
     for parent in [*path.parents][:DEPTH]:
         if (parent / SUMS).is_file():
-            name = path.relative_to(parent)
-            return (None, "") if _has_none(name) else (parent / SUMS, name.as_posix())
+            return parent / SUMS, path.relative_to(parent).as_posix()
     return None, ""
+
+
+def _of_file(path: Path) -> tuple[Path | None, str]:
+    """The same, of a file that has a line or could."""
+    sums, name = _home(path)
+    return (None, "") if sums is None or _has_none(Path(name)) else (sums, name)
 
 
 def _has_none(name: Path) -> bool:
     """Whether a file has no line: a checkpoint says beside itself what it is."""
-    checkpoint = name.parts[0] == "checkpoints" and name.name.startswith("step-")
-    return checkpoint or name.parts[0] in LOGGED or name.name == SUMS or name.name.startswith(".")
+    ours = any(len(name.parts) == pattern.count("/") + 1 and name.match(pattern) for pattern in OURS)
+    return not ours or name.name.startswith(".")
+
+
+@contextmanager
+def _alone(sums: Path) -> Iterator[None]:
+    """Between processes, one at a time; the kernel lets go of it for a process that dies."""
+    with sums.with_name(f".{SUMS}.lock").open("a") as file:
+        with suppress(ImportError, OSError):  # where nothing can be locked, nobody waits
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _is_whole(sums: Path) -> bool:

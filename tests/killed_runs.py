@@ -194,7 +194,8 @@ def differences(whole: Path, run: Path) -> list[str]:
         for name in sorted(mine.keys() | theirs.keys())
         if not name.endswith("per_second") and mine.get(name) != theirs.get(name)
     ]
-    return found + [f"left: {path.relative_to(run)}" for path in run.rglob("*") if path.name.startswith(".")]
+    left = [path for path in run.rglob("*") if path.name.startswith(".") and path.suffix != ".lock"]
+    return found + [f"left: {path.relative_to(run)}" for path in left]
 
 
 def where(run: Path, log: IO[str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,40 @@ def test_a_file_that_is_written_anew_meanwhile_is_looked_at_again(
     monkeypatch.setattr(sums, "file_digest", in_between)
     assert fault_of(file) == ""
     assert len(times) == 1 + ended
+
+
+TWO = """
+import sys
+from pathlib import Path
+from calmkit.sums import fault_of, move
+
+for number in range(150):
+    there = Path("model") / f"temporary.{sys.argv[1]}"
+    there.write_text(f"{sys.argv[1]} {number}")
+    move(there, Path("model") / f"mine.{sys.argv[1]}")
+    there.write_text(f"{sys.argv[1]} {number}")
+    move(there, Path("model") / "both")
+"""
+
+
+def test_two_processes_lose_no_line_and_blame_no_file(file: Path) -> None:
+    """Each writes a file of its own and one of both, and the end is what stands there."""
+    folder = file.parents[1]
+    both = [subprocess.Popen([sys.executable, "-c", TWO, name], cwd=folder) for name in ("a", "b")]
+    while any(process.poll() is None for process in both):
+        assert faults(folder) == []
+    assert [process.wait(60) for process in both] == [0, 0]
+    names = {line.partition("  ")[2] for line in (folder / SUMS).read_text().splitlines()[1:]}
+    assert names == {"model/config.json", "model/mine.a", "model/mine.b", "model/both"}
+    assert faults(folder) == []
+
+
+def test_what_others_put_there_is_nobody_s_business(file: Path) -> None:
+    folder = file.parents[1]
+    (folder / "log.txt").write_text("so far")
+    (folder / "model" / "deep" / "er").mkdir(parents=True)
+    (folder / "model" / "deep" / "er" / "x").write_text("")
+    complete_sums(folder)
+    (folder / "log.txt").write_text("so far, and more")
+    assert faults(folder) == []
+    assert "log.txt" not in (folder / SUMS).read_text()

@@ -94,8 +94,8 @@ def _recipe(folder: Path) -> dict[str, str]:
         raise RunFailed(f"{folder} is no run folder: it has no {RESOLVED}. `calmkit ls runs` lists runs.")
     if not is_trained(folder):
         raise RunFailed(
-            f"The run {folder} is not finished: it holds no evaluation of a trained model. Leave it out, or "
-            "train it to its end."
+            f"The run {folder} is not finished: it holds no evaluation of a trained model with its samples. "
+            "Leave it out, or train it to its end; in the place of one that was exported name the run itself."
         )
     return flat(read_resolved(folder))
 

@@ -18,7 +18,7 @@ from calmkit.training.legs import note_leg
 from calmkit.training.lineage import check_lineage
 from calmkit.training.lock import write_lock
 from calmkit.training.loggers import close_all, make_loggers
-from calmkit.training.metrics_file import MetricsFile
+from calmkit.training.metrics_file import METRICS, MetricsFile
 from calmkit.training.new_run import new_run, refuse_used, run_folder
 from calmkit.training.progress import Progress, Say
 from calmkit.training.resume import Wishes, find_resumed
@@ -64,6 +64,7 @@ def begin(
         until_the_end.enter_context(held(folder))
     run = Run(folder)
     resumed = find_resumed(run, recipe, start.wishes, say)
+    resumed.check_wishes(recipe)
     loggers = make_loggers(recipe, folder, resumed.goes_on, say)
     until_the_end.push(lambda kind, error, trace: close_all(loggers, error))
     if start.resume:
@@ -75,9 +76,8 @@ def begin(
         write_lock(run, recipe, prepared.fingerprint, prepared.notes)
     if is_rank_zero() and start.resume:
         note_leg(run, before, recipe, resumed)
-    for logger in loggers:
-        if isinstance(logger, MetricsFile) and is_rank_zero():
-            resumed.cut(logger)
+    if is_rank_zero() and (folder / METRICS).is_file():  # also where it is not written any more
+        resumed.cut(next((log for log in loggers if isinstance(log, MetricsFile)), MetricsFile(folder)))
     say(f"run: {run.folder}")
     for note in prepared.notes:
         say(f"warning: {note}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from calmkit.sums import drop_sums, fault_of, put_sums
+from calmkit.sums import fault_of, move
 from calmkit.training.errors import RunFailed
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -33,9 +33,7 @@ def write_moved(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        drop_sums(path)
-        temporary.replace(path)
-        put_sums(path)
+        move(temporary, path)
     except OSError as error:
         raise not_written(path, error) from error
     finally:

@@ -14,7 +14,7 @@ from calmkit.registry import Manager
 from calmkit.training.run import Run
 from calmkit.training.run_folder import RESOLVED
 
-NOT_MADE_WITH = ("seed", "command", "warnings")
+NOT_MADE_WITH = ("seed", "command", "warnings", "went_on")
 """Keys of a lock that the recipe has already, or that tell nothing of what a run is."""
 
 

@@ -159,12 +159,7 @@ class Keeping(pl.Callback):
         for logger in trainer.loggers:
             logger.save()
         rows = self.rows_at(trainer.global_step)
-        metrics = next((log for log in trainer.loggers if isinstance(log, MetricsFile)), None)
-        plain = self._plain(rows) | {
-            "lines": 0 if metrics is None else metrics.lines,
-            "metrics": metrics.digest() if metrics is not None and is_rank_zero() else "",
-            "seconds": self.clock.so_far(),
-        }
+        plain = self._plain(rows) | self._metrics(trainer) | {"seconds": self.clock.so_far()}
         random_state = self._random if finite_alone else None  # of before the step that failed
         snapshot = take_state(trainer, module, self.stage, rows, plain, random_state)
         if finite_alone and not weights_are_finite(snapshot):
@@ -182,6 +177,14 @@ class Keeping(pl.Callback):
             "next_batch": {"rows": self.rows_per_step, "sha256": batch_digest(coming)},
             "lr_scale": self.lr_scale,
         }
+
+    def _metrics(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """What is logged so far: also of a run that logs into `metrics.csv` no more."""
+        if not is_rank_zero():
+            return {"lines": 0, "metrics": ""}
+        metrics = next((log for log in trainer.loggers if isinstance(log, MetricsFile)), None)
+        metrics = metrics or MetricsFile(self.run)
+        return {"lines": metrics.lines, "metrics": metrics.digest()}
 
     def _stop(self, trainer: pl.Trainer, module: Any, code: int) -> None:
         raise Stopped(

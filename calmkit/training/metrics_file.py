@@ -19,6 +19,7 @@ from calmkit.sums import drop_sums, put_sums
 from calmkit.training.checkpoints import check_file, write_text
 from calmkit.training.errors import RunFailed
 
+METRICS = "metrics.csv"
 LIGHTNINGS = "epoch"  # a count of its own: rows come in one stream, and a run that goes on counts anew
 FLUSH_EVERY, FLUSH_SECONDS = 50, 5.0
 """Lines, or seconds, that a killed process may lose; what a snapshot counts is on the disk before it is."""
@@ -37,7 +38,7 @@ class MetricsFile(Logger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.path = folder / "metrics.csv"
+        self.path = folder / METRICS
         self.columns: list[str] = []
         self.lines = 0
         self._new: list[dict[str, Any]] = []
@@ -151,7 +152,7 @@ def read_metrics(run: Path) -> list[dict[str, str]]:
     Raises:
         RunFailed: It was cut or altered, or is no table of numbers.
     """
-    path = run / "metrics.csv"
+    path = run / METRICS
     check_file(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:

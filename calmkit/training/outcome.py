@@ -57,9 +57,9 @@ def outcomes(run: Run, again: Run) -> list[Outcome]:
 
 
 def _metrics(run: Run, again: Run) -> Outcome | None:
-    """Every cell of `metrics.csv`, line by line; None where the recipe logs none."""
+    """Every cell of `metrics.csv`, line by line; None where the run has none."""
     tables = [_lines(one.folder / "metrics.csv") for one in (run, again)]
-    if not any(tables):
+    if not tables[0]:
         return None
     cells = [
         {f"line {n} {name}": text for n, row in enumerate(rows, 2) for name, text in row.items() if text}

@@ -18,6 +18,7 @@ from calmkit.registry import Manager, make_manager
 from calmkit.training.again import train_again
 from calmkit.training.difference import made_with_of
 from calmkit.training.errors import RunFailed
+from calmkit.training.exported import is_exported
 from calmkit.training.lock import surroundings
 from calmkit.training.outcome import Outcome, outcomes
 from calmkit.training.progress import Progress, Say, said_once, say_nothing
@@ -94,6 +95,11 @@ def reproduce(
 def _refuse_what_never_ended(run: Run, lock: Mapping[str, Any]) -> None:
     if str(lock.get("data", "")).startswith(IMPORTED):
         raise RunFailed(f"{run.folder} was imported, not trained, so there is nothing to train again.")
+    if is_exported(run.folder):
+        raise RunFailed(
+            f"{run.folder} was exported: it holds a model, and nothing of how it was trained. Reproduce the "
+            "run that it came from."
+        )
     if not lock:
         raise RunFailed(f"{run.folder} has no lock.yaml that can be read, which says what it was made with.")
     if not run.weights.is_file():

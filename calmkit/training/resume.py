@@ -75,6 +75,22 @@ class Resumed:
             begun = self.snapshots.get("autoencoder")
             metrics.cut(0 if begun is None else begun.plain["lines"])
 
+    def check_wishes(self, recipe: Recipe) -> None:
+        """Refuse wishes that nothing could follow.
+
+        Raises:
+            RunFailed: The stage that goes on has no checkpoint, so nothing to change on the way.
+        """
+        if not self.wishes.skip_batch and self.wishes.lr_scale == 1:
+            return
+        stage, _ = self.place(recipe)
+        if self.trained or stage not in self.snapshots:
+            why = "every step is taken" if self.trained else f"stage {stage} has no checkpoint yet"
+            raise RunFailed(
+                f"--skip-batch and --lr-scale change how a stage goes on from a checkpoint, and {why}. Train "
+                "without them."
+            )
+
     def place(self, recipe: Recipe) -> tuple[str, int]:
         """The stage that goes on, and how many steps of it were taken."""
         encoded = "lm" in self.snapshots or self.encoded or recipe.stages.autoencoder is None

@@ -138,8 +138,6 @@ class Run:
         return read_json(self.folder / name)
 
 
-
-
 def wait_for_all() -> None:
     """Until every process is here: what rank 0 wrote can be read by all."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):

@@ -79,12 +79,13 @@ def assert_as(alone: Run, run: Run) -> None:
     assert all(value.shape == theirs[name].shape for name, value in ours.items())
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_train_as_one_does(
-    calm: Callable[..., subprocess.CompletedProcess[str]], alone: Run, strategy: str
+@pytest.mark.parametrize(("processes", "strategy"), [(2, "ddp"), (2, "fsdp2"), (4, "ddp")])
+def test_several_processes_train_as_one_does(
+    calm: Callable[..., subprocess.CompletedProcess[str]], alone: Run, processes: int, strategy: str
 ) -> None:
-    done = calm("small.yaml", *DISCRETE, *on(2, strategy), "--out", strategy)
-    assert_as(alone, Run(Path(strategy).absolute()))
+    out = f"{strategy}-{processes}"
+    done = calm("small.yaml", *DISCRETE, *on(processes, strategy), "--out", out)
+    assert_as(alone, Run(Path(out).absolute()))
     assert done.stdout.count("done: ") == done.stdout.count(f"lm  step {STEPS}/{STEPS}") == 1
 
 
