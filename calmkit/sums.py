@@ -89,9 +89,11 @@ def complete_sums(folder: Path) -> None:
 
 
 def files_with_sums(folder: Path) -> Iterator[Path]:
-    """Files of a folder that have a line, or could: those that calmkit writes, but for checkpoints."""
+    """Files of a run folder, or of a folder in it, that have a line or could: what calmkit writes, checkpoints
+    left out. There are none where no sums are kept.
+    """
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not _has_none(path.relative_to(folder)):
+        if path.is_file() and _of_file(path)[0] is not None:
             yield path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
@@ -65,7 +66,7 @@ class Talk:
     def run(self) -> None:
         """Until the end of input or `/quit`."""
         with contextlib.suppress(ImportError):  # not on every system
-            __import__("readline")  # from now on `input` has a history and can be edited
+            importlib.import_module("readline")  # from now on `input` has a history and can be edited
         click.echo("a line is a prompt; /help says more, Ctrl-D ends", err=True)
         while True:
             try:

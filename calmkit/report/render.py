@@ -70,7 +70,7 @@ def as_markdown(grid: Grid) -> str:
 
 def as_csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Numbers as they are, unrounded; what is unknown is empty; a text that a spreadsheet would compute with
-    has an apostrophe before it.
+    has an apostrophe before it, and control characters are no part of one.
 
     Source: https://owasp.org/www-community/attacks/CSV_Injection
     """

@@ -61,7 +61,10 @@ def test_marks_count_from_one() -> None:
             "error[CK101]: this is not YAML: while parsing a flow mapping expected ',' or '}', but got ':'\n"
             "  --> x.yaml:2:2\n  help: the line is: c: 2",
         ),
-        ("a: \x07\n", "error[CK101]: this is not YAML: the character #x0007 is not allowed\n  --> x.yaml"),
+        (
+            "a: \x07\n",
+            "error[CK101]: this is not YAML: the character #x0007 is not allowed\n  --> x.yaml:1:4",
+        ),
         ("[a]: 1\n", "error[CK101]: a key must be a text\n  --> x.yaml:1:1"),
     ],
 )

@@ -218,6 +218,7 @@ def test_an_export_that_fails_leaves_nothing(shop: Path, tmp_path: Path) -> None
 def test_a_run_without_a_model_is_refused_in_its_own_words(tmp_path: Path, shop: Path) -> None:
     run = Path(shutil.copytree(shop / "run", tmp_path / "run"))
     facts = json.loads((run / "model" / "config.json").read_text())
+    (run / "run.sha256").unlink()
     (run / "model" / "config.json").write_text(
         json.dumps({k: v for k, v in facts.items() if k != "lm_steps"})
     )
