@@ -89,8 +89,8 @@ def complete_sums(folder: Path) -> None:
 
 
 def files_with_sums(folder: Path) -> Iterator[Path]:
-    """Files of a run folder, or of a folder in it, that have a line or could: what calmkit writes, checkpoints
-    left out. There are none where no sums are kept.
+    """Files of a run folder, or of a folder in it, that have a line or could: what calmkit writes but
+    checkpoints. There are none where no sums are kept.
     """
     for path in sorted(folder.rglob("*")):
         if path.is_file() and _of_file(path)[0] is not None:
