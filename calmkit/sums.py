@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 SUMS = "run.sha256"
 OURS = (
@@ -46,8 +47,8 @@ def put_sums(*paths: Path) -> None:
     for path in paths:
         sums, name = _of_file(path)
         if sums is not None:
-            with _alone(sums):
-                _write(sums, {**_lines(sums), name: file_digest(path)})
+            with _alone(sums) as held:
+                _write(sums, {**_lines(sums), name: file_digest(path)}, held)
 
 
 def move(temporary: Path, path: Path) -> None:
@@ -56,12 +57,12 @@ def move(temporary: Path, path: Path) -> None:
     if sums is None:
         temporary.replace(path)
         return
-    with _alone(sums):
+    with _alone(sums) as held:
         lines = _lines(sums)
         if lines.pop(name, None) is not None:
-            _write(sums, lines)  # who is killed here leaves a file that is not checked
+            _write(sums, lines, held)  # who is killed here leaves a file that is not checked
         temporary.replace(path)
-        _write(sums, {**lines, name: file_digest(path)})
+        _write(sums, {**lines, name: file_digest(path)}, held)
 
 
 def drop_sums(*paths: Path) -> None:
@@ -69,11 +70,11 @@ def drop_sums(*paths: Path) -> None:
     for path in paths:
         sums, name = _home(path)
         if sums is not None:
-            with _alone(sums):
+            with _alone(sums) as held:
                 lines = _lines(sums)
                 kept = {k: v for k, v in lines.items() if k != name and not k.startswith(f"{name}/")}
                 if kept != lines:
-                    _write(sums, kept)
+                    _write(sums, kept, held)
 
 
 def complete_sums(folder: Path) -> None:
@@ -82,10 +83,10 @@ def complete_sums(folder: Path) -> None:
     """
     sums = folder / SUMS
     if sums.is_file():
-        with _alone(sums):
+        with _alone(sums) as held:
             lines = _lines(sums)
             found = {path.relative_to(folder).as_posix(): path for path in files_with_sums(folder)}
-            _write(sums, {name: lines.get(name) or file_digest(path) for name, path in found.items()})
+            _write(sums, {name: lines.get(name) or file_digest(path) for name, path in found.items()}, held)
 
 
 def files_with_sums(folder: Path) -> Iterator[Path]:
@@ -167,14 +168,26 @@ def _has_none(name: Path) -> bool:
 
 
 @contextmanager
-def _alone(sums: Path) -> Iterator[None]:
-    """Between processes, one at a time; the kernel lets go of it for a process that dies."""
-    with sums.with_name(f".{SUMS}.lock").open("a") as file:
-        with suppress(ImportError, OSError):  # where nothing can be locked, nobody waits
-            import fcntl
+def _alone(sums: Path) -> Iterator[ExitStack]:
+    """Between processes, one at a time; the kernel lets go of it for a process that dies.
 
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    The file itself is held, and each that takes its place meanwhile (`_write`); who gets hold of one that is
+    in its place no more tries again.
+    """
+    with ExitStack() as held:
+        file = held.enter_context(sums.open("rb"))
+        _hold(file)
+        while not os.path.samestat(os.fstat(file.fileno()), sums.stat()):
+            file = held.enter_context(sums.open("rb"))
+            _hold(file)
+        yield held
+
+
+def _hold(file: IO[bytes]) -> None:
+    with suppress(ImportError, OSError):  # where nothing can be held, nobody waits
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _is_whole(sums: Path) -> bool:
@@ -192,11 +205,13 @@ def _lines(sums: Path) -> dict[str, str]:
     return {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
 
 
-def _write(sums: Path, lines: Mapping[str, str]) -> None:
+def _write(sums: Path, lines: Mapping[str, str], held: ExitStack | None = None) -> None:
     body = "".join(f"{digest}  {name}\n" for name, digest in sorted(lines.items()))
     temporary = sums.with_name(f".{SUMS}.{os.getpid()}.tmp")
     try:
         temporary.write_text(f"{_HEAD}{_digest(body)}\n{body}", encoding="utf-8")
+        if held is not None:
+            _hold(held.enter_context(temporary.open("rb")))
         temporary.replace(sums)
     finally:
         temporary.unlink(missing_ok=True)

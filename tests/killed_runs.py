@@ -194,8 +194,7 @@ def differences(whole: Path, run: Path) -> list[str]:
         for name in sorted(mine.keys() | theirs.keys())
         if not name.endswith("per_second") and mine.get(name) != theirs.get(name)
     ]
-    left = [path for path in run.rglob("*") if path.name.startswith(".") and path.suffix != ".lock"]
-    return found + [f"left: {path.relative_to(run)}" for path in left]
+    return found + [f"left: {path.relative_to(run)}" for path in run.rglob("*") if path.name.startswith(".")]
 
 
 def where(run: Path, log: IO[str]) -> str:

@@ -23,7 +23,6 @@ from calmkit.cli.run_folder import check_run
 from calmkit.interfaces import DataError
 from calmkit.sums import SUMS, file_digest
 
-LOCK = f".{SUMS}.lock"
 OPENED: list[str] = []
 CHECKED: set[Path] = set()
 WATCHING = [False]
@@ -78,8 +77,8 @@ def calm(*words: str) -> Result:
 
 
 def files(folder: Path) -> list[Path]:
-    """All of a run but the lock of its checksums, which is empty."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
+    """All of a run."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def flipped(content: bytes) -> bytes:
@@ -156,7 +155,7 @@ def read_by(runs: Path) -> dict[str, set[str]]:
         there, whole = Path("run").resolve(), Path("whole")
         opened = {p for p in map(Path.resolve, map(Path, OPENED)) if p.is_relative_to(there)}
         names = {p.relative_to(there).as_posix() for p in opened}
-        found[verb] = {name for name in names if (whole / name).is_file()} - {SUMS, LOCK}
+        found[verb] = {name for name in names if (whole / name).is_file()} - {SUMS}
         found[verb] -= MEASURED if verb == "train" else set()
         checked = {p.relative_to(there).as_posix() for p in CHECKED if p.is_relative_to(there)}
         described = {name for name in found[verb] if name.startswith("checkpoints/")}  # sealed inside

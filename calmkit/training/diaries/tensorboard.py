@@ -6,7 +6,9 @@ Source: https://docs.pytorch.org/docs/stable/tensorboard.html, `purge_step`
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, final
 
 from calmkit.recipe.dump import flat
@@ -37,7 +39,9 @@ class TensorBoardDiary(Diary):
 
         del kept
         self.root, self.goes_on = about.folder / "tensorboard", about.goes_on
-        there = {path.parent.relative_to(self.root).as_posix() for path in self.root.rglob("events.*")}
+        files = list(self.root.rglob("events.*"))
+        _wait_for_a_later_name(files)
+        there = {path.parent.relative_to(self.root).as_posix() for path in files}
         for group in sorted(there - {"."}):
             if self.goes_on(group) is not None:
                 self._writer(group)
@@ -79,6 +83,14 @@ class TensorBoardDiary(Diary):
                 str(self.root / group), purge_step=first, flush_secs=FLUSH_SECONDS
             )
         return self.writers[group]
+
+
+def _wait_for_a_later_name(files: Iterable[Path]) -> None:
+    """TensorBoard reads files in the order of their names, which begin with the second of their start."""
+    stamps = [path.name.split(".")[3] for path in files if path.name.count(".") > 3]
+    newest = max((int(stamp) for stamp in stamps if stamp.isdigit()), default=0)
+    if newest >= int(time.time()):
+        time.sleep(min(1.0, newest + 1 - time.time()))
 
 
 def _scalar(value: Any) -> Any:
