@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from calmkit.training.checkpoints import write_json
+from calmkit.training.checkpoints import check_file, write_json
 from calmkit.training.diaries.diary import About, Diary, Point
 from calmkit.training.errors import RunFailed
 from calmkit.training.metrics_file import LIGHTNINGS
@@ -152,6 +152,7 @@ def read_kept(path: Path) -> dict[str, Any]:
     Raises:
         RunFailed: It is damaged.
     """
+    check_file(path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

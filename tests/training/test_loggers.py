@@ -14,7 +14,9 @@ from small_runs import SHORT, small_recipe, small_run, workshop
 
 from calmkit.recipe.loggers import KNOWN
 from calmkit.recipe.schema import PartSpec
+from calmkit.sums import begin_sums
 from calmkit.training import loggers as loggers_module
+from calmkit.training.checkpoints import write_json
 from calmkit.training.diaries.diary import About, Diary, Point
 from calmkit.training.diary_logger import KEPT, DiaryLogger
 from calmkit.training.errors import RunFailed, Stopped
@@ -234,6 +236,17 @@ def test_the_first_process_alone_writes(
 def test_a_damaged_file_of_ids_is_named_before_anything_is_trained(tmp_path: Path, text: str) -> None:
     (tmp_path / KEPT).write_text(text)
     with pytest.raises(RunFailed, match=r"loggers\.json is damaged \(.*Delete it"):
+        logger_of(tmp_path, Pages())
+
+
+def test_a_bit_that_flipped_in_the_file_of_ids_is_found(tmp_path: Path) -> None:
+    """It would be sound still, and steps would be left out of the diary."""
+    begin_sums(tmp_path)
+    write_json(tmp_path / KEPT, {"mine": {"given": {"lm/train": 12}}})
+    logger_of(tmp_path, Pages())
+    path = tmp_path / KEPT
+    path.write_text(path.read_text().replace("12", "92"))
+    with pytest.raises(RunFailed, match=r"loggers\.json was cut or altered"):
         logger_of(tmp_path, Pages())
 
 
