@@ -46,7 +46,7 @@ class Leg:
         return Wishes(skip_batch=self.skip_batch, lr_scale=self.lr_scale)
 
     @property
-    def told_of(self) -> bool:
+    def matters(self) -> bool:
         """Whether anything is different from it on."""
         return bool(self.changed) or self.skip_batch or self.lr_scale != 1
 
@@ -74,7 +74,7 @@ def note_leg(run: Run, before: Recipe, recipe: Recipe, resumed: Resumed) -> None
     known = legs_of(run.lock)
     legs = [leg if _order(leg.stage, leg.step) <= _order(*here) else _moved(leg, *here) for leg in known]
     legs.append(Leg(*here, wishes.skip_batch, wishes.lr_scale, _changed(before, recipe)))
-    legs = [leg for leg in legs if leg.told_of]
+    legs = [leg for leg in legs if leg.matters]
     if legs == known:
         return
     path = run.folder / "lock.yaml"
