@@ -37,6 +37,8 @@ from calmkit.training.made_up_step import FIRST, FORWARD, MadeUpStep, stages_tra
 WEIGHTS, GRADIENTS, MOMENTS, AVERAGE = "weights", "gradients", "moments", "average"
 ACTIVATIONS, WORKING = "activations", "working"
 CPU = torch.device("cpu")
+ENOUGH = 2**16
+"""Units of a row that tell the share of those that are predicted."""
 MESSAGE = 300  # characters of an error
 ASKED = 100_000  # times at most; behind it is a loop that waits for another answer
 ORDER_PLANS = 8  # of which the one that predicts most is taken
@@ -151,10 +153,10 @@ def _rows(model: CalmModel, recipe: Recipe, manager: Manager, stage: str) -> tup
         return kind.num_units(recipe, model.autoencoder), 1.0
     units, lm = units_of(model, recipe, kind), recipe.stages.lm
     assert lm is not None
-    valid = torch.ones(lm.batch_size, units, dtype=torch.bool)
-    order = model.order
+    order, some = model.order, min(units, ENOUGH)  # real tensors, so that a row of any length may be planned
     if order is None or order.reads != "any":
-        return units, float(model.predict(valid).float().mean())
+        return units, float(model.predict(torch.ones(1, some, dtype=torch.bool)).float().mean())
+    valid = torch.ones(lm.batch_size, some, dtype=torch.bool)
     with torch.random.fork_rng(devices=[]):
         shares = [float(order.plan(valid).predict.float().mean()) for _ in range(ORDER_PLANS)]
     model.order = _Planned()  # type: ignore[assignment]

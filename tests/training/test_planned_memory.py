@@ -154,3 +154,11 @@ def test_a_guest_that_needs_numbers_is_told_of_and_the_rest_is_planned() -> None
     assert set(planned.stages) == {"autoencoder"}
     assert set(planned.unknown) == {"lm"}
     assert "numpy" in planned.unknown["lm"]
+
+
+def test_rows_that_no_memory_holds_are_planned_without_any() -> None:
+    """Sixteen rows of a million million units: whatever is said of them, nothing of that size is made."""
+    manager = make_manager(guests=[])
+    recipe = load_recipe("tiny/energy", ["data.sequence_length=4000000000000"], manager)
+    planned = plan_memory(recipe, manager, gpu=False, precision="32-true")
+    assert "allocate" not in str(planned.unknown)
