@@ -35,6 +35,7 @@ from calmkit.interfaces.head import (
     IterativeHead,
     PlacewiseHead,
     SampleOptions,
+    ScheduledHead,
 )
 from calmkit.interfaces.kind_words import (
     EVALUATION_OF_A_KIND,
@@ -111,6 +112,7 @@ __all__ = [
     "RowSampler",
     "SampleOptions",
     "Sampler",
+    "ScheduledHead",
     "Scores",
     "Split",
     "State",
