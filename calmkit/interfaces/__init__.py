@@ -36,6 +36,7 @@ from calmkit.interfaces.head import (
     IterativeHead,
     PlacewiseHead,
     SampleOptions,
+    ScheduledHead,
     WeightedHead,
 )
 from calmkit.interfaces.kind_words import (
@@ -113,6 +114,7 @@ __all__ = [
     "RowSampler",
     "SampleOptions",
     "Sampler",
+    "ScheduledHead",
     "Scores",
     "Split",
     "State",
