@@ -68,6 +68,7 @@ BUILTINS = (
     "calmkit.heads.diffusion",
     "calmkit.heads.mixture",
     "calmkit.heads.strata",
+    "calmkit.heads.tied_mixture",
     "calmkit.heads.regression",
     "calmkit.heads.local_ar",
     "calmkit.samplers.direct",

@@ -78,6 +78,10 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"num_codes": 3, "noise_dim": 8},
         {"num_codes": 3, "noise_dim": 8, "depth": 1, "weights": "uniform", "init_std": 0.0},
     ],
+    ("heads", "tied_mixture"): [
+        {"num_components": 5, "depth": 1},
+        {"num_components": 3, "offset": False, "repeats": 2},
+    ],
     ("launchers", "slurm"): [{"cluster": "local"}],
     ("orders", "random"): [{}, {"steps": 4, "least_hidden": 0.2, "spread": 1.0}],
     ("orders", "confidence"): [{}, {"steps": 4, "choice_temperature": 0.0, "trained_progress": 1.0}],

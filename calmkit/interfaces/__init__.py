@@ -37,6 +37,7 @@ from calmkit.interfaces.head import (
     PlacewiseHead,
     SampleOptions,
     ScheduledHead,
+    StartsFromData,
     WeightedHead,
 )
 from calmkit.interfaces.kind_words import (
@@ -117,6 +118,7 @@ __all__ = [
     "ScheduledHead",
     "Scores",
     "Split",
+    "StartsFromData",
     "State",
     "StatesCodingFlops",
     "StatesDensityFlops",

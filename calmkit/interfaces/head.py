@@ -163,6 +163,24 @@ class DensityHead(GenerativeHead):
         """Exact log density (or log probability of ids) of values `[*, *E]`, nats per unit, `[*]`."""
 
 
+class StartsFromData(GenerativeHead):
+    """A head whose fresh weights come from what it shall predict.
+
+    The program calls `start` once, before the first step of a training that begins from fresh weights.
+    """
+
+    @property
+    @abstractmethod
+    def units_wanted(self) -> int:
+        """How many units of the training split it would like to see; it may get fewer, and at least one."""
+
+    @abstractmethod
+    def start(self, target: Posterior) -> None:
+        """Set the weights from the targets `[N, *E]` of units of the training split, in the order in which
+        they are read. What is random comes from torch's default generator.
+        """
+
+
 class PlacewiseHead(DensityHead):
     """A head over the ids of a unit, each place given those before it: it also knows how likely the beginning
     of a unit is, whatever follows.

@@ -41,6 +41,7 @@ from calmkit.training.run import Run, is_rank_zero, read_json, wait_for_all
 from calmkit.training.run_folder import forget_measured
 from calmkit.training.stages import AutoencoderModule, ModelModule
 from calmkit.training.standing import StandingFile
+from calmkit.training.start_head import start_head
 from calmkit.training.stopping import StopRequest
 from calmkit.training.trainer import make_trainer
 
@@ -190,6 +191,8 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         fit_transform(model, data, recipe.seed)
     if stage.init_from:
         _continue_from(Path(stage.init_from), model, session)
+    else:
+        start_head(model, data, recipe.seed)
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
     cost = count_flops(model, units)
     untrained = _untrained(session, model, final)

@@ -233,6 +233,8 @@ HEADS: list[tuple[str, dict[str, Any]]] = [
     ("diffusion", {"repeats": 2, "depth": 4, "width": 256, "variance": "learned", "scheduler": "ddpm"}),
     ("mixture", {"num_components": 3, "depth": 2, "repeats": R}),
     ("mixture", {"num_components": 2, "depth": 1, "width": 24}),
+    ("tied_mixture", {"num_components": 7, "depth": 2, "repeats": R}),
+    ("tied_mixture", {"num_components": 5, "depth": 1, "width": 24, "offset": False}),
     ("regression", {"depth": 2}),
     ("regression", {"depth": 1, "width": 24}),
     ("local_ar", {"depth": 2, "heads": 2}),
