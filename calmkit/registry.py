@@ -68,6 +68,8 @@ BUILTINS = (
     "calmkit.heads.diffusion",
     "calmkit.heads.mixture",
     "calmkit.heads.regression",
+    "calmkit.heads.mean_flow",
+    "calmkit.heads.consistency",
     "calmkit.heads.local_ar",
     "calmkit.samplers.direct",
     "calmkit.samplers.vote",
