@@ -87,7 +87,7 @@ class ConsistencyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
         depth: int = 3,  # as flow
         width: int | None = None,
         repeats: int = 8,  # as flow; the audio paper repeats h too (head batch multiplier)
-        tangent_offset: float = 0.1,  # Algorithm 1
+        tangent_offset: float = 1.0,  # Algorithm 1: 0.1
         time_mean: float = -1.0,  # published for CIFAR-10
         time_std: float = 1.4,
     ) -> None:

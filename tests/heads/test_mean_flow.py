@@ -175,7 +175,7 @@ def test_refusals() -> None:
         with pytest.raises(ValueError, match=r"mean_flow: weight_power must lie in \[0, 1\], got"):
             head(weight_power=power)
     with pytest.raises(ValueError, match="mean_flow: time_std must be above 0, got 0"):
-        head(time_std=0)
+        head(time_std=0.0)
     with pytest.raises(ValueError, match="mean_flow: event must be one latent vector"):
         MeanFlowHead(8, EventSpec((4,), 256))
     with pytest.raises(ValueError, match="does not honour the sample options"):
