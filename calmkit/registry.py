@@ -70,6 +70,8 @@ BUILTINS = (
     "calmkit.heads.strata",
     "calmkit.heads.tied_mixture",
     "calmkit.heads.regression",
+    "calmkit.heads.mean_flow",
+    "calmkit.heads.consistency",
     "calmkit.heads.local_ar",
     "calmkit.samplers.direct",
     "calmkit.samplers.vote",
