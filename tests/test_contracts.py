@@ -80,7 +80,7 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ],
     ("heads", "flow"): [{"depth": 2, "num_steps": 4}, {"depth": 1, "num_steps": 4, "solver": "euler"}],
     ("heads", "local_ar"): [{"width": 16, "depth": 1, "heads": 2}],
-    ("heads", "mean_flow"): [{"depth": 2}, {"depth": 1, "direction": "sample", "weight_power": 1.0}],
+    ("heads", "mean_flow"): [{"depth": 2}, {"depth": 1, "direction": "network", "weight_power": 1.0}],
     ("heads", "mixture"): [{"num_components": 3, "depth": 2}],
     ("heads", "strata"): [
         {"num_codes": 3, "noise_dim": 8},

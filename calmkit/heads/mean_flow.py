@@ -18,6 +18,7 @@ https://arxiv.org/abs/2512.02012
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, Literal, final
 
@@ -48,7 +49,6 @@ Average = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(z_t `[R, N, D]`, t `[R, N]`, r `[R, N]`) -> the average velocity from t to r, `[R, N, D]`."""
 
 TIME_SCALE = 1.0  # of both embeddings: in thousandths the derivative by time drowns what it is added to
-WEIGHT_OFFSET = 1e-3  # c of the adaptive weight
 
 
 @final
@@ -68,8 +68,10 @@ class MeanFlowHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
         direction: What u is differentiated along: the velocity of the `sample`, z - noise, as in the first
             paper, or the `network`'s own u(z_t, t, t), as in the second, which varies less and costs another
             forward pass of each jump.
-        weight_power: p of the adaptive weight 1 / (error + c)^p of every row: 0 is the mean squared error,
-            whose best network is the average velocity; the paper takes 1, which listens less to large errors.
+        weight_power: p of the adaptive weight 1 / (error + c)^p of every row, error summed over D. At 0 the
+            loss is the mean squared error, and the average velocity its best network; above 0 rows of large
+            errors count less, and that is only near. The paper takes 1.
+        weight_offset: c. The paper's 0.001 is small beside any error; where c is large nothing is weighted.
         time_mean: Of the logit-normal law of the two times, whose earlier is t.
         time_std: Of that law.
 
@@ -94,8 +96,9 @@ class MeanFlowHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
         width: int | None = None,
         repeats: int = 8,  # as flow
         jumps: int = 4,  # improved mean flows, code: data_proportion 0.5
-        direction: Direction = "network",
+        direction: Direction = "sample",
         weight_power: float = 0.0,
+        weight_offset: float = 1e-3,  # the paper's c
         time_mean: float = 0.4,  # -0.4 where t = 1 is noise
         time_std: float = 1.0,
     ) -> None:
@@ -107,15 +110,18 @@ class MeanFlowHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
             raise ValueError(f"mean_flow: jumps must be at most repeats, {repeats}, got {jumps}; 1 would do.")
         if not 0 <= weight_power <= 1:
             raise ValueError(f"mean_flow: weight_power must lie in [0, 1], got {weight_power}; 0 would do.")
-        if not time_std > 0:
-            raise ValueError(f"mean_flow: time_std must be above 0, got {time_std}; 1.0 would do.")
+        for name, value in (("weight_offset", weight_offset), ("time_std", time_std)):
+            if not 0 < value < math.inf:
+                wanted = "must be above 0 and finite"
+                raise ValueError(f"mean_flow: {name} {wanted}, got {value}; 1.0 would do.")
         self.repeats, self.jumps, self.direction = repeats, jumps, direction
-        self.weight_power, self.time_mean, self.time_std = weight_power, time_mean, time_std
+        self.weight_power, self.weight_offset = weight_power, weight_offset
+        self.time_mean, self.time_std = time_mean, time_std
         self.net = AdaLNMLP(self.latent_dim, hidden_dim, width, depth, time_scale=TIME_SCALE)
         self.span_embed = TimeEmbedding(width, scale=TIME_SCALE)
 
     def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
-        """See `mean_flow_loss`: squared latent units at `weight_power` 0, not nats."""
+        """`weighted` of `mean_flow_errors`, per dimension: at power 0 squared latent units; no nats."""
         h = context.h.reshape(-1, context.h.shape[-1])
         c = self.net.condition(h)
         z = target.sample(self.repeats).reshape(self.repeats, -1, self.latent_dim)  # [R, N, D]
@@ -127,7 +133,8 @@ class MeanFlowHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
             return self.net(z_t.reshape(1, -1, self.latent_dim), t.reshape(1, -1), rows).reshape(z_t.shape)
 
         errors = mean_flow_errors(average, z, t, r, self.jumps, self.direction)
-        return weighted(errors, self.weight_power).mean(0).reshape(context.h.shape[:-1])
+        per_row = weighted(errors, self.weight_power, self.weight_offset) / self.latent_dim
+        return per_row.mean(0).reshape(context.h.shape[:-1])
 
     def sample(
         self, context: Context, num: int = 1, options: SampleOptions | None = None
@@ -181,9 +188,9 @@ def mean_flow_errors(
     t: Float[Tensor, "R N"],
     r: Float[Tensor, "R N"],
     jumps: int,
-    direction: Direction = "network",
+    direction: Direction = "sample",
 ) -> Float[Tensor, "R N"]:
-    """|u(z_t, t, r) - (v + (r - t) du/dt)|^2, a mean over D, with a noise for each row.
+    """|u(z_t, t, r) - (v + (r - t) du/dt)|^2, a sum over D, with a noise for each row.
 
     The second term is a constant: it gets no gradient. In float32 at least, also under autocast.
 
@@ -197,16 +204,17 @@ def mean_flow_errors(
     """
     noise = torch.randn_like(z)
     z_t, velocity = linear_path(noise, z, t), linear_velocity(noise, z)
-    jumped = [each[:jumps] for each in (z_t, t, r, velocity)]
-    errors = [average(z_t[jumps:], t[jumps:], r[jumps:]) - velocity[jumps:]]
-    if jumps:
-        given, target = average_and_target(average, *jumped, direction)
-        errors.insert(0, given - target)
-    return torch.cat(errors).square().mean(-1)
+    still = average(z_t[jumps:], t[jumps:], r[jumps:]) - velocity[jumps:]
+    if not jumps:
+        return still.square().sum(-1)
+    given, target = average_and_target(
+        average, z_t[:jumps], t[:jumps], r[:jumps], velocity[:jumps], direction
+    )
+    return torch.cat([given - target, still]).square().sum(-1)
 
 
 def average_and_target(
-    average: Average, z_t: Tensor, t: Tensor, r: Tensor, velocity: Tensor, direction: Direction = "network"
+    average: Average, z_t: Tensor, t: Tensor, r: Tensor, velocity: Tensor, direction: Direction = "sample"
 ) -> tuple[Tensor, Tensor]:
     """(u(z_t, t, r), v + (r - t) du/dt), the second without gradient; at r = t it is v, bit for bit.
 
@@ -229,16 +237,17 @@ def average_and_target(
     return given, velocity + (r - t)[..., None] * slope.detach()
 
 
-def weighted(errors: Float[Tensor, "R N"], power: float) -> Float[Tensor, "R N"]:
-    """A function of the error whose slope is the adaptive weight 1 / (error + c)^power.
+def weighted(errors: Float[Tensor, "R N"], power: float, offset: float) -> Float[Tensor, "R N"]:
+    """A function of the error whose slope is the adaptive weight 1 / (error + offset)^power.
 
-    The paper multiplies the error by that weight and holds it constant. This has the same gradient, and for
-    power 1 the value log(1 + error / c), where the paper's is nearly 1 whatever the error.
+    The paper multiplies the error by that weight and holds it constant. This has the same gradient, and at
+    power 1 the value log(1 + error / offset), where the paper's is nearly 1 whatever the error.
     """
+    if power == 0:
+        return errors
     if power == 1:
-        return torch.log1p(errors / WEIGHT_OFFSET)
-    left = 1 - power
-    return ((errors + WEIGHT_OFFSET) ** left - WEIGHT_OFFSET**left) / left if power else errors
+        return torch.log1p(errors / offset)
+    return ((errors + offset) ** (1 - power) - offset ** (1 - power)) / (1 - power)
 
 
 @hookimpl

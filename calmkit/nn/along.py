@@ -33,5 +33,5 @@ def along(
         # torch prepares forward mode at its first use, by a function of its own that it calls deprecated
         warnings.filterwarnings("ignore", r".*torch\.jit\.script.* is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", r".*torch\.jit\.script.* is deprecated", DeprecationWarning)
-        value, derivative = torch.func.jvp(function, at, direction)
+        value, derivative, *_ = torch.func.jvp(function, at, direction)
     return value, derivative

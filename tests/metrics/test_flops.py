@@ -235,7 +235,7 @@ HEADS: list[tuple[str, dict[str, Any]]] = [
     ("diffusion", {"repeats": 1, "depth": 3, "width": 300, "scheduler": "ddpm", "num_steps": 5}),
     ("diffusion", {"repeats": 2, "depth": 4, "width": 256, "variance": "learned", "scheduler": "ddpm"}),
     ("mean_flow", {"repeats": 3, "jumps": 2, "depth": 4, "width": 256}),
-    ("mean_flow", {"repeats": 2, "jumps": 2, "depth": 3, "width": 300, "direction": "sample"}),
+    ("mean_flow", {"repeats": 2, "jumps": 2, "depth": 3, "width": 300, "direction": "network"}),
     ("consistency", {"repeats": R, "depth": 4, "width": 256}),
     ("mixture", {"num_components": 3, "depth": 2, "repeats": R}),
     ("mixture", {"num_components": 2, "depth": 1, "width": 24}),
