@@ -34,6 +34,7 @@ from calmkit.training.fit_transform import fit_transform
 from calmkit.training.going_on import told_that_it_is_done
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import finish_all
+from calmkit.training.measures import measures_on_the_way
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.ranks import told_once
 from calmkit.training.resume import Wishes, is_finished
@@ -199,7 +200,8 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         evaluate_at_end(session, model, final, session.resumed.facts, untrained)
         return
     gathered = kind.scores(model, recipe, manager, prepared, final=False)
-    module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed)
+    beside = measures_on_the_way(recipe, manager, model)
+    module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed, beside=beside)
     with averaged(recipe.trainer.ema, module) as extra:
         trainer, seconds = fit_stage(session, module, data, "lm", stage.eval_every, extra)
     model = module.model
