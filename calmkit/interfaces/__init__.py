@@ -24,6 +24,7 @@ from calmkit.interfaces.flops import (
     StatesFlops,
     StatesStepFlops,
     StatesTrainingFlops,
+    StatesWeightedFlops,
 )
 from calmkit.interfaces.generation_asked import GenerationAsked
 from calmkit.interfaces.head import (
@@ -35,6 +36,8 @@ from calmkit.interfaces.head import (
     IterativeHead,
     PlacewiseHead,
     SampleOptions,
+    ScheduledHead,
+    WeightedHead,
 )
 from calmkit.interfaces.kind_words import (
     EVALUATION_OF_A_KIND,
@@ -111,6 +114,7 @@ __all__ = [
     "RowSampler",
     "SampleOptions",
     "Sampler",
+    "ScheduledHead",
     "Scores",
     "Split",
     "State",
@@ -122,10 +126,12 @@ __all__ = [
     "StatesRoom",
     "StatesStepFlops",
     "StatesTrainingFlops",
+    "StatesWeightedFlops",
     "TextCorpus",
     "TokenAutoencoder",
     "Tokenizer",
     "UnitwiseAutoencoder",
+    "WeightedHead",
     "stored_name",
     "words_from",
 ]

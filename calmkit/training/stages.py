@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import lightning.pytorch as pl
 import torch
@@ -20,9 +19,11 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from calmkit.generation import SeededRandomness
+from calmkit.head_calls import tell_progress
 from calmkit.interfaces import Autoencoder, Batch, Scores
 from calmkit.model import CalmModel
 from calmkit.recipe.schema import Optimizer
+from calmkit.training.agreed import Agreed, Asks
 from calmkit.training.errors import TrainingDiverged
 from calmkit.training.explosion import LossWatch
 from calmkit.training.measuring import Measuring
@@ -31,27 +32,6 @@ from calmkit.training.sharding import ShardedStrategy, gather, scatter, shard, w
 from calmkit.training.stopping import INTERRUPTED, REQUEUE
 
 RANK_STRIDE = 7919  # between the seeds of two processes, so that their streams differ at every batch
-
-
-class Asks(Protocol):
-    """What a process asks all of them to do."""
-
-    def asks(self) -> tuple[bool, bool, bool]:
-        """Whether to stop and be started again, to stop for good, to save."""
-
-
-@final
-@dataclass(frozen=True)
-class Agreed:
-    """What all processes agree upon in a step.
-
-    Attributes:
-        stop: The exit code with which they stop behind it; 0: they go on.
-        save: They save behind it.
-    """
-
-    stop: int = 0
-    save: bool = False
 
 
 class StageModule(pl.LightningModule, ABC):
@@ -272,14 +252,16 @@ class ModelModule(StageModule):
         return self.model
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of the units that count."""
+        """Mean loss of the units that count, as far as training is."""
         del batch_idx
+        tell_progress(self.model.head, self.global_step / self.max_steps)
         loss = self.model.loss(batch).per_unit.mean()
         self.log("lm/train/loss", self.checked(loss))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and scores of a batch, on randomness of their own: training's stream is not touched."""
+        """Loss and scores of a batch as at the end, on randomness of their own: training's is not touched."""
+        tell_progress(self.model.head, 1.0)
         seed = self.seed + RANK_STRIDE * self.global_rank + batch_idx
         with SeededRandomness(seed, self.device).borrowed():
             per_unit = self.model.loss(batch).per_unit
