@@ -76,9 +76,10 @@ def number_refusal(name: str, cls: type, there: Mapping[str, str]) -> str | None
     if not isinstance(info, MeasureInfo):
         return f"metrics: '{name}' has no info, or one that is no MeasureInfo: {info!r}"
     described = not issubclass(cls, HeldOutMeasure)
-    if described and (info.needs or info.events != frozenset(EVENT_KINDS)):
+    if described and (info.needs or info.on_the_way or info.events != frozenset(EVENT_KINDS)):
         return (
-            f"metrics: '{name}' is only described, so its needs and events would say nothing; leave them out"
+            f"metrics: '{name}' is only described, so its needs and events would say nothing, "
+            "nor would on_the_way; leave them out"
         )
     for stored in info.named(name):
         if stored in there:

@@ -50,7 +50,7 @@ class CalmModel(nn.Module):
     """A continuous autoregressive model, composed of its parts.
 
     The autoencoder is frozen in all three senses: no gradient, hence no optimiser entry, and eval mode that
-    survives `model.train()`. So is a transform that learns nothing.
+    survives `model.train()`. So is a transform that learns nothing, and any part whose parameters take none.
 
     Args:
         autoencoder: Between data and values.
@@ -293,6 +293,8 @@ class CalmModel(nn.Module):
         return data, data if self.event.kind != "continuous" else h.new_empty(*leading, *self.event.shape)
 
     def _keep_frozen(self) -> None:
-        self.autoencoder.eval()
-        if self.transform is not None and not self.transform.learned:
-            self.transform.eval()
+        fixed = self.transform is not None and not self.transform.learned
+        for part in self.children():
+            known = part is self.autoencoder or (part is self.transform and fixed)
+            if known or {p.requires_grad for p in part.parameters()} == {False}:
+                part.eval()

@@ -90,6 +90,8 @@ BUILTINS = (
     "calmkit.text.tokenizers.file",
     "calmkit.text.tokenizers.hub",
     "calmkit.text.tokenizers.ids",
+    "calmkit.metrics.energy_score",
+    "calmkit.metrics.variogram",
     "calmkit.text.metrics.described",
     "calmkit.text.kind",
     "calmkit.images.corpora.digits",

@@ -38,6 +38,7 @@ from calmkit.interfaces import (
     StatesTrainingFlops,
     UnitwiseAutoencoder,
 )
+from calmkit.metrics.frozen_flops import with_frozen
 from calmkit.metrics.made_up import MadeUpInput, made_up_data
 from calmkit.metrics.measured_flops import copied, flops_of, flops_with_gradients, given
 from calmkit.metrics.row_calls import RowCalls, row_calls
@@ -53,7 +54,8 @@ class FlopCount:
 
     Attributes:
         training: Part -> FLOPs of one training step on one row, forward and backward; the frozen autoencoder
-            only encodes, and a transform that learns nothing only transforms.
+            only encodes, a transform that learns nothing only transforms, and a part that is frozen takes no
+            gradients of its weights.
         inference: Part -> FLOPs of writing a unit behind a whole row, all its draws, or an L-th of what a row
             takes; None where no formula can say it (an adaptive solver).
     """
@@ -122,7 +124,9 @@ def count_flops(
         ("head", model.head, units),
     )
     training = {"autoencoder": _encode(model.autoencoder, coded)}
-    training |= {name: _training(part, length, samples) for name, part, length in parts}
+    whole = {name: _training(part, length, samples) for name, part, length in parts}
+    in_front = [part for part in (model.transform, model.conditioner) if part is not None]
+    training |= with_frozen(whole, {name: (part, length) for name, part, length in parts}, in_front)
     if model.transform is not None:
         event = model.autoencoder.event
         training["transform"] = transform_training_flops(model.transform, coded, event)

@@ -45,6 +45,7 @@ from calmkit.recipe.parts import (
 )
 from calmkit.recipe.schema import Recipe
 from calmkit.recipe.shapes_only import shapes_only
+from calmkit.recipe.some_parts import freeze_parts, some_parts_fit
 from calmkit.registry import Manager
 
 
@@ -81,7 +82,7 @@ def assemble(recipe: Recipe, manager: Manager, sizes: Mapping[str, Any]) -> Calm
     if recipe.conditioner is not None:
         conditioner = build_part(recipe, manager, "conditioner", **known)
     head: GenerativeHead = build_part(recipe, manager, "head", **known)
-    return CalmModel(
+    model = CalmModel(
         autoencoder,
         embedder,
         backbone,
@@ -91,6 +92,8 @@ def assemble(recipe: Recipe, manager: Manager, sizes: Mapping[str, Any]) -> Calm
         order=order,
         predict_first=recipe.predict_first,
     )
+    freeze_parts(recipe, model)
+    return model
 
 
 def sizes_of(
@@ -163,6 +166,7 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
     if model is not None:
         problems += stages_fit(recipe, model.autoencoder)
         problems += drawing_fits(recipe, manager, model)
+        problems += some_parts_fit(recipe, model)
         problems += [] if recipe.stages.lm is None else units_fit(recipe, manager, model)
     if problems or model is None:
         raise RecipeError(problems)

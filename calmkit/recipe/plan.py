@@ -25,6 +25,7 @@ from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.fit_rows import units_fit
 from calmkit.recipe.parts import build_part, build_transform, kind_of
 from calmkit.recipe.schema import AutoencoderStage, LmStage, Recipe, TrainerSection
+from calmkit.recipe.some_parts import freeze_parts
 from calmkit.registry import Manager
 
 BYTES = {"64-true": 8, "bf16-true": 2, "16-true": 2}  # of a weight; every other precision keeps float32
@@ -223,8 +224,10 @@ def _stages(
         per_row = 0 if first.init_from else autoencoder_train_flops(model.autoencoder, coded)
         stages["autoencoder"] = _stage(recipe, first, {"autoencoder": per_row}, [model.autoencoder], [], row)
     if second is not None:
-        trained = [part for name, part in model.named_children() if name != "autoencoder"]
-        stages["lm"] = _stage(recipe, second, flops.training, trained, [model.autoencoder], row)
+        parts, frozen = dict(model.named_children()), ("autoencoder", *second.freeze)
+        trained = [part for name, part in parts.items() if name not in frozen]
+        fixed = [part for name, part in parts.items() if name in frozen]
+        stages["lm"] = _stage(recipe, second, flops.training, trained, fixed, row)
     return stages
 
 
@@ -267,6 +270,7 @@ def _build_what_is_measured(
                     model.transform = build_transform(recipe, manager, model.autoencoder)
                 else:
                     setattr(model, section, build_part(recipe, manager, section, **sizes))
+    freeze_parts(recipe, model)
 
 
 def _stage_dict(stage: StagePlan, element: str) -> dict[str, Any]:

@@ -50,6 +50,11 @@ Precision = Literal["auto", "64-true", "32-true", "bf16-mixed", "bf16-true", "16
 """Lightning's names; `auto` decides by the machine."""
 
 
+FrozenPart = Literal["embedder", "conditioner", "backbone", "head"]
+TakenPart = Literal["embedder", "conditioner", "backbone", "head", "transform"]
+"""Parts of stage 2, by the names of a model's; a transform is fitted, or learns, with what rests on it."""
+
+
 @dataclass(frozen=True)
 class PartSpec:
     """A part by name, and every one of its settings, the defaults included."""
@@ -129,6 +134,8 @@ class LmStage:
     Attributes:
         eval_rows: Rows that are measured on the way, evenly spread over those of the evaluation.
         init_from: A run folder whose weights are the first ones of this stage.
+        init_parts: Only these parts are taken of it, the others begin fresh; none named: all are taken.
+        freeze: Parts that do not learn: no gradient, no moments, eval mode.
     """
 
     max_steps: int = bounded(least=1)
@@ -137,6 +144,8 @@ class LmStage:
     eval_every: int = bounded(500, least=1)
     eval_rows: int = bounded(16, least=1)
     init_from: str | None = None
+    init_parts: tuple[TakenPart, ...] = ()
+    freeze: tuple[FrozenPart, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,8 @@ LATER: Mapping[str, Any] = {
     "conditioner": None,
     "order": None,
     "transforms": [],
+    "stages.lm.init_parts": [],
+    "stages.lm.freeze": [],
     "trainer.ema": None,
     "trainer.activation_checkpointing": False,
     "trainer.compile": False,
@@ -114,8 +116,10 @@ class Keys:
 
 def _place(content: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
     """The mapping that holds a dotted key, and its name there."""
-    section, _, name = key.rpartition(".")
-    return (content.get(section, {}) if section else content), name
+    *sections, name = key.split(".")
+    for section in sections:
+        content = content.get(section) or {}
+    return content, name
 
 
 def told_by_content(value: Any) -> Any:

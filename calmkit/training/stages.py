@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Protocol, final
+from functools import partial
+from typing import Any, final
 
 import lightning.pytorch as pl
 import torch
@@ -23,43 +23,15 @@ from calmkit.head_calls import tell_progress
 from calmkit.interfaces import Autoencoder, Batch, Scores
 from calmkit.model import CalmModel
 from calmkit.recipe.schema import Optimizer
+from calmkit.training.agreed import Agreed, Asks
 from calmkit.training.errors import TrainingDiverged
 from calmkit.training.explosion import LossWatch
+from calmkit.training.measuring import Measuring
+from calmkit.training.schedule import learning_rate_factor
 from calmkit.training.sharding import ShardedStrategy, gather, scatter, shard, whole
 from calmkit.training.stopping import INTERRUPTED, REQUEUE
 
 RANK_STRIDE = 7919  # between the seeds of two processes, so that their streams differ at every batch
-
-
-def learning_rate_factor(step: int, warmup_steps: int, max_steps: int, schedule: str) -> float:
-    """Factor on the learning rate at a step: linear warm-up, then constant, or a cosine to a tenth."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    if schedule == "constant":
-        return 1.0
-    progress = min(1.0, (step - warmup_steps) / max(1, max_steps - warmup_steps))
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
-
-
-class Asks(Protocol):
-    """What a process asks all of them to do."""
-
-    def asks(self) -> tuple[bool, bool, bool]:
-        """Whether to stop and be started again, to stop for good, to save."""
-
-
-@final
-@dataclass(frozen=True)
-class Agreed:
-    """What all processes agree upon in a step.
-
-    Attributes:
-        stop: The exit code with which they stop behind it; 0: they go on.
-        save: They save behind it.
-    """
-
-    stop: int = 0
-    save: bool = False
 
 
 class StageModule(pl.LightningModule, ABC):
@@ -253,6 +225,7 @@ class ModelModule(StageModule):
         max_steps: Of the stage.
         seed: Of the run.
         prefix: In front of the names of its scores.
+        beside: Measures that are taken at every validation too; None: none are.
     """
 
     def __init__(
@@ -264,11 +237,13 @@ class ModelModule(StageModule):
         *,
         seed: int,
         prefix: str = "lm/val",
+        beside: Measuring | None = None,
     ) -> None:
         super().__init__(optimizer, max_steps, seed)
         self.model = model
         self.scores = scores
         self.prefix = prefix
+        self.beside = beside
         self.val_loss = MeanMetric()
 
     @property
@@ -287,14 +262,20 @@ class ModelModule(StageModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and scores of a batch as at the end, on randomness of their own: training's is not touched."""
         tell_progress(self.model.head, 1.0)
-        with SeededRandomness(self.seed + RANK_STRIDE * self.global_rank + batch_idx, self.device).borrowed():
+        seed = self.seed + RANK_STRIDE * self.global_rank + batch_idx
+        with SeededRandomness(seed, self.device).borrowed():
             per_unit = self.model.loss(batch).per_unit
             self.scores.update(self.model, batch)
         self.val_loss.update(per_unit)
+        if self.beside is not None:
+            self.beside.update(self.model, batch, seed, self.device)
 
     def log_scores(self) -> None:
         """Log over all processes."""
         scores = {"loss": self.val_loss.compute(), **self.scores.compute()}
+        if self.beside is not None:
+            reduce = partial(self.trainer.strategy.reduce, reduce_op="sum")
+            scores = {**self.beside.finish(reduce, self.device), **scores}  # whose names come first
         self.log_dict({f"{self.prefix}/{name}": value.float() for name, value in scores.items()})
         self.val_loss.reset()
         self.scores.reset()
