@@ -235,6 +235,7 @@ class Source:
         overrides: As given.
         marks: Dotted key -> where its value was stated.
         notes: What the swaps of parts kept and dropped, a line each.
+        in_study: Whether it is a cell of a study, which may name other cells where a run is meant.
     """
 
     text: str = ""
@@ -242,6 +243,7 @@ class Source:
     overrides: tuple[str, ...] = ()
     marks: Mapping[str, Mark] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    in_study: bool = False
 
     def mark(self, key: str) -> Mark | None:
         """Where a dotted key was stated, or the nearest section above it that was; else the file alone."""

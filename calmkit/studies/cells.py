@@ -12,6 +12,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.recipe.tree import Items, Keys
 from calmkit.registry import Manager
 from calmkit.studies.axes import Setting, Value, picks, read_axes, read_pick, settings_of
+from calmkit.studies.references import refuse_bad_references
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ def read_cells(
     for number, condition in enumerate(conditions):
         if number not in used:
             _refuse_idle(root, "when", number, condition.pick)
-    return tuple(_with_own_labels(cells, root))
+    found = tuple(_with_own_labels(cells, root))
+    refuse_bad_references({cell.label: cell.recipes[0] for cell in found}, root)
+    return found
 
 
 def _conditions(root: Keys, axes: list[list[Value]]) -> list[Condition]:
@@ -147,6 +150,7 @@ def _recipe(
     if recipe.stages.lm is None:
         message = f"the cell '{label}' trains no language model: its stages.lm is null"
         raise refuse("CK144", message, root.key_marks["grid"], "grid", "a study compares language models")
+    recipe = replace(recipe, source=replace(recipe.source, in_study=True))
     if recipe.trainer.devices == "auto":  # one device each: the budget does not depend on the machine
         recipe = replace(recipe, trainer=replace(recipe.trainer, devices="1"))
     return recipe
