@@ -29,6 +29,7 @@ from calmkit.interfaces import (
     SampleOptions,
     StatesDrawFlops,
     StatesTrainingFlops,
+    TakesDraws,
 )
 from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.settings import latent_dim_of, require_at_least
@@ -36,7 +37,7 @@ from calmkit.nn.swiglu import NORM_EPS
 
 
 @final
-class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
+class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops, TakesDraws):
     """CALM's head: one-step draws from uniform noise, trained by the energy score.
 
     Temperature is a factor on the scale of the input noise: a heuristic, not a power of the density. Guidance
@@ -106,6 +107,11 @@ class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
         """
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
         draws = self._draw(h, self.num_draws, SampleOptions())
+        if target.values is not None:  # known by draws, such as a teacher's
+            values = target.values if target.weights is None else target.sample(self.num_targets)
+            values = values.reshape(len(values), -1, draws.shape[-1])  # [R, N, D]
+            per_unit = energy_loss(draws, values, self.exponent, self.repulsion)
+            return per_unit.reshape(context.h.shape[:-1])
         mean = target.mean.reshape(-1, draws.shape[-1])  # [N, D]
         if target.log_std is None:
             per_unit = energy_loss(draws, mean.unsqueeze(0), self.exponent, self.repulsion)

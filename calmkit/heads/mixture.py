@@ -30,6 +30,7 @@ from calmkit.interfaces import (
     SampleOptions,
     StatesDensityFlops,
     StatesDrawFlops,
+    TakesDraws,
 )
 from calmkit.nn.conditional_mlp import ConditionalMLP
 from calmkit.nn.linear_flops import linear_flops
@@ -39,7 +40,7 @@ WIDEST = 2.0  # how much wider guidance may make a component, where it is limite
 
 
 @final
-class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops, StatesDensityFlops):
+class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops, StatesDensityFlops, TakesDraws):
     """GIVT's head: a Gaussian mixture in one network call; temperature scales each component's deviation.
 
     Temperature leaves the weights unchanged; towards 0 a draw becomes the location of a component. Guidance

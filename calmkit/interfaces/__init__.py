@@ -35,6 +35,7 @@ from calmkit.interfaces.head import (
     IterativeHead,
     PlacewiseHead,
     SampleOptions,
+    TakesDraws,
 )
 from calmkit.interfaces.kind_words import (
     EVALUATION_OF_A_KIND,
@@ -48,6 +49,7 @@ from calmkit.interfaces.kind_words import (
 from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
+from calmkit.interfaces.objective import Objective, Reward, UnitLoss
 from calmkit.interfaces.order import Order, OrderState, OrderStep, Plan
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Guidance, RowSampler, Sampler
@@ -99,6 +101,7 @@ __all__ = [
     "NeverEnds",
     "NotTrainable",
     "Number",
+    "Objective",
     "Order",
     "OrderState",
     "OrderStep",
@@ -107,6 +110,7 @@ __all__ = [
     "Posterior",
     "Prepared",
     "RelateWords",
+    "Reward",
     "RivalWords",
     "RowSampler",
     "SampleOptions",
@@ -122,9 +126,11 @@ __all__ = [
     "StatesRoom",
     "StatesStepFlops",
     "StatesTrainingFlops",
+    "TakesDraws",
     "TextCorpus",
     "TokenAutoencoder",
     "Tokenizer",
+    "UnitLoss",
     "UnitwiseAutoencoder",
     "stored_name",
     "words_from",

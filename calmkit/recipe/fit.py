@@ -190,11 +190,11 @@ def stages_fit(recipe: Recipe, autoencoder: Autoencoder) -> Iterator[Problem]:
         yield Problem("CK144", message, recipe.source.mark("stages.lm"), "stages.lm")
 
 
-def runs_are_there(recipe: Recipe) -> Iterator[Problem]:
+def runs_are_there(recipe: Recipe, manager: Manager) -> Iterator[Problem]:
     """CK146: every run that a recipe begins with exists; those of a study's cells need not exist yet."""
-    for key, said in runs_named(recipe).items():
+    for key, said in runs_named(recipe, manager).items():
         if said.startswith(CELL):
-            if not recipe.source.in_study:
+            if not recipe.source.cells:
                 message = f"{key} '{said}' names a cell of a study, and this recipe is no part of one"
                 yield Problem("CK146", message, recipe.source.mark(key), key, "name a run folder")
         elif not Path(said).exists():

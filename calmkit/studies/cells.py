@@ -12,7 +12,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.recipe.tree import Items, Keys
 from calmkit.registry import Manager
 from calmkit.studies.axes import Setting, Value, picks, read_axes, read_pick, settings_of
-from calmkit.studies.references import refuse_bad_references
+from calmkit.studies.references import knowing, refuse_bad_references
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def read_cells(
             _refuse_idle(root, "when", number, condition.pick)
     found = tuple(_with_own_labels(cells, root))
     refuse_bad_references({cell.label: cell.recipes[0] for cell in found}, root)
-    return found
+    known = knowing({(cell.label, recipe.seed): recipe for cell in found for recipe in cell.recipes})
+    return tuple(replace(c, recipes=tuple(known[c.label, r.seed] for r in c.recipes)) for c in found)
 
 
 def _conditions(root: Keys, axes: list[list[Value]]) -> list[Condition]:
@@ -150,7 +151,6 @@ def _recipe(
     if recipe.stages.lm is None:
         message = f"the cell '{label}' trains no language model: its stages.lm is null"
         raise refuse("CK144", message, root.key_marks["grid"], "grid", "a study compares language models")
-    recipe = replace(recipe, source=replace(recipe.source, in_study=True))
     if recipe.trainer.devices == "auto":  # one device each: the budget does not depend on the machine
         recipe = replace(recipe, trainer=replace(recipe.trainer, devices="1"))
     return recipe

@@ -22,7 +22,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.studies.equal_cost import matched
 from calmkit.studies.match import name_of
-from calmkit.studies.references import in_turns, keys_of_trials
+from calmkit.studies.references import in_turns, keys_of_trials, knowing
 from calmkit.studies.schema import Study
 from calmkit.studies.store import Keys, is_encoded, is_trained
 from calmkit.studies.timing import StepClock
@@ -187,6 +187,7 @@ def plan_study(
     element = kind_of(study.cells[0].recipes[0], manager).words.element
     with progress.phase(f"setting equal {name_of(study.match.by, element)}"):
         recipes, value = matched(recipes, study.baseline, study.match, manager, clock.seconds)
+    recipes = knowing(recipes)
     with progress.phase("planning", unit="trial", total=len(recipes)) as phase:
         trials, shared = _trials(study, recipes, manager, phase)
     _refuse_twins(trials, study)

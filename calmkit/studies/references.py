@@ -7,6 +7,7 @@ teacher never meets an old pupil.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from calmkit.recipe.errors import refuse, suggest
 from calmkit.recipe.runs_named import CELL, cells_named, with_cells
@@ -54,6 +55,17 @@ def _leads_to(label: str, wanted: str, named: Mapping[str, Mapping[str, str]]) -
             seen.add(now)
             coming += named[now].values()
     return False
+
+
+def knowing(recipes: Mapping[tuple[str, int], Recipe]) -> dict[tuple[str, int], Recipe]:
+    """The same recipes, each of which knows those of the cells with its seed (`Source.cells`)."""
+    by_seed: dict[int, dict[str, Recipe]] = {}
+    for (label, seed), recipe in recipes.items():
+        by_seed.setdefault(seed, {})[label] = recipe
+    return {
+        (label, seed): replace(recipe, source=replace(recipe.source, cells=by_seed[seed]))
+        for (label, seed), recipe in recipes.items()
+    }
 
 
 def keys_of_trials(

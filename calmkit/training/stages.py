@@ -19,25 +19,18 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from calmkit.generation import SeededRandomness
-from calmkit.interfaces import Autoencoder, Batch, Scores
+from calmkit.interfaces import Autoencoder, Batch, Objective, Scores
 from calmkit.model import CalmModel
+from calmkit.objectives.data import DataObjective
 from calmkit.recipe.schema import Optimizer
 from calmkit.training.errors import TrainingDiverged
 from calmkit.training.explosion import LossWatch
+from calmkit.training.own_numbers import OwnNumbers
+from calmkit.training.schedule import learning_rate_factor as learning_rate_factor
 from calmkit.training.sharding import ShardedStrategy, gather, scatter, shard, whole
 from calmkit.training.stopping import INTERRUPTED, REQUEUE
 
 RANK_STRIDE = 7919  # between the seeds of two processes, so that their streams differ at every batch
-
-
-def learning_rate_factor(step: int, warmup_steps: int, max_steps: int, schedule: str) -> float:
-    """Factor on the learning rate at a step: linear warm-up, then constant, or a cosine to a tenth."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    if schedule == "constant":
-        return 1.0
-    progress = min(1.0, (step - warmup_steps) / max(1, max_steps - warmup_steps))
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
 
 
 class Asks(Protocol):
@@ -252,6 +245,7 @@ class ModelModule(StageModule):
         max_steps: Of the stage.
         seed: Of the run.
         prefix: In front of the names of its scores.
+        objective: What a step makes smaller; None: the loss of the head on the data.
     """
 
     def __init__(
@@ -263,12 +257,15 @@ class ModelModule(StageModule):
         *,
         seed: int,
         prefix: str = "lm/val",
+        objective: Objective | None = None,
     ) -> None:
         super().__init__(optimizer, max_steps, seed)
         self.model = model
         self.scores = scores
         self.prefix = prefix
         self.val_loss = MeanMetric()
+        self.objective = DataObjective() if objective is None else objective
+        self.numbers = OwnNumbers(self.objective.numbers)
 
     @property
     def trained(self) -> nn.Module:
@@ -278,7 +275,7 @@ class ModelModule(StageModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the units that count."""
         del batch_idx
-        loss = self.model.loss(batch).per_unit.mean()
+        loss = self.objective.loss(self.model, batch).per_unit.mean()
         self.log("lm/train/loss", self.checked(loss))
         return loss
 
@@ -287,11 +284,13 @@ class ModelModule(StageModule):
         with SeededRandomness(self.seed + RANK_STRIDE * self.global_rank + batch_idx, self.device).borrowed():
             per_unit = self.model.loss(batch).per_unit
             self.scores.update(self.model, batch)
+            self.numbers.update(self.objective, self.model, batch)
         self.val_loss.update(per_unit)
 
     def log_scores(self) -> None:
         """Log over all processes."""
-        scores = {"loss": self.val_loss.compute(), **self.scores.compute()}
+        scores = {"loss": self.val_loss.compute(), **self.scores.compute(), **self.numbers.compute()}
         self.log_dict({f"{self.prefix}/{name}": value.float() for name, value in scores.items()})
         self.val_loss.reset()
         self.scores.reset()
+        self.numbers.reset()
