@@ -21,7 +21,9 @@ from calmkit.interfaces import (
     PlacewiseHead,
     Posterior,
     SampleOptions,
+    ScheduledHead,
     TakesDraws,
+    WeightedHead,
 )
 from calmkit.interfaces import UnitLoss as UnitLoss  # others import it from here
 
@@ -52,6 +54,12 @@ def head_loss(head: GenerativeHead, context: Context, target: Posterior) -> Floa
         return head.loss(_wide_context(context), _wide_target(target))
 
 
+def tell_progress(head: GenerativeHead, fraction: float) -> None:
+    """Before a loss: which fraction of the training is done, for a head that goes by it; 1 to measure it."""
+    if isinstance(head, ScheduledHead):
+        head.at_progress(min(1.0, fraction))
+
+
 def head_log_prob(
     head: DensityHead, context: Context, z: Shaped[Tensor, "*units_and_event"]
 ) -> Float[Tensor, "*units"]:
@@ -78,6 +86,14 @@ def head_draws(
     """`num` draws of each unit, of which there is one at least, as the head's facts ask to be called."""
     with _precision_of(head, context.h.device):
         return head.sample(context if head.info.half_precision else _wide_context(context), num, options)
+
+
+def head_weighted_draws(
+    head: WeightedHead, context: Context, options: SampleOptions | None = None
+) -> tuple[Float[Tensor, "*units M"], Shaped[Tensor, "M *units_and_event"]]:
+    """The head's log weights and one value for each, of one unit at least, as its facts ask to be called."""
+    with _precision_of(head, context.h.device):
+        return head.weighted_draws(context if head.info.half_precision else _wide_context(context), options)
 
 
 def guided_draws(

@@ -24,6 +24,7 @@ from calmkit.interfaces.flops import (
     StatesFlops,
     StatesStepFlops,
     StatesTrainingFlops,
+    StatesWeightedFlops,
 )
 from calmkit.interfaces.generation_asked import GenerationAsked
 from calmkit.interfaces.head import (
@@ -35,7 +36,9 @@ from calmkit.interfaces.head import (
     IterativeHead,
     PlacewiseHead,
     SampleOptions,
+    ScheduledHead,
     TakesDraws,
+    WeightedHead,
 )
 from calmkit.interfaces.kind_words import (
     EVALUATION_OF_A_KIND,
@@ -115,6 +118,7 @@ __all__ = [
     "RowSampler",
     "SampleOptions",
     "Sampler",
+    "ScheduledHead",
     "Scores",
     "Split",
     "State",
@@ -126,12 +130,14 @@ __all__ = [
     "StatesRoom",
     "StatesStepFlops",
     "StatesTrainingFlops",
+    "StatesWeightedFlops",
     "TakesDraws",
     "TextCorpus",
     "TokenAutoencoder",
     "Tokenizer",
     "UnitLoss",
     "UnitwiseAutoencoder",
+    "WeightedHead",
     "stored_name",
     "words_from",
 ]

@@ -81,6 +81,29 @@ class Posterior:
         )
         return self.mean + noise * self.log_std.exp()
 
+    def points(self, num: int) -> Shaped[Tensor, "few *units_and_event"]:
+        """Values for a loss over several targets, of what is no Gaussian: a point once; all values that were
+        drawn where they are alike, else `num` of them by their weights.
+        """
+        if self.values is None:
+            return self.mean.unsqueeze(0)
+        return self.values if self.weights is None else self.sample(num)
+
+    def flattened(self) -> Posterior:
+        """The same with its leading dimensions made one, the event's being one: `[N, E]`."""
+
+        def flat(value: Tensor | None, *shape: int) -> Tensor | None:
+            return None if value is None else value.reshape(*shape)
+
+        num = 0 if self.values is None else len(self.values)
+        width = self.mean.shape[-1]
+        return Posterior(
+            self.mean.reshape(-1, width),
+            flat(self.log_std, -1, width),
+            flat(self.values, num, -1, width),
+            flat(self.weights, num, -1),
+        )
+
     def kl(self) -> Float[Tensor, "*units_and_event"]:
         """KL(q || N(0, I)) in nats per dimension, `[*, *E]`.
 

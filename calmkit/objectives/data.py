@@ -1,4 +1,7 @@
-"""data: the head's own loss on the data, what stage 2 does unless a recipe says otherwise."""
+"""data: the head's own loss on the data, what stage 2 does unless a recipe says otherwise.
+
+Source: Shao et al., Continuous Autoregressive Language Models, 2025, section 3. https://arxiv.org/abs/2510.27688
+"""
 
 from __future__ import annotations
 

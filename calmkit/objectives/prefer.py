@@ -37,7 +37,7 @@ class PreferObjective(Objective):
     """The loss of the head on draws of the model that training begins with, weighted by their reward.
 
     Args:
-        prefers: Name of a reward of the kind of data (docs/objectives.md).
+        reward: Name of a reward of the kind of data (docs/objectives.md).
         beta: Of one unit of reward: the smaller, the further from the reference.
         num_candidates: n, draws of the reference for each unit and step; at least 2.
         reference: The folder of a finished run; null: that of `stages.lm.init_from`.
@@ -49,12 +49,12 @@ class PreferObjective(Objective):
     decodes = True
 
     def __init__(
-        self, *, prefers: str, beta: float = 1.0, num_candidates: int = 16, reference: str | None = None
+        self, *, reward: str = "", beta: float = 1.0, num_candidates: int = 16, reference: str | None = None
     ) -> None:
         require_at_least("prefer", 2, num_candidates=num_candidates)
         if not 0 < beta < math.inf:
             raise ValueError(f"prefer: beta must be above 0 and finite, got {beta}; 1.0 would do.")
-        self.reward, self.beta, self.draws, self.reference = prefers, beta, num_candidates, reference
+        self.reward, self.beta, self.draws, self.reference = reward, beta, num_candidates, reference
 
     def loss(self, model: Any, batch: Batch) -> UnitLoss:
         """One value for each unit that counts, in the head's own unit."""

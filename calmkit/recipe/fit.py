@@ -98,7 +98,8 @@ def sampler_fits(
 ) -> Iterator[Problem]:
     """CK143: the head honours what the sampler asks of it, and an iterative one that is built can do it."""
     head, asked = recipe.head.name, sampler.options.set_fields()
-    honoured = head_class(manager, head).info.options
+    info = head_class(manager, head).info if built is None else built.info
+    honoured = info.options
     if asked and asked <= honoured and isinstance(built, IterativeHead):
         try:
             built.network_calls(sampler.options)
@@ -110,7 +111,7 @@ def sampler_fits(
     for option in sorted(asked - honoured):
         key = _setting_of(recipe, option)
         takes = ", ".join(sorted(honoured - {"generator"})) or "none"
-        lone = option == "temperature" and head_class(manager, head).info.temperature == "none"
+        lone = option == "temperature" and info.temperature == "none"
         why = ", which has no temperature of its own" if lone else ""
         yield Problem(
             "CK143",

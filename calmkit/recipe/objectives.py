@@ -72,6 +72,8 @@ def objective_fits(
     if objective.reward is not None and objective.reward not in known:
         key = next((f"{OBJECTIVE}.{k}" for k, v in spec.options.items() if v == objective.reward), OBJECTIVE)
         message = f"data '{recipe.data.part.name}' know no reward '{objective.reward}'"
+        if not objective.reward:
+            message = f"objective '{spec.name}' needs the name of a reward"
         yield Problem(
             "CK133", message, recipe.source.mark(key), key, suggest(objective.reward, known, "rewards")
         )
