@@ -31,7 +31,7 @@ def draws_of(
 
 @torch.no_grad()
 def in_values_of(
-    model: CalmModel, other: CalmModel, drawn: Shaped[Tensor, "num N *event"]
+    model: CalmModel, other: CalmModel, drawn: Shaped[Tensor, "num N *theirs"]
 ) -> Shaped[Tensor, "num N *event"]:
     """The draws of a model as values of another one: the same where both rest on one autoencoder; else what
     the second's autoencoder makes of their data, a draw of the posterior each.

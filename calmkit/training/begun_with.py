@@ -32,13 +32,15 @@ def check_same_runs(run: Run, recipe: Recipe, manager: Manager) -> None:
         RunFailed: The weights of one are gone, or others now.
     """
     told = run.lock.get(KEY)
-    if recipe.stages.lm is None or not isinstance(told, Mapping) or not build_objective(recipe, manager).runs:
+    if recipe.stages.lm is None or not isinstance(told, Mapping):
+        return
+    if not build_objective(recipe, manager).runs:
         return
     for key, now in weights_named(recipe, manager).items():
         if told.get(key, now) != now:
             raise RunFailed(
-                f"The weights of the run that {key} names changed since {run.folder} began: their SHA-256 was "
-                f"{told[key]}, and is {now} now. Bring them back, or begin a new run with --out."
+                f"The weights of the run that {key} names changed since {run.folder} began: their SHA-256 "
+                f"was {told[key]}, and is {now} now. Bring them back, or begin a new run with --out."
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from calmkit.recipe.plan import plan
 from calmkit.registry import make_manager
 from calmkit.studies.store import Keys
 from calmkit.text.rewards import reward_of
-from calmkit.text.tokenizers.bytes import ByteTokenizer
+from calmkit.text.tokenizers.bytes import BytesTokenizer
+from calmkit.training.begun_with import check_same_runs
 from calmkit.training.errors import RunFailed
 from calmkit.training.run import Run
 
@@ -87,8 +89,8 @@ def test_a_head_that_takes_no_set_gets_one_of_the_draws() -> None:
 
 
 def test_learning_weighted_draws_gives_the_tilted_law() -> None:
-    """Two clusters, the second with reward 1 and a fifth of the reference's draws: with beta = 1/2 its share is
-    0.2 e^2 / (0.2 e^2 + 0.8) = 0.649 for many candidates. With n of them the expected share of the weights is
+    """Two clusters, the second with reward 1 and a fifth of the reference's draws: with beta = 1/2 its share
+    is 0.2 e^2 / (0.2 e^2 + 0.8) = 0.649 for many candidates. With n of them the expected share of the weights is
     a sum over the binomial law, 0.6303 for n = 16, and that is what a mixture learns, within 0.03.
     """
     share, beta, n = 0.2, 0.5, 16
@@ -110,8 +112,10 @@ def test_learning_weighted_draws_gives_the_tilted_law() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert abs(sum(shares) / len(shares) - wanted) < 4.5 * 0.2 / math.sqrt(300 * 256)  # sd of a share < 0.2
+    print(sum(shares) / len(shares), wanted, limit)
     drawn = head.sample(Context(torch.ones(1, 4)), 20_000)
+    print(float((drawn > 0).float().mean()))
+    assert abs(sum(shares) / len(shares) - wanted) < 4.5 * 0.2 / math.sqrt(300 * 256)  # sd of a share < 0.2
     assert abs(float((drawn > 0).float().mean()) - wanted) < 0.03
 
 
@@ -131,7 +135,7 @@ def test_weights_are_a_softmax_of_rewards_by_hand() -> None:
 
 def test_rewards_of_a_chunk_by_hand() -> None:
     """'a1 E': one digit, one upper case, two vowels, one space of four; half of an 'ä' counts for nothing."""
-    tokenizer = ByteTokenizer()
+    tokenizer = BytesTokenizer()
     ids = torch.tensor([list(b"a1 E"), [*"ä".encode(), *b"77"], [tokenizer.eos_id] * 4])
     found = {name: reward_of(name, tokenizer)(ids).tolist() for name in ("digits", "upper_case", "vowels")}
     assert found == {"digits": [0.25, 1.0, 0.0], "upper_case": [0.25, 0.0, 0.0], "vowels": [0.5, 0.0, 0.0]}
@@ -199,25 +203,21 @@ def test_rows_in_which_nothing_counts_have_an_empty_loss(folder: Path) -> None:
 # --- runs ---
 
 
-def test_a_student_is_trained_and_goes_on_as_if_nobody_had_stopped_it(folder: Path, teacher: Run) -> None:
-    given = of_teacher(teacher, *DISTIL, f"stages.lm.objective.teacher={teacher.folder}")
+def test_a_student_goes_on_as_if_nobody_had_stopped_it(folder: Path, teacher: Run) -> None:
+    """And not with a teacher whose weights changed since."""
+    copied = Path(shutil.copytree(teacher.folder, folder / "copied"))
+    given = of_teacher(teacher, *DISTIL, f"stages.lm.objective.teacher={copied}")
     whole = small_run(folder, "student", *given)
     stopped(small_run, "lm", 1, folder, "stopped", *given)
     assert differences(whole, go_on(folder / "stopped")) == []
     assert not [name for name in tensors(whole) if "teacher" in name or "objective" in name]
     assert whole.lock["runs"].keys() == {"stages.autoencoder.init_from", "stages.lm.objective.teacher"}
     assert whole.facts["train_flops_by_part"]["objective"] > 0
-
-
-def test_a_teacher_that_changed_is_refused_when_its_student_goes_on(folder: Path, teacher: Run) -> None:
-    other = small_run(
-        folder, "other", "head=flow", "head.num_steps=2", "sampler=direct", *of_teacher(teacher)
-    )
-    given = of_teacher(teacher, *DISTIL, f"stages.lm.objective.teacher={other.folder}")
-    stopped(small_run, "lm", 1, folder, "deserted", *given)
-    other.weights.write_bytes(teacher.weights.read_bytes())
-    with pytest.raises(RunFailed, match=r"objective.teacher names changed since .*deserted began"):
-        go_on(folder / "deserted")
+    manager = make_manager()
+    check_same_runs(whole, whole.recipe(manager), manager)
+    Run(copied).weights.write_bytes(b"others")
+    with pytest.raises(RunFailed, match=r"objective.teacher names changed since .*student began"):
+        check_same_runs(whole, whole.recipe(manager), manager)
 
 
 def test_prefer_raises_the_reward_of_draws(folder: Path, teacher: Run) -> None:
