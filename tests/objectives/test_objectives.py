@@ -90,15 +90,15 @@ def test_a_head_that_takes_no_set_gets_one_of_the_draws() -> None:
 
 def test_learning_weighted_draws_gives_the_tilted_law() -> None:
     """Two clusters, the second with reward 1 and a fifth of the reference's draws: with beta = 1/2 its share
-    is 0.2 e^2 / (0.2 e^2 + 0.8) = 0.649 for many candidates. With n of them the expected share of the weights is
-    a sum over the binomial law, 0.6303 for n = 16, and that is what a mixture learns, within 0.03.
+    is 0.2 e^2 / (0.2 e^2 + 0.8) = 0.6488 for many candidates. With n of them the expected share of the
+    weights is a sum over the binomial law, 0.6035 for n = 16, and that is what is learnt, within 0.03.
     """
     share, beta, n = 0.2, 0.5, 16
     tilt = math.exp(1 / beta)
     of_k = [math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)]
     wanted = sum(p * k * tilt / (k * tilt + n - k) for k, p in enumerate(of_k))
     limit = share * tilt / (share * tilt + 1 - share)
-    assert abs(wanted - limit) < 0.03
+    assert (round(wanted, 4), round(limit, 4)) == (0.6035, 0.6488)
     torch.manual_seed(0)
     head, context = MixtureHead(4, EventSpec((1,)), num_components=2, depth=1), Context(torch.ones(256, 4))
     optimizer = torch.optim.Adam(head.parameters(), lr=0.02)
@@ -112,10 +112,8 @@ def test_learning_weighted_draws_gives_the_tilted_law() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    print(sum(shares) / len(shares), wanted, limit)
+    assert abs(sum(shares) / len(shares) - wanted) < 4.5 * 0.2 / math.sqrt(300 * 256)  # their sd is 0.18
     drawn = head.sample(Context(torch.ones(1, 4)), 20_000)
-    print(float((drawn > 0).float().mean()))
-    assert abs(sum(shares) / len(shares) - wanted) < 4.5 * 0.2 / math.sqrt(300 * 256)  # sd of a share < 0.2
     assert abs(float((drawn > 0).float().mean()) - wanted) < 0.03
 
 
@@ -221,7 +219,7 @@ def test_a_student_goes_on_as_if_nobody_had_stopped_it(folder: Path, teacher: Ru
 
 
 def test_prefer_raises_the_reward_of_draws(folder: Path, teacher: Run) -> None:
-    """From the run that it begins with, at a low beta: more vowels than before, and BrierLM is told beside."""
+    """At a low beta: more vowels than before the first step, and BrierLM is told beside."""
     given = of_teacher(teacher, "head=flow", "head.num_steps=2", "sampler=direct", *PREFER)
     given += ("stages.lm.max_steps=40", "stages.lm.optimizer.lr=1e-2", "stages.lm.eval_every=40")
     run = small_run(folder, "prefer", *given, f"stages.lm.init_from={teacher.folder}")
@@ -266,19 +264,16 @@ def test_a_plan_counts_the_forward_pass_and_the_draws_of_the_teacher(folder: Pat
     recipe = small_recipe(folder, *given, manager=manager)
     other: Any = teacher.load(device="cpu").model
     counted = count_flops(other, 8, draws=3)
-    forward = (
-        counted.training["autoencoder"] + (counted.training["embedder"] + counted.training["backbone"]) // 3
-    )
+    read = counted.training["embedder"] + counted.training["backbone"]
+    forward = counted.training["autoencoder"] + read // 3
     assert counted.inference["head"] is not None
     wanted = forward + 8 * counted.inference["head"]
     found = plan(recipe, manager).stages["lm"]
     assert found.train_flops["objective"] == wanted * found.rows_per_step * found.steps
 
 
-def test_the_key_of_a_study_knows_the_objective_and_its_teacher_by_content(
-    folder: Path, teacher: Run
-) -> None:
-    """`data` changes no key that was made before there were objectives; a copy of a teacher is that teacher."""
+def test_a_key_of_a_study_knows_a_teacher_by_content(folder: Path, teacher: Run) -> None:
+    """`data` changes no key that was made before; a copy of a teacher is that teacher."""
     keys = Keys(make_manager())
     plain = keys.of_trial(small_recipe(folder))
     assert plain == keys.of_trial(small_recipe(folder, "stages.lm.objective=data"))
