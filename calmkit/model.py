@@ -222,9 +222,10 @@ class CalmModel(nn.Module):
         predicted = self.predict(self.by_unit(batch.valid))
         return predicted if batch.predict is None else predicted & self.by_unit(batch.predict)
 
-    def loss(self, batch: Batch) -> UnitLoss:
-        """Loss of each unit that counts; the mean is taken by whoever trains."""
+    def loss(self, batch: Batch, instead: Posterior | None = None) -> UnitLoss:
+        """Loss of each unit that counts; `instead`: other targets than those that the data give."""
         target, z, log_det = self.target(batch.data)
+        target = target if instead is None else instead
         keep, known = self.counted(batch), None
         if self.order is not None and self.order.reads == "any":
             plan = self.order.plan(self.by_unit(batch.valid))

@@ -25,6 +25,7 @@ nn, dynamics
 autoencoders | transforms | conditioners | embedders | backbones | orders | heads | samplers | launchers
 head_calls
 model
+objectives
 beams
 generation
 rows, metrics

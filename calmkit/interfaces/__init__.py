@@ -38,6 +38,7 @@ from calmkit.interfaces.head import (
     SampleOptions,
     ScheduledHead,
     StartsFromData,
+    TakesDraws,
     WeightedHead,
 )
 from calmkit.interfaces.kind_words import (
@@ -52,6 +53,7 @@ from calmkit.interfaces.kind_words import (
 from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
+from calmkit.interfaces.objective import Objective, Reward, UnitLoss
 from calmkit.interfaces.order import Order, OrderState, OrderStep, Plan
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Guidance, RowSampler, Sampler
@@ -103,6 +105,7 @@ __all__ = [
     "NeverEnds",
     "NotTrainable",
     "Number",
+    "Objective",
     "Order",
     "OrderState",
     "OrderStep",
@@ -111,6 +114,7 @@ __all__ = [
     "Posterior",
     "Prepared",
     "RelateWords",
+    "Reward",
     "RivalWords",
     "RowSampler",
     "SampleOptions",
@@ -129,9 +133,11 @@ __all__ = [
     "StatesStepFlops",
     "StatesTrainingFlops",
     "StatesWeightedFlops",
+    "TakesDraws",
     "TextCorpus",
     "TokenAutoencoder",
     "Tokenizer",
+    "UnitLoss",
     "UnitwiseAutoencoder",
     "WeightedHead",
     "stored_name",

@@ -155,6 +155,14 @@ class GenerativeHead(nn.Module, ABC):
         """`num` independent draws per unit: `[num, *, *E]`."""
 
 
+class TakesDraws(ABC):  # noqa: B024  a mark, which promises no other method
+    """A capability of heads: `loss` takes targets that are known by draws, `Posterior.values`, all at once.
+
+    It asks such a target for `sample`, or reads its `values` and `weights`; a head that is none of this gets
+    a point for each unit, one of the draws.
+    """
+
+
 class DensityHead(GenerativeHead):
     """A head that knows its density."""
 
