@@ -10,6 +10,7 @@ from typing import Any
 from calmkit.interfaces import RelateWords
 from calmkit.recipe.load import shipped_files
 from calmkit.results.relation import Relate, relation
+from calmkit.results.scaling import Fit, scaling
 from calmkit.results.statistics import (
     Table,
     difference,
@@ -68,7 +69,7 @@ def study_results(
     settings = {cell.label: dict(cell.settings) for cell in study.cells}
     return results(
         head, runs, settings, study.baseline, study.primary, study.match, planned.value, study.relate,
-        known=known, kind=kind,
+        study.fit, known=known, kind=kind,
     )  # fmt: skip
 
 
@@ -81,6 +82,7 @@ def results(
     match: Match | None,
     value: float | None,
     relate: Relate | None = None,
+    fit: Fit | None = None,
     *,
     known: Mapping[str, Rankable],
     kind: ToldKind,
@@ -138,6 +140,9 @@ def results(
         summary["relation"] = relation(
             [one for one in series if one["curve"]], relate, kind.words.relate or RelateWords({})
         )
+    if fit is not None and done:
+        numbers = {name: known[name].number for name in fit.y}
+        summary["fit"] = scaling(cells, fit, numbers, kind.words.element)
     usual = Score(kind.words.primary, known[kind.words.primary].of, kind.words.groups)
     sampling = over_seeds(cells, usual)
     if sampling["rows"] or sampling["left_out"]:

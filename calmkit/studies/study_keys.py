@@ -30,6 +30,7 @@ KEYS = (
     "primary",
     "baseline",
     "relate",
+    "fit",
     "samplers",
     "sampling_units",
     "blocks",
