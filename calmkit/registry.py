@@ -87,6 +87,7 @@ BUILTINS = (
     "calmkit.text.tokenizers.hub",
     "calmkit.text.tokenizers.ids",
     "calmkit.text.metrics.described",
+    "calmkit.text.metrics.draw_nats",
     "calmkit.text.kind",
     "calmkit.images.corpora.digits",
     "calmkit.images.corpora.idx",

@@ -26,9 +26,10 @@ def fit_figure(summary: Summary) -> Drawn | None:
     for axes, (fit, one) in zip(figure.axes, panels, strict=True):
         _panel(axes, fit, one, handles)
         panel_title(axes, f"{fit['loss']}: {one['label']}", columns)
-    element = words_of(summary).element
-    figure.supxlabel(f"{element}s read", fontsize=10.5)
-    figure.supylabel("loss", fontsize=10.5)
+    for axes in figure.axes[-columns:]:
+        axes.set_xlabel(f"{words_of(summary).element}s read")
+    for axes in figure.axes[::columns]:
+        axes.set_ylabel("loss")
     legend_below(figure, list(handles.values()), list(handles))
     caption = (
         "Points: finished runs, each with a schedule of its own; lines: the fitted law at the same "

@@ -1,6 +1,6 @@
 """fit: the key of a study that asks for a power law in the sizes of its models and the lengths of training.
 
-    fit: {y: brier_lm, series: [head, autoencoder.chunk_size], exponents: [head]}
+    fit: {y: NUMBER, series: [head, KEY], exponents: [head]}
 
 `calmkit.results.scaling` says what is fitted; here it is read, and refused before anything runs where the
 grid could not tell.

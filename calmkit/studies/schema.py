@@ -30,6 +30,7 @@ from calmkit.studies.study_keys import (
     read_seeds,
     read_shared,
     read_text,
+    refuse_unmeasured,
     refuse_without_effect,
 )
 
@@ -102,6 +103,17 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
     sampling = read_sampling(root, manager, kind)
     known = of_kind(rankable(manager), name)
     refuse_impossible(sampling, root, recipes, manager)
+    relate = read_relate(
+        root,
+        kind.words.relate,
+        {one: it.number.name for one, it in known.items()},
+        {one for cell in cells for one in cell.settings},
+    )
+    fit = read_fit(root, cells, known)
+    for key, names in (("relate", (relate.x, relate.y) if relate else ()), ("fit", fit.y if fit else ())):
+        for one in names:
+            if one in known:
+                refuse_unmeasured(root, key, f"{key} asks for '{one}'", known[one], recipes)
     return Study(
         name=read_name(root),
         description=read_text(root, "description") if "description" in root.nodes else "",
@@ -114,8 +126,8 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
         baseline=read_baseline(root, cells),
         text=text,
         path=path,
-        relate=read_relate(root, kind.words.relate),
-        fit=read_fit(root, cells, known),
+        relate=relate,
+        fit=fit,
         sampling=sampling,
         blocks=read_blocks(root, recipes, kind),
         launcher=read_launcher(root, overrides, manager),
