@@ -33,7 +33,7 @@ def test_without_pairs_there_is_no_share() -> None:
 
 
 def test_a_number_that_favours_a_kind_orders_pairs_across_worse_than_within() -> None:
-    """(i, 10 - i) and (j + 1/2, 11.25 - j), i and j from 0 to 3: within, all 12 pairs are alike. Across, a pair
+    """(i, 10 - i) and (j + 1/2, 11.25 - j), i, j from 0 to 3: within, all 12 pairs are alike. Across, a pair
     is not where j = i or j = i + 1, which are 4 + 3 of 16.
     """
     i = np.arange(4.0)
