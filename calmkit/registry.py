@@ -97,6 +97,7 @@ BUILTINS = (
     "calmkit.metrics.energy_score",
     "calmkit.metrics.variogram",
     "calmkit.text.metrics.described",
+    "calmkit.text.metrics.draw_nats",
     "calmkit.text.kind",
     "calmkit.images.corpora.digits",
     "calmkit.images.corpora.idx",

@@ -16,6 +16,7 @@ from calmkit.recipe.load import shipped_files
 from calmkit.report.block_table import block_grid
 from calmkit.report.figure_latents import visible
 from calmkit.report.figures import as_svg
+from calmkit.report.fit_table import fit_grid
 from calmkit.report.gallery import FIGURES, LATENT_FIGURES, Draw, draw, picture
 from calmkit.report.kind import words_of
 from calmkit.report.latent_table import distinct_latents, latent_grid
@@ -102,6 +103,7 @@ def report_page(summary: Summary) -> str:
             asked=[
                 grid
                 for grid in (
+                    fit_grid(summary),
                     block_grid(summary),
                     sampling_grid(summary),
                 )

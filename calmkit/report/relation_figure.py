@@ -9,12 +9,12 @@ from calmkit.results.relation import names_of
 
 
 def relation_figure(summary: Summary) -> Drawn | None:
-    """The points on the way of every cell; None where the study relates nothing."""
+    """The points of every cell; None where the study relates nothing."""
     result = summary.get("relation")
     if not result or not result["series"]:
         return None
     words = words_of(summary).relate
-    names, either = names_of(words), words.either if words else ""
+    names, either = result.get("names") or names_of(words), words.either if words else ""
     figure = make_figure(3.4)
     (axes,) = figure.axes
     handles = []
@@ -28,4 +28,9 @@ def relation_figure(summary: Summary) -> Drawn | None:
     axes.set_xlabel(shown(names[result["x"]], 50))
     axes.set_ylabel(shown(names[result["y"]], 40))
     legend_below(figure, handles, [one["label"] for one in result["series"]])
-    return Drawn("Relation", "Points on the way of every run, on fewer rows than the table.", figure)
+    told = (
+        "Every finished run."
+        if "names" in result
+        else "Points on the way of every run, on fewer rows than the table."
+    )
+    return Drawn("Relation", told, figure)

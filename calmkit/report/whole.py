@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from calmkit.report.block_table import block_grid
 from calmkit.report.columns import columns_grid
+from calmkit.report.fit_table import fit_grid
 from calmkit.report.kind import words_of
 from calmkit.report.latent_table import latent_grid
 from calmkit.report.latex import as_latex, label_of, latex_escaped, latex_table
@@ -43,6 +44,7 @@ def sections(summary: Summary) -> list[Grid | Lines]:
         standing_grid(summary),
         Lines("Autoencoder", reconstruction_lines(summary)),
         latent_grid(summary),
+        fit_grid(summary),
         block_grid(summary),
         Lines("Relation", relation_text(summary["relation"], words_of(summary).relate))
         if summary.get("relation")

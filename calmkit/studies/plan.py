@@ -21,6 +21,7 @@ from calmkit.recipe.runs_named import cells_named
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.studies.equal_cost import matched
+from calmkit.studies.fit import refuse_unidentified
 from calmkit.studies.match import name_of
 from calmkit.studies.references import in_turns, keys_of_trials, knowing
 from calmkit.studies.schema import Study
@@ -191,6 +192,10 @@ def plan_study(
     with progress.phase("planning", unit="trial", total=len(recipes)) as phase:
         trials, shared = _trials(study, recipes, manager, phase)
     _refuse_twins(trials, study)
+    if study.fit is not None:
+        settings = {cell.label: cell.settings for cell in study.cells}
+        costs = {trial.cell: trial.cost for trial in trials}
+        refuse_unidentified(study.fit, study.text, str(study.path), settings, costs)
     return StudyPlan(study, places, value, tuple(trials), shared, clock)
 
 

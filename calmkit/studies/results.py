@@ -9,7 +9,8 @@ from typing import Any
 
 from calmkit.interfaces import RelateWords
 from calmkit.recipe.load import shipped_files
-from calmkit.results.relation import Relate, relation
+from calmkit.results.relation import EndWords, Relate, relation
+from calmkit.results.scaling import Fit, scaling
 from calmkit.results.statistics import (
     Table,
     difference,
@@ -68,7 +69,7 @@ def study_results(
     settings = {cell.label: dict(cell.settings) for cell in study.cells}
     return results(
         head, runs, settings, study.baseline, study.primary, study.match, planned.value, study.relate,
-        known=known, kind=kind,
+        study.fit, known=known, kind=kind,
     )  # fmt: skip
 
 
@@ -81,6 +82,7 @@ def results(
     match: Match | None,
     value: float | None,
     relate: Relate | None = None,
+    fit: Fit | None = None,
     *,
     known: Mapping[str, Rankable],
     kind: ToldKind,
@@ -128,16 +130,10 @@ def results(
     if warnings:
         summary["warnings"] = [*summary.get("warnings", []), *warnings]
     if relate is not None and done:
-        series = [
-            {
-                "label": cell["label"],
-                "curve": [point for t in cell["trials"] if t["state"] == "done" for point in t["curve"]],
-            }
-            for cell in cells
-        ]
-        summary["relation"] = relation(
-            [one for one in series if one["curve"]], relate, kind.words.relate or RelateWords({})
-        )
+        summary["relation"] = _relation(cells, relate, kind.words.relate or RelateWords({}), known)
+    if fit is not None and done:
+        numbers = {name: known[name].number for name in fit.y}
+        summary["fit"] = scaling(cells, fit, numbers, kind.words.element)
     usual = Score(kind.words.primary, known[kind.words.primary].of, kind.words.groups)
     sampling = over_seeds(cells, usual)
     if sampling["rows"] or sampling["left_out"]:
@@ -147,6 +143,25 @@ def results(
     for cell in cells:
         cell["trials"] = [without_groups(trial, kind.words.groups) for trial in cell["trials"]]
     return summary
+
+
+def _relation(
+    cells: Sequence[Mapping[str, Any]], asked: Relate, words: RelateWords, known: Mapping[str, Rankable]
+) -> dict[str, Any]:
+    """How two numbers go together, on the way or, where that is asked for, at the ends of runs."""
+    series = []
+    for cell in cells:
+        done = [trial for trial in cell["trials"] if trial["state"] == "done"]
+        on_the_way = [point for trial in done for point in trial["curve"]]
+        at_ends = [trial["evaluation"] | {"step": trial["facts"]["lm_steps"]} for trial in done]
+        kind = cell["settings"].get(asked.by, cell["label"])
+        one = {"label": cell["label"], "kind": kind, "curve": at_ends if asked.ends else on_the_way}
+        series += [one] if one["curve"] else []
+    if not asked.ends:
+        return relation(series, asked, words)
+    x, y = known[asked.x], known[asked.y]
+    names = {name: known[name].number.name for name in (asked.x, asked.y)}
+    return relation(series, asked, words, EndWords(names, x.sign * y.sign))
 
 
 def _measured(done: Sequence[Mapping[str, Any]]) -> dict[Path, Measured]:
