@@ -22,6 +22,7 @@ from calmkit.interfaces import (
     PlacewiseHead,
     Posterior,
     SampleOptions,
+    WeightedHead,
 )
 
 HALF = (torch.bfloat16, torch.float16)
@@ -86,6 +87,14 @@ def head_draws(
     """`num` draws of each unit, of which there is one at least, as the head's facts ask to be called."""
     with _precision_of(head, context.h.device):
         return head.sample(context if head.info.half_precision else _wide_context(context), num, options)
+
+
+def head_weighted_draws(
+    head: WeightedHead, context: Context, options: SampleOptions | None = None
+) -> tuple[Float[Tensor, "*units M"], Shaped[Tensor, "M *units_and_event"]]:
+    """The head's log weights and one value for each, of one unit at least, as its facts ask to be called."""
+    with _precision_of(head, context.h.device):
+        return head.weighted_draws(context if head.info.half_precision else _wide_context(context), options)
 
 
 def guided_draws(

@@ -24,6 +24,7 @@ from calmkit.interfaces.flops import (
     StatesFlops,
     StatesStepFlops,
     StatesTrainingFlops,
+    StatesWeightedFlops,
 )
 from calmkit.interfaces.generation_asked import GenerationAsked
 from calmkit.interfaces.head import (
@@ -35,6 +36,7 @@ from calmkit.interfaces.head import (
     IterativeHead,
     PlacewiseHead,
     SampleOptions,
+    WeightedHead,
 )
 from calmkit.interfaces.kind_words import (
     EVALUATION_OF_A_KIND,
@@ -122,10 +124,12 @@ __all__ = [
     "StatesRoom",
     "StatesStepFlops",
     "StatesTrainingFlops",
+    "StatesWeightedFlops",
     "TextCorpus",
     "TokenAutoencoder",
     "Tokenizer",
     "UnitwiseAutoencoder",
+    "WeightedHead",
     "stored_name",
     "words_from",
 ]

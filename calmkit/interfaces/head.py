@@ -2,7 +2,8 @@
 
 A head is either final or one of these promises: `GenerativeHead`; `DensityHead`, which also knows its exact
 density; `PlacewiseHead`, whose density is over ids and known place by place; `IterativeHead`, which calls its
-network several times per draw; `GuidedHead`. Callers ask `isinstance`, never `hasattr`.
+network several times per draw; `GuidedHead`; `WeightedHead`, whose draw is one of a few values of known
+weights. Callers ask `isinstance`, never `hasattr`.
 """
 
 from __future__ import annotations
@@ -197,4 +198,24 @@ class GuidedHead(GenerativeHead):
 
         Raises:
             ValueError: Where the combination is no distribution, naming the weight that would do.
+        """
+
+
+class WeightedHead(GenerativeHead):
+    """A head whose draw is a pick among M values, by weights that it knows: of components, or of codes.
+
+    Whoever has the weights can change them, as by a power, at the price of one call. What an option does to
+    a draw it does here too: a temperature acts on the values or on the weights, as `info.temperature` says.
+    """
+
+    @abstractmethod
+    def weighted_draws(
+        self, context: Context, options: SampleOptions | None = None
+    ) -> tuple[Float[Tensor, "*units M"], Shaped[Tensor, "M *units_and_event"]]:
+        """Log weights `[*, M]`, whose exponentials sum to 1, and values `[M, *, *E]`.
+
+        For each unit, picking value m with probability exp(log weight m) is one draw of `sample`; other
+        randomness, such as the place within a component, is drawn afresh at every call. Within a call the
+        values of a unit may depend on each other, so several picks are no independent draws, and the order of
+        the M means the same from call to call. Log weights are float32 or wider.
         """
