@@ -52,7 +52,15 @@ from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
 from calmkit.interfaces.order import Order, OrderState, OrderStep, Plan
 from calmkit.interfaces.posterior import EventSpec, Posterior
-from calmkit.interfaces.sampler import Choice, Draw, Guidance, RowSampler, Sampler
+from calmkit.interfaces.sampler import (
+    Choice,
+    Draw,
+    Guidance,
+    RowSampler,
+    Sampler,
+    WeighingSampler,
+    WeightedSource,
+)
 from calmkit.interfaces.tokenizer import Tokenizer
 from calmkit.interfaces.transform import LatentTransform
 
@@ -129,7 +137,9 @@ __all__ = [
     "TokenAutoencoder",
     "Tokenizer",
     "UnitwiseAutoencoder",
+    "WeighingSampler",
     "WeightedHead",
+    "WeightedSource",
     "stored_name",
     "words_from",
 ]

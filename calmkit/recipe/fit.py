@@ -21,6 +21,8 @@ from calmkit.interfaces import (
     Order,
     RowSampler,
     Sampler,
+    WeighingSampler,
+    WeightedHead,
 )
 from calmkit.recipe.dump import as_dict
 from calmkit.recipe.errors import Problem
@@ -98,6 +100,14 @@ def sampler_fits(
     """CK143: the head honours what the sampler asks of it, and an iterative one that is built can do it."""
     head, asked = recipe.head.name, sampler.options.set_fields()
     honoured = head_class(manager, head).info.options
+    if isinstance(sampler, WeighingSampler) and not issubclass(head_class(manager, head), WeightedHead):
+        message = (
+            f"sampler '{recipe.sampler.name}' goes by the weights of what a draw is picked from, and head "
+            f"'{head}' knows none"
+        )
+        known = named_parts(manager, "heads", WeightedHead)
+        help = f"heads with known weights: {known}; sampler=vote works from draws alone"
+        yield Problem("CK143", message, recipe.source.mark("sampler.name"), "sampler", help)
     if asked and asked <= honoured and isinstance(built, IterativeHead):
         try:
             built.network_calls(sampler.options)

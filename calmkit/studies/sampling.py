@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calmkit.interfaces import DataKind, GenerativeHead, IterativeHead, Sampler
+from calmkit.interfaces import DataKind, GenerativeHead, IterativeHead, Sampler, WeighingSampler, WeightedHead
 from calmkit.recipe.assemble import validate
 from calmkit.recipe.build import build_part_spec
 from calmkit.recipe.convert import Misfit
@@ -133,9 +133,7 @@ def refuse_impossible(
     assert isinstance(nodes, Items)
     for number, spec in enumerate(wish.samplers):
         sampler: Sampler = manager.build("samplers", spec.part.name, spec.part.options)
-        offering = [
-            recipe for recipe in recipes if not honoured(sampler, _head(recipe, manager).info.options)
-        ]
+        offering = [recipe for recipe in recipes if not honoured(sampler, _head(recipe, manager))]
         first: tuple[Problem, ...] = ()
         for recipe in offering if sampler.options.set_fields() else ():
             refused = _refused(replace(recipe, sampler=spec.part), manager)
@@ -174,7 +172,10 @@ def _units(root: Keys) -> int:
     return int(text)
 
 
-def honoured(sampler: Sampler, options: frozenset[str]) -> str:
-    """Why a head with these options can't be asked for a sampler's draws; empty where it can."""
+def honoured(sampler: Sampler, head: type[GenerativeHead]) -> str:
+    """Why a head of this class can't be asked for a sampler's draws; empty where it can."""
+    if isinstance(sampler, WeighingSampler) and not issubclass(head, WeightedHead):
+        return "its head does not know the weights of what it draws"
+    options = head.info.options
     missing = sorted(SETTING_OF.get(name, name) for name in sampler.options.set_fields() - options)
     return f"its head does not offer {' and '.join(missing)}" if missing else ""

@@ -9,6 +9,7 @@ import pytest
 
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.local_ar import LocalARHead
+from calmkit.heads.mixture import MixtureHead
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import ColumnWords
 from calmkit.recipe.errors import RecipeError
@@ -97,11 +98,14 @@ def test_refusals(text: str, code: str, told: str) -> None:
 def test_a_head_that_does_not_offer_what_a_sampler_asks_is_left_out() -> None:
     sharp = MANAGER.build("samplers", "direct", {"head_temperature": 0.5})
     plain = MANAGER.build("samplers", "vote", {"temperature": 0.5})  # its own temperature asks nobody
-    assert honoured(sharp, LocalARHead.info.options) == ""
-    assert honoured(plain, RegressionHead.info.options) == ""
-    assert honoured(sharp, RegressionHead.info.options) == "its head does not offer head_temperature"
+    assert honoured(sharp, LocalARHead) == ""
+    assert honoured(plain, RegressionHead) == ""
+    assert honoured(sharp, RegressionHead) == "its head does not offer head_temperature"
     stepped = MANAGER.build("samplers", "direct", {"num_steps": 3})
-    assert honoured(stepped, EnergyHead.info.options) == "its head does not offer num_steps"
+    sharpen = MANAGER.build("samplers", "sharpen", {})
+    assert honoured(sharpen, EnergyHead) == "its head does not know the weights of what it draws"
+    assert honoured(sharpen, MixtureHead) == ""
+    assert honoured(stepped, EnergyHead) == "its head does not offer num_steps"
 
 
 def test_lines_by_hand() -> None:
