@@ -90,9 +90,10 @@ class SharpenSampler(WeighingSampler):
         if not isinstance(draw, WeightedSource):
             given = type(draw).__name__
             raise TypeError(f"sharpen: draws must come from a WeightedSource, and {given} is none.")
-        log_weights, data = zip(*(draw.weighted(rows) for _ in range(self.rounds)), strict=True)
-        data = torch.cat(data)  # [n M, R, *data]
-        index = sharpen(label_chunks(data), torch.cat(log_weights, -1).T, self.exponent, generator)
+        asked = [draw.weighted(rows) for _ in range(self.rounds)]
+        data = torch.cat([values for _, values in asked])  # [n M, R, *data]
+        log_weights = torch.cat([weights for weights, _ in asked], -1).T  # [n M, R]
+        index = sharpen(label_chunks(data), log_weights, self.exponent, generator)
         return Choice(
             data[index, torch.arange(len(rows), device=data.device)],
             index=index,
