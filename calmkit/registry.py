@@ -67,6 +67,7 @@ BUILTINS = (
     "calmkit.heads.flow",
     "calmkit.heads.diffusion",
     "calmkit.heads.mixture",
+    "calmkit.heads.strata",
     "calmkit.heads.regression",
     "calmkit.heads.local_ar",
     "calmkit.samplers.direct",

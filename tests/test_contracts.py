@@ -74,6 +74,10 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("heads", "flow"): [{"depth": 2, "num_steps": 4}, {"depth": 1, "num_steps": 4, "solver": "euler"}],
     ("heads", "local_ar"): [{"width": 16, "depth": 1, "heads": 2}],
     ("heads", "mixture"): [{"num_components": 3, "depth": 2}],
+    ("heads", "strata"): [
+        {"num_codes": 3, "noise_dim": 8},
+        {"num_codes": 3, "noise_dim": 8, "depth": 1, "weights": "uniform", "init_std": 0.0},
+    ],
     ("launchers", "slurm"): [{"cluster": "local"}],
     ("orders", "random"): [{}, {"steps": 4, "least_hidden": 0.2, "spread": 1.0}],
     ("orders", "confidence"): [{}, {"steps": 4, "choice_temperature": 0.0, "trained_progress": 1.0}],

@@ -42,6 +42,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "flow": {"depth": 2},
     "diffusion": {"depth": 2},
     "mixture": {"depth": 2, "num_components": 3},
+    "strata": {"num_codes": 3},
     "regression": {"depth": 2},
     "local_ar": {"width": 32, "depth": 1, "heads": 2},
 }

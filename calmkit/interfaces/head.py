@@ -138,7 +138,8 @@ class GenerativeHead(nn.Module, ABC):
     precision that `info` allows, and never with zero units.
 
     Attributes:
-        info: Facts about the class, stated on the class.
+        info: Facts about the class, stated on the class. An instance may narrow its own where a setting takes
+            an option away; whoever has built the head goes by those.
     """
 
     info: ClassVar[HeadInfo]

@@ -99,7 +99,8 @@ def sampler_fits(
 ) -> Iterator[Problem]:
     """CK143: the head honours what the sampler asks of it, and an iterative one that is built can do it."""
     head, asked = recipe.head.name, sampler.options.set_fields()
-    honoured = head_class(manager, head).info.options
+    info = head_class(manager, head).info if built is None else built.info
+    honoured = info.options
     if isinstance(sampler, WeighingSampler) and not issubclass(head_class(manager, head), WeightedHead):
         message = (
             f"sampler '{recipe.sampler.name}' goes by the weights of what a draw is picked from, and head "
@@ -119,7 +120,7 @@ def sampler_fits(
     for option in sorted(asked - honoured):
         key = _setting_of(recipe, option)
         takes = ", ".join(sorted(honoured - {"generator"})) or "none"
-        lone = option == "temperature" and head_class(manager, head).info.temperature == "none"
+        lone = option == "temperature" and info.temperature == "none"
         why = ", which has no temperature of its own" if lone else ""
         yield Problem(
             "CK143",

@@ -31,6 +31,9 @@ NORMAL_975 = 1.959964
 Range = tuple[float, float | None, float | None]
 """A mean, and the ends of its 95 % interval where there is one."""
 
+Line = list[tuple[float, Mapping[str, Any]]]
+"""Rows of one sampler by a temperature, the highest first."""
+
 
 @final
 @dataclass(frozen=True)
@@ -75,11 +78,11 @@ class SamePoint:
     """One sampler in place of another.
 
     Attributes:
-        label: The sampler whose temperature was chosen, with its other settings.
+        label: The sampler, with its other settings, and which temperature of it was chosen.
         instead: Label of the other.
         seeds: How many the numbers rest on: those in which the line reaches the other's collision.
         agree: Collision of both, in percent.
-        temperature: Nominal, of the sampler.
+        temperature: Nominal.
         right_more: Its accuracy less that of the other, in percent.
         fewer: FLOPs of a choice of the other, over its own.
         flops: Its own.
@@ -99,24 +102,32 @@ class SamePoint:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
 
 
-def lines_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Label -> three rows or more of one sampler that differ in its temperature alone, the highest first."""
-    lines: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        if row["stated"].get("temperature") is not None:
-            rest = {name: value for name, value in row["stated"].items() if name != "temperature"}
-            lines.setdefault(" ".join([row["name"], *setting_texts(rest)]), []).append(row)
-    return {
-        label: sorted(line, key=lambda row: -float(row["stated"]["temperature"]))
-        for label, line in lines.items()
-        if len(line) >= FEWEST_SETTINGS
-    }
+def lines_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Line]:
+    """Label -> three rows or more of one sampler that differ in one temperature alone.
+
+    That is the sampler's own, or the head's, which is 1 where a row does not state it.
+    """
+    found: dict[str, Line] = {}
+    for setting in ("temperature", "head_temperature"):
+        lines: dict[str, Line] = {}
+        for row in rows:
+            value = row["stated"].get(setting, 1.0 if setting == "head_temperature" else None)
+            if value is not None:
+                rest = {name: other for name, other in row["stated"].items() if name != setting}
+                label = " ".join([row["name"], *setting_texts(rest), "by", setting])
+                lines.setdefault(label, []).append((float(value), row))
+        found |= {
+            label: sorted(line, key=lambda one: -one[0])
+            for label, line in lines.items()
+            if len(line) >= FEWEST_SETTINGS
+        }
+    return found
 
 
-def point_at(line: Sequence[Mapping[str, Any]], agree: float, names: Names) -> Point | None:
+def point_at(line: Line, agree: float, names: Names) -> Point | None:
     """Where a line first has that collision, from its highest temperature down; None where it has not."""
     for before, after in pairwise(line):
-        ends = [names.agree_of(row)[0] for row in (before, after)]
+        ends = [names.agree_of(row)[0] for _, row in (before, after)]
         if not min(ends) <= agree <= max(ends):
             continue
         if min(ends) <= 0 or ends[0] == ends[1]:
@@ -127,10 +138,15 @@ def point_at(line: Sequence[Mapping[str, Any]], agree: float, names: Names) -> P
     return None
 
 
-def _point(before: Mapping[str, Any], after: Mapping[str, Any], share: float, names: Names) -> Point:
-    inverse = [1 / float(row["stated"]["temperature"]) for row in (before, after)]
-    right = [names.right_of(row) for row in (before, after)]
-    costs = [row.get("flops_per_unit") for row in (before, after)]
+def _point(
+    before: tuple[float, Mapping[str, Any]],
+    after: tuple[float, Mapping[str, Any]],
+    share: float,
+    names: Names,
+) -> Point:
+    inverse = [1 / temperature for temperature, _ in (before, after)]
+    right = [names.right_of(row) for _, row in (before, after)]
+    costs = [row.get("flops_per_unit") for _, row in (before, after)]
     flops = [math.log(cost) for cost in costs if cost]
     return Point(
         1 / _between(inverse[0], inverse[1], share),
@@ -154,7 +170,7 @@ def same_points(trials: Sequence[Sequence[Mapping[str, Any]]], names: Names) -> 
     found = []
     for label in lines_of(trials[0]):
         lines = [lines_of(rows).get(label, []) for rows in trials]
-        name = lines[0][0]["name"]
+        name = lines[0][0][1]["name"]
         for instead in [row["sampler"] for row in trials[0] if row["name"] != name]:
             pairs = [
                 (line, row)
@@ -171,7 +187,7 @@ def same_points(trials: Sequence[Sequence[Mapping[str, Any]]], names: Names) -> 
 def _in_place(
     label: str,
     instead: str,
-    pairs: Sequence[tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]],
+    pairs: Sequence[tuple[Line, Mapping[str, Any]]],
     names: Names,
 ) -> SamePoint | None:
     agree, temperatures, gains, ratios, flops = [], [], [], [], []
@@ -198,16 +214,14 @@ def _in_place(
     return SamePoint(label, instead, len(agree), _mean(agree), temperature, more, fewer, _mean(flops))
 
 
-def _ends_of_one(
-    line: Sequence[Mapping[str, Any]], row: Mapping[str, Any], names: Names
-) -> tuple[float | None, float | None]:
+def _ends_of_one(line: Line, row: Mapping[str, Any], names: Names) -> tuple[float | None, float | None]:
     """The temperatures at the ends of the collision's interval; None where the line does not go so far.
 
     The errors of both samplers are added as independent ones, though they were scored at the same places.
     """
     agree, se = names.agree_of(row)
-    apart = min(line, key=lambda other: abs(names.agree_of(other)[0] - agree))
-    half = NORMAL_975 * math.hypot(se, names.agree_of(apart)[1])
+    _, near = min(line, key=lambda one: abs(names.agree_of(one[1])[0] - agree))
+    half = NORMAL_975 * math.hypot(se, names.agree_of(near)[1])
     if math.isnan(half):
         return None, None
     warm, cold = (point_at(line, end, names) for end in (agree - half, agree + half))

@@ -133,7 +133,12 @@ def refuse_impossible(
     assert isinstance(nodes, Items)
     for number, spec in enumerate(wish.samplers):
         sampler: Sampler = manager.build("samplers", spec.part.name, spec.part.options)
-        offering = [recipe for recipe in recipes if not honoured(sampler, _head(recipe, manager))]
+        heads = [(recipe, _head(recipe, manager)) for recipe in recipes]
+        offering = [
+            recipe
+            for recipe, head in heads
+            if not honoured(sampler, head.info.options, issubclass(head, WeightedHead))
+        ]
         first: tuple[Problem, ...] = ()
         for recipe in offering if sampler.options.set_fields() else ():
             refused = _refused(replace(recipe, sampler=spec.part), manager)
@@ -172,10 +177,15 @@ def _units(root: Keys) -> int:
     return int(text)
 
 
-def honoured(sampler: Sampler, head: type[GenerativeHead]) -> str:
-    """Why a head of this class can't be asked for a sampler's draws; empty where it can."""
-    if isinstance(sampler, WeighingSampler) and not issubclass(head, WeightedHead):
+def honoured(sampler: Sampler, options: frozenset[str], weighs: bool) -> str:
+    """Why a head can't be asked for a sampler's draws; empty where it can.
+
+    Args:
+        sampler: Of the study.
+        options: That the head honours.
+        weighs: Whether it is a `WeightedHead`.
+    """
+    if isinstance(sampler, WeighingSampler) and not weighs:
         return "its head does not know the weights of what it draws"
-    options = head.info.options
     missing = sorted(SETTING_OF.get(name, name) for name in sampler.options.set_fields() - options)
     return f"its head does not offer {' and '.join(missing)}" if missing else ""

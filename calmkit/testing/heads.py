@@ -18,6 +18,7 @@ from calmkit.interfaces import (
     IterativeHead,
     Posterior,
     SampleOptions,
+    WeightedHead,
 )
 from calmkit.testing import laws
 from calmkit.testing.density import check_density, make_context, make_target
@@ -25,6 +26,7 @@ from calmkit.testing.guidance import check_guidance
 from calmkit.testing.head_options import check_options
 from calmkit.testing.laws import CHUNK_SIZE, HIDDEN_DIM, LEADING, VOCAB_SIZE, Subject
 from calmkit.testing.registered import check_registered
+from calmkit.testing.weighted import check_weighted
 
 EVENTS = {
     "continuous": (EventSpec((6,)),),
@@ -41,7 +43,8 @@ def check_head(part: str | type[GenerativeHead], **settings: Any) -> None:
     deterministic and must stay so); `state_dict`; dtype and device; called as training calls it, in bfloat16
     or, where `info.half_precision` is false, in float32; sample options honoured or refused; a temperature
     below 1 narrows the draws; a density that sums to 1 and agrees with the draws; of a `GuidedHead`, guided
-    draws that are draws, and no guidance by terms of one condition.
+    draws that are draws, and no guidance by terms of one condition; of a `WeightedHead`, picks by the weights
+    that follow the law of the draws.
 
     An exception in the head is told as the law that was being checked and the call that it came through. A
     head is never asked for zero units, as the core never does.
@@ -80,6 +83,8 @@ def _check_event(part: Subject, event: EventSpec) -> None:
     check_options(part, head, event)
     if isinstance(head, GuidedHead):
         check_guidance(part, head, event)
+    if isinstance(head, WeightedHead):
+        check_weighted(part, head, event)
     _check_calls(part, head)
     laws.check_state_dict(
         part,

@@ -23,6 +23,7 @@ LATENT, IDS, ONE_ID = EventSpec((3,)), EventSpec((3,), 5), EventSpec((1,), 5)
 CASES: list[tuple[str, EventSpec, dict[str, Any]]] = [
     ("energy", LATENT, {"depth": 1, "noise_dim": 4, "num_targets": 6}),
     ("mixture", LATENT, {"depth": 1, "num_components": 3}),
+    ("strata", LATENT, {"depth": 1, "noise_dim": 4, "num_codes": 3}),
     ("regression", LATENT, {"depth": 1}),
     ("flow", LATENT, {"depth": 1, "num_steps": 3}),
     ("flow", LATENT, {"depth": 1, "num_steps": 3, "solver": "euler"}),

@@ -29,6 +29,7 @@ from calmkit.interfaces import (
     StatesFlops,
     StatesTrainingFlops,
     TokenAutoencoder,
+    WeightedHead,
 )
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops, states_flops
 from calmkit.metrics.measured_flops import comparable
@@ -223,6 +224,8 @@ BACKBONES: list[tuple[str, dict[str, Any]]] = [
 HEADS: list[tuple[str, dict[str, Any]]] = [
     ("energy", {"num_draws": 4, "num_targets": 10, "noise_dim": 5, "depth": 2}),
     ("energy", {"num_draws": 2, "num_targets": 3, "noise_dim": 3, "depth": 1, "width": 24}),
+    ("strata", {"num_codes": 3, "num_targets": 10, "noise_dim": 5}),
+    ("strata", {"num_codes": 2, "num_targets": 3, "noise_dim": 3, "weights": "uniform", "width": 24}),
     ("flow", {"repeats": R, "depth": 4, "width": 256}),
     ("flow", {"repeats": 1, "depth": 3, "width": 300, "solver": "euler", "num_steps": 3}),
     ("diffusion", {"repeats": R, "depth": 4, "width": 256, "num_steps": 4}),
@@ -327,6 +330,9 @@ def test_heads_cost_what_they_say(name: str, options: dict[str, Any]) -> None:
         with torch.no_grad():
             context = Context(h[:1].detach())
             assert counted(lambda: head.sample(context, num)) == head.draw_flops(num)  # noqa: B023
+    if isinstance(head, WeightedHead):
+        with torch.no_grad():
+            assert counted(lambda: head.weighted_draws(context)) == head.weighted_flops()
     shapes = on_meta("heads", name, options, **sizes)
     assert (shapes.forward_flops(L), shapes.draw_flops(3)) == (head.forward_flops(L), head.draw_flops(3))
 

@@ -98,14 +98,17 @@ def test_refusals(text: str, code: str, told: str) -> None:
 def test_a_head_that_does_not_offer_what_a_sampler_asks_is_left_out() -> None:
     sharp = MANAGER.build("samplers", "direct", {"head_temperature": 0.5})
     plain = MANAGER.build("samplers", "vote", {"temperature": 0.5})  # its own temperature asks nobody
-    assert honoured(sharp, LocalARHead) == ""
-    assert honoured(plain, RegressionHead) == ""
-    assert honoured(sharp, RegressionHead) == "its head does not offer head_temperature"
+    assert honoured(sharp, LocalARHead.info.options, False) == ""
+    assert honoured(plain, RegressionHead.info.options, False) == ""
+    assert honoured(sharp, RegressionHead.info.options, False) == "its head does not offer head_temperature"
     stepped = MANAGER.build("samplers", "direct", {"num_steps": 3})
     sharpen = MANAGER.build("samplers", "sharpen", {})
-    assert honoured(sharpen, EnergyHead) == "its head does not know the weights of what it draws"
-    assert honoured(sharpen, MixtureHead) == ""
-    assert honoured(stepped, EnergyHead) == "its head does not offer num_steps"
+    assert (
+        honoured(sharpen, EnergyHead.info.options, False)
+        == "its head does not know the weights of what it draws"
+    )
+    assert honoured(sharpen, MixtureHead.info.options, True) == ""
+    assert honoured(stepped, EnergyHead.info.options, False) == "its head does not offer num_steps"
 
 
 def test_lines_by_hand() -> None:
