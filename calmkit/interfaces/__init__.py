@@ -137,13 +137,9 @@ __all__ = [
     "TokenAutoencoder",
     "Tokenizer",
     "UnitwiseAutoencoder",
-<<<<<<< HEAD
     "WeighingSampler",
     "WeightedHead",
     "WeightedSource",
-=======
-    "WeightedHead",
->>>>>>> w13b
     "stored_name",
     "words_from",
 ]

@@ -64,7 +64,7 @@ def same_point_grid(summary: Summary) -> Grid | None:
         f"T: the nominal temperature at which the sampler under 'at T' has the {agree} of the one that it "
         f"stands in place of, read between the settings of the table above; {right} +: its {right} there, "
         "less that of the other, in percent; times fewer: FLOPs of a choice, the other's over its own. "
-        "95 %: over seeds, of one seed by its standard errors (- where a line of settings does not go so far). "
+        "95 %: over seeds, of one seed by its standard errors (- where settings don't go so far). "
         "In place of 'rejection' T is a calibration: it stands for the exact temperature."
     ]
     return Grid(f"Samplers at the same {agree}", heads, rows, 3, notes)
