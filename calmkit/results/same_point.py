@@ -31,8 +31,11 @@ NORMAL_975 = 1.959964
 Range = tuple[float, float | None, float | None]
 """A mean, and the ends of its 95 % interval where there is one."""
 
-Line = list[tuple[float, Mapping[str, Any]]]
-"""Rows of one sampler by a temperature, the highest first."""
+Setting = tuple[float, Mapping[str, Any]]
+"""A temperature, and the row of a sampler at it."""
+
+Line = list[Setting]
+"""Those of one sampler, the highest first."""
 
 
 @final
@@ -138,12 +141,7 @@ def point_at(line: Line, agree: float, names: Names) -> Point | None:
     return None
 
 
-def _point(
-    before: tuple[float, Mapping[str, Any]],
-    after: tuple[float, Mapping[str, Any]],
-    share: float,
-    names: Names,
-) -> Point:
+def _point(before: Setting, after: Setting, share: float, names: Names) -> Point:
     inverse = [1 / temperature for temperature, _ in (before, after)]
     right = [names.right_of(row) for _, row in (before, after)]
     costs = [row.get("flops_per_unit") for _, row in (before, after)]

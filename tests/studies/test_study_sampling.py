@@ -39,7 +39,8 @@ def row(cell: str, name: str, accuracy: float = 10.0, **stated: Any) -> dict[str
         "accuracy_se": 0.5, "collision": 2 * accuracy, "collision_se": None, "brier_lm": 3.0,
         "brier_lm_seed_low": None, "brier_lm_seed_high": None, "brier_lm_text_low": 2.5,
         "brier_lm_text_high": 3.25,
-        "draws_per_unit": 50.0, "network_calls_per_unit": None, "mean_level": 1.75, "fallback_share": 0.125,
+        "draws_per_unit": 50.0, "network_calls_per_unit": None, "flops_per_unit": 1234567.0,
+        "mean_level": 1.75, "fallback_share": 0.125,
     }  # fmt: skip
 
 
@@ -139,7 +140,7 @@ def test_the_text_by_hand() -> None:
     assert grid is not None
     assert [*grid.rows[0]] == [
         "a", "direct", "10.00", "0.50", "20.00", "-", "3.00", "-", "[2.50, 3.25]", "50.0", "adaptive",
-        "1.75", "12.5",
+        "1.23e+06", "1.75", "12.5",
     ]  # fmt: skip
     assert grid.notes[0].startswith("512 held-out units")
     assert grid.notes[1:] == ["Left out for a: vote, greedy: tired."]
