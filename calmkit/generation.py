@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from calmkit.interfaces import Choice, Context, Ending, SampleOptions, Sampler, WeightedSource
+from calmkit.interfaces.sampler import Pick
 from calmkit.model import CalmModel
 
 Precision = Literal["auto", "32", "bf16"]
@@ -120,10 +121,19 @@ class UnitDraws(WeightedSource):
         self, rows: Int[Tensor, " R"]
     ) -> tuple[Float[Tensor, "R M"], Shaped[Tensor, "*values_rows_and_data"]]:
         """The values that a draw of each row is picked from, for a sampler that weighs them."""
-        log_weights, data, z = self.model.weighted_draws(self.context[rows], self.options)
+        log_weights, z = self.model.weighted_draws(self.context[rows], self.options)
+        return log_weights, self._weighted(rows, z)
+
+    def picked(self, rows: Int[Tensor, " R"], pick: Pick) -> Shaped[Tensor, "*rows_and_data"]:
+        """One of these values of each row, which alone is decoded."""
+        log_weights, z = self.model.weighted_draws(self.context[rows], self.options)
+        chosen = z[pick(log_weights), torch.arange(len(rows), device=z.device)]
+        return self._weighted(rows, chosen.unsqueeze(0))[0]
+
+    def _weighted(self, rows: Int[Tensor, " R"], z: Tensor) -> Tensor:
         self.weighted_calls.add(len(self.calls))
         self.calls.append((rows, z))
-        return log_weights, self._tidied(data, rows)
+        return self._tidied(self.model.to_data(z), rows)
 
     def _tidied(self, data: Tensor, rows: Int[Tensor, " R"]) -> Tensor:
         if self.ending is None or self.opens is None:

@@ -268,13 +268,8 @@ class CalmModel(nn.Module):
 
     def weighted_draws(
         self, context: Context, options: SampleOptions | None = None
-    ) -> tuple[
-        Float[Tensor, "*units M"],
-        Shaped[Tensor, "*values_units_and_data"],
-        Shaped[Tensor, "M *units_and_event"],
-    ]:
-        """Log weights of what a draw of the head is picked from, of one unit at least, and each value as data
-        and as it was before it was decoded.
+    ) -> tuple[Float[Tensor, "*units M"], Shaped[Tensor, "M *units_and_event"]]:
+        """Log weights of the values that a draw of the head is picked from, and these, of one unit at least.
 
         Raises:
             TypeError: The head does not know its weights, or the autoencoder maps whole rows only.
@@ -285,8 +280,7 @@ class CalmModel(nn.Module):
                 f"{type(self.head).__name__} is no WeightedHead: the weights of what it draws are not known, "
                 "and a sampler asks for them; one that works from draws alone, such as vote, would do."
             )
-        log_weights, z = head_weighted_draws(self.head, context, options)
-        return log_weights, self.to_data(z), z
+        return head_weighted_draws(self.head, context, options)
 
     def decode(self, z: Shaped[Tensor, "*rows_and_event"]) -> Tensor:
         """Values of the model, back through the transform, as the autoencoder decodes them."""

@@ -42,6 +42,10 @@ class Choice:
     level: Float[Tensor, " R"]
 
 
+Pick = Callable[[Tensor], Tensor]
+"""`pick(log_weights)` -> `[R]`: of log weights `[R, M]` the place of one value of each row."""
+
+
 class WeightedSource(ABC):
     """A source of draws that also hands out the values which a draw is picked from, with their weights.
 
@@ -60,6 +64,16 @@ class WeightedSource(ABC):
 
         Picking one of the data of a row by its weight is one draw. Each call makes the values afresh, of the
         same weights in the same order. They count as M draws of the row.
+
+        Raises:
+            TypeError: The head does not know its weights.
+        """
+
+    @abstractmethod
+    def picked(self, rows: Int[Tensor, " R"], pick: Pick) -> Shaped[Tensor, "*rows_and_data"]:
+        """As `weighted`, but of each row only the value is decoded that `pick` takes by the weights alone.
+
+        It counts as one draw of the row.
 
         Raises:
             TypeError: The head does not know its weights.
@@ -96,11 +110,12 @@ class WeighingSampler(Sampler):
     A head that is no `WeightedHead` is refused when the recipe is composed.
 
     Attributes:
-        rounds: How often it asks for the values of a unit; each time the head is called once, and all of its
-            values are decoded.
+        rounds: How often it asks for the values of a unit; each time the head is called once.
+        decodes_all: Whether it asks by `weighted`, so that all values are decoded, or by `picked`.
     """
 
     rounds: int
+    decodes_all: bool
 
 
 Schedule = Literal["constant", "rising", "falling"]

@@ -106,8 +106,8 @@ class ChoiceFlops:
 
 
 def weighing_cost(model: CalmModel, units: int, sampler: WeighingSampler) -> tuple[int, int]:
-    """How many values a sampler weighs for a unit, and the FLOPs of writing one behind `units` - 1 others."""
+    """How many values a sampler decodes for a unit, and FLOPs of writing one behind `units` - 1 others."""
     flops, read = ChoiceFlops(model, sampler.options), count_flops(model, units).inference
-    values = sampler.rounds * flops.num_weighted()
+    values = sampler.rounds * (flops.num_weighted() if sampler.decodes_all else 1)
     chosen = sampler.rounds * flops.weighted() + values * flops.decode
     return values, chosen + sum(read[name] or 0 for name in ("embedder", "backbone"))

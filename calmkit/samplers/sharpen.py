@@ -12,6 +12,9 @@ component that is spread over several counts for the one that it gave, with its 
 sharpened than T says. More draws of each component (`draws_per_weight`) or a head's own temperature below 1
 bring it nearer; what temperature a nominal T really is can be measured (docs/samplers.md).
 
+Without `merge` the weights themselves are raised to 1/T, as if every value were a chunk of its own. Then only
+the value that is chosen has to be decoded, and the choice costs what a draw costs.
+
 Source of the law: Shao et al., Continuous Autoregressive Language Models, 2025, section 5.
 https://arxiv.org/abs/2510.27688 That known weights be sharpened in place of counts is calmkit's.
 """
@@ -38,19 +41,21 @@ STEEPEST = 1e30  # of exponents that float32 holds; whatever is likelier at all 
 class SharpenSampler(WeighingSampler):
     """The law of chunks at a lower temperature, from the weights of the head's components or codes.
 
-    It costs `draws_per_weight` calls of the head, each with all of its M values, which are all decoded.
-    `Choice.draws` is the number of these values, `Choice.level` 1/T, and `Choice.index` the value chosen.
-    Heads that don't know their weights are refused.
+    It costs `draws_per_weight` calls of the head, each with all of its M values, which are all decoded;
+    without `merge`, one call and one decoded value. `Choice.draws` is the number of values decoded,
+    `Choice.level` 1/T, and `Choice.index` the value chosen. Heads that don't know their weights are refused.
 
     Args:
         temperature: T, in (0, 1]; nominal, see above.
         draws_per_weight: n: values of each component or code, of which each has the n-th part of its weight.
+        merge: Whether the weights of equal chunks add up. False: each value counts for itself.
         head_temperature: The head's own temperature; None: as the head was built.
         num_steps: Steps of an iterative head; None: as it was built.
         solver: Solver of an iterative head; None: as it was built.
 
     Raises:
-        ValueError: A temperature outside (0, 1] or without a finite inverse, or no draws.
+        ValueError: A temperature outside (0, 1] or without a finite inverse, no draws, or several of each
+            weight that are not merged.
 
     Source:
         Shao et al., 2025, section 5, for the law; the estimate of P from known weights is calmkit's.
@@ -63,6 +68,7 @@ class SharpenSampler(WeighingSampler):
         *,
         temperature: float = 0.5,
         draws_per_weight: int = 1,
+        merge: bool = True,
         head_temperature: float | None = None,
         num_steps: int | None = None,
         solver: str | None = None,
@@ -77,8 +83,13 @@ class SharpenSampler(WeighingSampler):
             raise ValueError(
                 f"sharpen: draws_per_weight must be at least 1, got {draws_per_weight}; 1 would do."
             )
+        if draws_per_weight > 1 and not merge:
+            raise ValueError(
+                f"sharpen: draws_per_weight {draws_per_weight} is for merging what is equal, and merge is "
+                "false; 1 would do."
+            )
         self.exponent = min(exponent, STEEPEST)
-        self.rounds = draws_per_weight
+        self.rounds, self.decodes_all = draws_per_weight, merge
         self.options = head_wishes("sharpen", head_temperature, num_steps, solver)
 
     def choose(self, draw: Draw, rows: Int[Tensor, " R"], generator: torch.Generator | None = None) -> Choice:
@@ -90,6 +101,8 @@ class SharpenSampler(WeighingSampler):
         if not isinstance(draw, WeightedSource):
             given = type(draw).__name__
             raise TypeError(f"sharpen: draws must come from a WeightedSource, and {given} is none.")
+        if not self.decodes_all:
+            return self._choose_by_weight(draw, rows, generator)
         asked = [draw.weighted(rows) for _ in range(self.rounds)]
         data = torch.cat([values for _, values in asked])  # [n M, R, *data]
         log_weights = torch.cat([weights for weights, _ in asked], -1).T  # [n M, R]
@@ -98,8 +111,23 @@ class SharpenSampler(WeighingSampler):
             data[index, torch.arange(len(rows), device=data.device)],
             index=index,
             draws=torch.full_like(index, len(data)),
-            level=torch.full_like(index, self.exponent, dtype=torch.get_default_dtype()),
+            level=self._level(rows),
         )
+
+    def _choose_by_weight(
+        self, draw: WeightedSource, rows: Int[Tensor, " R"], generator: torch.Generator | None
+    ) -> Choice:
+        """A choice among values that are all taken to be chunks of their own."""
+
+        def by_weight(log_weights: Tensor) -> Tensor:
+            return pick((self.exponent * (log_weights - log_weights.amax(-1, True))).softmax(-1), generator)
+
+        once = torch.ones_like(rows, dtype=torch.long)
+        data = draw.picked(rows, by_weight)
+        return Choice(data, index=once - 1, draws=once, level=self._level(rows))
+
+    def _level(self, rows: Int[Tensor, " R"]) -> Float[Tensor, " R"]:
+        return torch.full_like(rows, self.exponent, dtype=torch.get_default_dtype())
 
 
 def sharpen(

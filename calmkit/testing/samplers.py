@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from calmkit.interfaces import Choice, RowSampler, Sampler, WeighingSampler, WeightedSource
-from calmkit.interfaces.sampler import Schedule
+from calmkit.interfaces.sampler import Pick, Schedule
 from calmkit.testing import laws
 from calmkit.testing.laws import Subject
 
@@ -41,6 +41,10 @@ class Recorder(WeightedSource):
         log_weights, ids = self.law.weighted(rows)
         return log_weights, self._kept(ids, rows)
 
+    def picked(self, rows: Tensor, pick: Pick) -> Tensor:
+        """What is picked of the law's values, as the only thing given."""
+        return self._kept(self.law.picked(rows, pick).unsqueeze(0), rows)[0]
+
     def _kept(self, ids: Tensor, rows: Tensor) -> Tensor:
         self.strangers |= set(rows.tolist()) - self.allowed
         for column, row in enumerate(rows.tolist()):
@@ -48,7 +52,16 @@ class Recorder(WeightedSource):
         return ids
 
 
-class RandomChunks(WeightedSource):
+class Values(WeightedSource):
+    """A source all of whose values are there, so that what is picked is one of them."""
+
+    def picked(self, rows: Tensor, pick: Pick) -> Tensor:
+        """Of each row the value at the place picked."""
+        log_weights, ids = self.weighted(rows)
+        return ids[pick(log_weights), torch.arange(len(rows), device=ids.device)]
+
+
+class RandomChunks(Values):
     """Chunks of one repeated id with the probabilities above: few values, so that draws agree often.
 
     Args:
@@ -73,7 +86,7 @@ class RandomChunks(WeightedSource):
         return log_weights, ids.reshape(-1, 1, 1).repeat(1, len(rows), self.chunk_size)
 
 
-class OwnChunks(WeightedSource):
+class OwnChunks(Values):
     """Row r can only draw chunk (r, r)."""
 
     def __call__(self, n: int, rows: Tensor) -> Tensor:
@@ -95,7 +108,7 @@ def check_sampler(part: str | type[Sampler | RowSampler], **settings: Any) -> No
     `index`; `draws` counts what was asked; level is a float per row; same seed same choice; the choice's
     randomness is the generator's where one is given; each row gets a chunk from its own draws, whatever the
     order of the rows, and no row is favoured by its place; device. Of a `WeighingSampler` also: it asks for
-    weighted values as often as its `rounds` say.
+    weighted values as often as its `rounds` say, and decodes as many as `decodes_all` says.
 
     Args:
         part: Name in the registry, or a class.
@@ -183,9 +196,10 @@ def _check_rounds(part: Subject, sampler: WeighingSampler) -> None:
     """A plan of its cost goes by `rounds`."""
     law, rows = "rounds is how often weighted values are asked for", torch.arange(3)
     source = RandomChunks(2)
-    each, stated = len(source.weighted(rows)[1]), sampler.rounds
+    stated = sampler.rounds
+    each = len(source.weighted(rows)[1]) if sampler.decodes_all else 1
     draws = laws.with_seed(0, lambda: sampler.choose(source, rows)).draws
-    seen = f"{draws.tolist()} draws of {each} values a round, and rounds is {stated}"
+    seen = f"{draws.tolist()} draws of {each} values a round, of {stated} rounds"
     part.require(bool((draws == each * stated).all()), law, seen)
 
 

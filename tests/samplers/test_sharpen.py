@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Choice, WeightedSource
+from calmkit.interfaces import Choice
 from calmkit.samplers.direct import DirectSampler
 from calmkit.samplers.sharpen import SharpenSampler, sharpen
+from calmkit.testing.samplers import Values
 
 WEIGHTS = (0.5, 0.3, 0.2)
 CHUNKS = torch.tensor([[0, 1], [3, 1], [3, 1]])  # the second and the third component decode to one chunk
@@ -21,7 +22,7 @@ CHI_SQUARE = 31.0  # 2 degrees of freedom: exceeded with probability e^(-31 / 2)
 ROWS = 20000
 
 
-class Components(WeightedSource):
+class Components(Values):
     """Three components, one chunk each."""
 
     def __init__(self, weights: tuple[float, ...] = WEIGHTS, chunks: Tensor = CHUNKS) -> None:
@@ -37,7 +38,7 @@ class Components(WeightedSource):
         return self.log_weights.expand(len(rows), -1), self.chunks[:, None].expand(-1, len(rows), -1)
 
 
-def chosen(rows: int = ROWS, source: WeightedSource | None = None, **settings: float) -> Choice:
+def chosen(rows: int = ROWS, source: Values | None = None, **settings: float) -> Choice:
     torch.manual_seed(0)
     return SharpenSampler(**settings).choose(source or Components(), torch.arange(rows))  # type: ignore[arg-type]
 
@@ -92,7 +93,7 @@ def test_a_component_that_is_spread_over_chunks_is_told_by_more_draws_of_it() ->
     """One component of weight 1 that gives x or y with 3/4 and 1/4. One draw leaves that law, whatever the
     temperature; n draws of weight 1/n give the law of n draws raised, here by enumeration at T = 1/2."""
 
-    class Spread(WeightedSource):
+    class Spread(Values):
         def __call__(self, num: int, rows: Tensor) -> Tensor:
             return (torch.rand(num, len(rows), 1) < 0.25).long()
 
@@ -115,6 +116,21 @@ def test_what_a_choice_says_of_itself() -> None:
     assert choice.draws.tolist() == [9] * 7
     assert choice.level.tolist() == pytest.approx([2.5] * 7)
     assert torch.equal(choice.data, CHUNKS[choice.index % 3])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 1e-300])
+def test_unmerged_weights_are_raised_as_they_are_and_one_value_is_decoded(temperature: float) -> None:
+    choice = chosen(
+        source=Components(chunks=torch.tensor([[0], [1], [1]])), temperature=temperature, merge=False
+    )
+    powers = [
+        0.0 if weight < 0.5 and temperature < 1e-9 else weight ** min(1 / temperature, 9)
+        for weight in WEIGHTS
+    ]
+    law = [powers[0] / sum(powers), sum(powers[1:]) / sum(powers)]
+    assert chi_square(choice.data[:, 0], [max(share, 1e-9) for share in law]) < CHI_SQUARE
+    assert choice.draws.unique().tolist() == [1]
+    assert choice.index.unique().tolist() == [0]
 
 
 def test_a_weight_of_zero_is_never_chosen_and_tiny_ones_stay_exact() -> None:
@@ -145,6 +161,7 @@ def test_the_generator_decides_and_torch_s_own_is_left_alone() -> None:
         ({"temperature": 0.0}, r"temperature must be in \(0, 1\] and its inverse finite, got 0.0; 0.5 would"),
         ({"temperature": 1.1}, "got 1.1"),
         ({"temperature": math.nan}, "got nan"),
+        ({"draws_per_weight": 2, "merge": False}, "draws_per_weight 2 is for merging what is equal"),
         ({"draws_per_weight": 0}, "draws_per_weight must be at least 1, got 0; 1 would do"),
     ],
 )
