@@ -6,8 +6,8 @@ collision is that of the other. Against an exact sampler (`rejection`) that is a
 stands for the exact temperature. Accuracy and FLOPs are read at the same place: which is right more often,
 and which is cheaper.
 
-Between two settings, accuracy and 1/T go along a straight line over the logarithm of the collision, FLOPs by
-their logarithm.
+Between two settings, accuracy and 1/T go along a straight line over the logarithm of the collision (over the
+collision where one is 0), FLOPs by their logarithm.
 
 Source: Shao et al., Continuous Autoregressive Language Models, 2025, Figures 10 and 11 (the axes).
 https://arxiv.org/abs/2510.27688
@@ -133,10 +133,12 @@ def point_at(line: Line, agree: float, names: Names) -> Point | None:
         ends = [names.agree_of(row)[0] for _, row in (before, after)]
         if not min(ends) <= agree <= max(ends):
             continue
-        if min(ends) <= 0 or ends[0] == ends[1]:
-            share = 0.0 if agree == ends[0] else 1.0
-        else:
+        if ends[0] == ends[1]:
+            share = 0.0
+        elif min(ends) > 0:
             share = math.log(agree / ends[0]) / math.log(ends[1] / ends[0])
+        else:
+            share = (agree - ends[0]) / (ends[1] - ends[0])
         return _point(before, after, share, names)
     return None
 
@@ -210,6 +212,14 @@ def _in_place(
         (_mean(values), *ends) for values, ends in zip((temperatures, gains, ratios), over, strict=True)
     )
     return SamePoint(label, instead, len(agree), _mean(agree), temperature, more, fewer, _mean(flops))
+
+
+def temperature_of(row: Mapping[str, Any], line: Line, names: Names) -> Range | None:
+    """The temperature at which a line has a row's collision, by the standard errors of one measurement; None
+    where it does not go so far.
+    """
+    point = point_at(line, names.agree_of(row)[0], names)
+    return None if point is None else (point.temperature, *_ends_of_one(line, row, names))
 
 
 def _ends_of_one(line: Line, row: Mapping[str, Any], names: Names) -> tuple[float | None, float | None]:
