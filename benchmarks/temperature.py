@@ -3,9 +3,9 @@
     python benchmarks/temperature.py runs/tiny/mixture/...     a trained run whose head knows its weights
     python benchmarks/temperature.py                           a random mixture of known law
 
-Without a run the head's 16 components are narrow and far apart, with random weights, so what they decode to is
-all but certain and all samplers but `vote` have the same law: their collision must agree, and the ratios are
-those at one point. With a run they need not agree; `calmkit calibrate RUN sampler=sharpen` tells the
+Without a run the head's 16 components are narrow and far apart, with random weights, so what they decode to
+is all but certain and all samplers but `vote` have the same law: their collision must agree, and the ratios
+are those at one point. With a run they need not agree; `calmkit calibrate RUN sampler=sharpen` tells the
 temperature at which they do, which `--temperature` takes. The exit code is 1 where `sharpen` without merging
 takes more than a tenth of the FLOPs of rejection or of vote, or where, on the random mixture, rejection and
 `sharpen` collide differently (by four standard errors: a false alarm in 16,000).
