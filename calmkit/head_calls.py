@@ -22,6 +22,7 @@ from calmkit.interfaces import (
     PlacewiseHead,
     Posterior,
     SampleOptions,
+    ScheduledHead,
     WeightedHead,
 )
 
@@ -59,6 +60,12 @@ def head_loss(head: GenerativeHead, context: Context, target: Posterior) -> Floa
             return head.loss(context, target)
         mean, log_std = _wide(target.mean), None if target.log_std is None else _wide(target.log_std)
         return head.loss(_wide_context(context), Posterior(mean, log_std))
+
+
+def tell_progress(head: GenerativeHead, fraction: float) -> None:
+    """Before a loss: which fraction of the training is done, for a head that goes by it; 1 to measure it."""
+    if isinstance(head, ScheduledHead):
+        head.at_progress(min(1.0, fraction))
 
 
 def head_log_prob(

@@ -35,6 +35,8 @@ CHECKS: dict[str, Callable[..., None]] = {
     "transforms": check_transform,
 }
 
+ENERGY = {"num_draws": 4, "num_targets": 8, "noise_dim": 4, "depth": 1}
+
 # Settings that make a part small. What is not listed is checked with its defaults.
 SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("autoencoders", "vae"): [
@@ -70,6 +72,11 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"depth": 2, "num_steps": 8},
         {"depth": 1, "num_steps": 8, "prediction": "epsilon", "scheduler": "ddpm"},
         {"depth": 1, "num_steps": 8, "scheduler": "ddim"},
+    ],
+    ("heads", "energy"): [
+        {},
+        {**ENERGY, "num_codes": 3, "offset": 0.5, "marginal": 0.3, "likelihood_until": 0.5},
+        {**ENERGY, "num_codes": 3, "noise": "modulation", "init_std": 0.3, "first_exponent": 0.5},
     ],
     ("heads", "flow"): [{"depth": 2, "num_steps": 4}, {"depth": 1, "num_steps": 4, "solver": "euler"}],
     ("heads", "local_ar"): [{"width": 16, "depth": 1, "heads": 2}],

@@ -17,11 +17,11 @@ from dataclasses import replace
 from typing import Literal, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from calmkit.heads.energy import NoiseMLP
 from calmkit.heads.energy_score import at_least_float32
+from calmkit.heads.noise_mlp import NoiseMLP
 from calmkit.heads.strata_score import gaussian_two_group_loss, two_group_loss
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import (
@@ -58,8 +58,8 @@ class StrataHead(WeightedHead, StatesDrawFlops, StatesTrainingFlops, StatesWeigh
             alike, whatever h.
         num_targets: R, draws of the posterior in the loss; a point posterior counts once.
         exponent: Power of the distance, in (0, 2) without the ends.
-        noise_dim: Width of the noise, uniform on [-0.5, 0.5), to which the code, a learned vector that is
-            standard normal in a fresh head, is added.
+        noise_dim: Width of the noise, uniform on [-0.5, 0.5). Behind its first layer and norm a code, a
+            learned vector that is standard normal in a fresh head, is added to it.
         depth: Residual blocks.
         width: W, of the network; None: `hidden_dim`.
         init_std: Standard deviation of the last layer's weights in a fresh network. At 0 all codes' first
@@ -102,9 +102,8 @@ class StrataHead(WeightedHead, StatesDrawFlops, StatesTrainingFlops, StatesWeigh
             raise ValueError(f"strata: init_std must be from 0 on and finite, got {init_std}; 0.02 would do.")
         require_at_least("strata", 1, num_codes=num_codes, num_targets=num_targets, noise_dim=noise_dim)
         require_at_least("strata", 1, depth=depth, width=width)
-        self.num_targets, self.exponent = num_targets, exponent
-        self.codes = nn.Parameter(torch.randn(num_codes, noise_dim))
-        self.network = NoiseMLP(noise_dim, hidden_dim, latent_dim, width or hidden_dim, depth)
+        self.num_codes, self.num_targets, self.exponent = num_codes, num_targets, exponent
+        self.network = NoiseMLP(noise_dim, hidden_dim, latent_dim, width or hidden_dim, depth, num_codes)
         nn.init.normal_(self.network.out.weight, std=init_std)
         self.weigh = nn.Linear(hidden_dim, num_codes) if weights == "learned" else None
         if self.weigh is None:  # a temperature would change nothing, so it is refused
@@ -120,17 +119,16 @@ class StrataHead(WeightedHead, StatesDrawFlops, StatesTrainingFlops, StatesWeigh
         Its floor is above 0 where the posterior has a spread. The target is a constant: it gets no gradient.
         """
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
-        both = self.codes.repeat(2, 1).unsqueeze(1)  # [2 C, 1, noise]
-        draws = self._draw(h, both, SampleOptions()).unflatten(0, (2, -1))  # [2, C, N, D]
-        weights = self._log_weights(h, SampleOptions()).exp()
+        draws = self._draw(h, self._every_code(h).repeat(2, 1), SampleOptions())  # [2 C, N, D]
+        groups, weights = draws.unflatten(0, (2, -1)), self._log_weights(h, SampleOptions()).exp()
         mean = target.mean.reshape(-1, draws.shape[-1])  # [N, D]
         if target.log_std is None:
-            per_unit = two_group_loss(draws, weights, mean.unsqueeze(0), self.exponent)
+            per_unit = two_group_loss(groups, weights, mean.unsqueeze(0), self.exponent)
         else:
             wide = at_least_float32(h.dtype)
             noise = torch.randn(self.num_targets, mean.shape[-1], device=h.device, dtype=wide)
             log_std = target.log_std.reshape(mean.shape)
-            per_unit = gaussian_two_group_loss(draws, weights, mean, log_std, noise, self.exponent)
+            per_unit = gaussian_two_group_loss(groups, weights, mean, log_std, noise, self.exponent)
         return per_unit.reshape(context.h.shape[:-1])
 
     def sample(
@@ -141,7 +139,7 @@ class StrataHead(WeightedHead, StatesDrawFlops, StatesTrainingFlops, StatesWeigh
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
         weights = self._log_weights(h, options).exp()
         code = torch.multinomial(weights, num, replacement=True, generator=options.generator).T  # [num, N]
-        draws = self._draw(h, self.codes[code], options)
+        draws = self._draw(h, code, options)
         return draws.reshape(num, *context.h.shape[:-1], draws.shape[-1])
 
     def weighted_draws(
@@ -151,17 +149,17 @@ class StrataHead(WeightedHead, StatesDrawFlops, StatesTrainingFlops, StatesWeigh
         options = self.info.accept(options)
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
         units = context.h.shape[:-1]
-        draws = self._draw(h, self.codes.unsqueeze(1), options)
+        draws = self._draw(h, self._every_code(h), options)
         log_weights = self._log_weights(h, options)
         return log_weights.reshape(*units, len(draws)), draws.reshape(len(draws), *units, draws.shape[-1])
 
     def forward_flops(self, units: int) -> int:
         """Weights, both groups, and the score against a posterior with a spread (a point has none)."""
-        return units * (self.draw_flops(2 * len(self.codes)) + self._score_flops())
+        return units * (self.draw_flops(2 * self.num_codes) + self._score_flops())
 
     def training_flops(self, units: int) -> int:
         """The score makes its gradient in the forward pass."""
-        return units * (PASSES * self.draw_flops(2 * len(self.codes)) + self._score_flops())
+        return units * (PASSES * self.draw_flops(2 * self.num_codes) + self._score_flops())
 
     def draw_flops(self, num: int = 1, options: SampleOptions | None = None) -> int:
         """Weights and the condition's share once, the rest of the network for each draw."""
@@ -172,15 +170,15 @@ class StrataHead(WeightedHead, StatesDrawFlops, StatesTrainingFlops, StatesWeigh
 
     def weighted_flops(self) -> int:
         """As many draws as there are codes."""
-        return self.draw_flops(len(self.codes))
+        return self.draw_flops(self.num_codes)
 
     def _score_flops(self) -> int:
         """Of `gaussian_two_group_loss`, S = 2 C: (S + 1) D R for the distances, S R D for their gradient."""
-        return 2 * (4 * len(self.codes) + 1) * self.num_targets * self.network.out.out_features
+        return 2 * (4 * self.num_codes + 1) * self.num_targets * self.network.out.out_features
 
     def _log_weights(self, h: Float[Tensor, "N H"], options: SampleOptions) -> Float[Tensor, "N C"]:
         if self.weigh is None:
-            alike = torch.zeros(len(self.codes), dtype=at_least_float32(h.dtype), device=h.device)
+            alike = torch.zeros(self.num_codes, dtype=at_least_float32(h.dtype), device=h.device)
             return alike.log_softmax(-1).expand(len(h), -1)
         logits = self.weigh(h)
         logits = logits.to(at_least_float32(logits.dtype))
@@ -188,17 +186,20 @@ class StrataHead(WeightedHead, StatesDrawFlops, StatesTrainingFlops, StatesWeigh
             logits = (logits - logits.amax(-1, keepdim=True)) / options.temperature
         return logits.log_softmax(-1)
 
+    def _every_code(self, h: Float[Tensor, "N H"]) -> Int[Tensor, "C N"]:
+        return torch.arange(self.num_codes, device=h.device).unsqueeze(-1).expand(-1, len(h))
+
     def _draw(
-        self, h: Float[Tensor, "N H"], codes: Float[Tensor, "S #N noise"], options: SampleOptions
+        self, h: Float[Tensor, "N H"], code: Int[Tensor, "S N"], options: SampleOptions
     ) -> Float[Tensor, "S N D"]:
         # Uniform numbers drawn in bfloat16 take 256 values only: draw wide, then round.
         noise = torch.rand(
-            (len(codes), len(h), codes.shape[-1]),
+            (*code.shape, self.network.noise_dim),
             dtype=at_least_float32(h.dtype),
             device=h.device,
             generator=options.generator,
         )
-        return self.network((noise - 0.5 + codes).to(h.dtype), h)
+        return self.network((noise - 0.5).to(h.dtype), h, code)
 
 
 @hookimpl

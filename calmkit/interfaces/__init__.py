@@ -36,6 +36,7 @@ from calmkit.interfaces.head import (
     IterativeHead,
     PlacewiseHead,
     SampleOptions,
+    ScheduledHead,
     WeightedHead,
 )
 from calmkit.interfaces.kind_words import (
@@ -121,6 +122,7 @@ __all__ = [
     "RowSampler",
     "SampleOptions",
     "Sampler",
+    "ScheduledHead",
     "Scores",
     "Split",
     "State",

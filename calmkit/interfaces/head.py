@@ -2,8 +2,8 @@
 
 A head is either final or one of these promises: `GenerativeHead`; `DensityHead`, which also knows its exact
 density; `PlacewiseHead`, whose density is over ids and known place by place; `IterativeHead`, which calls its
-network several times per draw; `GuidedHead`; `WeightedHead`, whose draw is one of a few values of known
-weights. Callers ask `isinstance`, never `hasattr`.
+network several times per draw; `GuidedHead`; `ScheduledHead`, whose loss moves while it is trained;
+`WeightedHead`, whose draw is one of a few values of known weights. Callers ask `isinstance`, never `hasattr`.
 """
 
 from __future__ import annotations
@@ -182,6 +182,27 @@ class IterativeHead(GenerativeHead):
     @abstractmethod
     def network_calls(self, options: SampleOptions | None = None) -> int | None:
         """Network calls per draw; None where an adaptive solver decides."""
+
+
+class ScheduledHead(GenerativeHead):
+    """A head whose loss depends on how far its training is.
+
+    It is built at the end of that way, at fraction 1, where its loss is what it is measured by. Training
+    tells it the fraction before every loss (`calmkit.head_calls.tell_progress`), a validation tells it 1, so
+    held-out losses on the way can be compared with each other and with other runs.
+    """
+
+    @abstractmethod
+    def at_progress(self, fraction: float) -> None:
+        """From now on the loss is that of a training of which this fraction is done.
+
+        A pure function of it: what was told before leaves no trace, or a run that goes on would end
+        elsewhere. Neither the fraction nor anything made of it is in the `state_dict`. Every parameter that
+        is trained has a gradient at every fraction, be it zero.
+
+        Args:
+            fraction: In [0, 1]: steps taken, over all steps of the stage.
+        """
 
 
 class GuidedHead(GenerativeHead):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from calmkit.generation import SeededRandomness
+from calmkit.head_calls import tell_progress
 from calmkit.interfaces import Autoencoder, Batch, Scores
 from calmkit.model import CalmModel
 from calmkit.recipe.schema import Optimizer
@@ -276,14 +277,16 @@ class ModelModule(StageModule):
         return self.model
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of the units that count."""
+        """Mean loss of the units that count, as far as training is."""
         del batch_idx
+        tell_progress(self.model.head, self.global_step / self.max_steps)
         loss = self.model.loss(batch).per_unit.mean()
         self.log("lm/train/loss", self.checked(loss))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and scores of a batch, on randomness of their own: training's stream is not touched."""
+        """Loss and scores of a batch as at the end, on randomness of their own: training's is not touched."""
+        tell_progress(self.model.head, 1.0)
         with SeededRandomness(self.seed + RANK_STRIDE * self.global_rank + batch_idx, self.device).borrowed():
             per_unit = self.model.loss(batch).per_unit
             self.scores.update(self.model, batch)

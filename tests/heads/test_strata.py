@@ -27,29 +27,30 @@ def make_head(**options: Any) -> StrataHead:
 
 
 def of_weights(p: Tensor = P) -> StrataHead:
-    """A head of the given weights whatever h, with codes so far apart that an input tells which was drawn."""
+    """A head of the given weights, whatever h."""
     head = make_head(num_codes=len(p))
     assert head.weigh is not None
     head.weigh.bias.data = p.log() + 0.7  # what is added to all of them must not matter
-    head.codes.data = 10 * torch.eye(len(p), 5)
     return head
 
 
-def inputs_of(head: StrataHead) -> list[Tensor]:
-    """Where what goes into the network, code and noise, will be found."""
-    seen: list[Tensor] = []
-    head.network.noise_in.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-    return seen
+def inputs_of(head: StrataHead) -> tuple[list[Tensor], list[Tensor]]:
+    """Where the noise and the codes that go into the network will be found."""
+    noise: list[Tensor] = []
+    codes: list[Tensor] = []
+    head.network.noise_in.register_forward_pre_hook(lambda _, inputs: noise.append(inputs[0]))
+    head.network.codes.register_forward_pre_hook(lambda _, inputs: codes.append(inputs[0]))
+    return noise, codes
 
 
 def test_training_draws_every_code_once_in_each_group_with_noise_of_its_own() -> None:
     head = of_weights()
-    seen, context = inputs_of(head), Context(torch.randn(4, 6))
+    (noise, codes), context = inputs_of(head), Context(torch.randn(4, 6))
     head.loss(context, Posterior(torch.randn(4, 2)))
-    assert seen[0].shape == (6, 4, 5)
-    noise = seen[0] - head.codes.detach().repeat(2, 1).unsqueeze(1)
-    assert noise.abs().max() <= 0.5
-    assert len(noise.unique()) == noise.numel()
+    assert (codes[0] == torch.tensor([0, 1, 2, 0, 1, 2]).unsqueeze(1)).all()
+    assert noise[0].shape == (6, 4, 5)
+    assert noise[0].abs().max() <= 0.5
+    assert len(noise[0].unique()) == noise[0].numel()
 
 
 @pytest.mark.parametrize("spread", [True, False])
@@ -57,17 +58,18 @@ def test_the_loss_is_the_two_group_score_of_its_own_draws_and_weights(spread: bo
     head, h, mean, log_std = make_head(), torch.randn(2, 2, 6), torch.randn(2, 2, 2), torch.zeros(2, 2, 2)
     assert head.weigh is not None
     torch.nn.init.normal_(head.weigh.weight)
-    seen = inputs_of(head)
+    noise, codes = inputs_of(head)
     torch.manual_seed(5)
     loss = head.loss(Context(h), Posterior(mean, log_std if spread else None))
     flat = h.flatten(0, 1)
-    draws = head.network(seen[0], flat).unflatten(0, (2, 3))
+    draws = head.network(noise[0], flat, codes[0]).unflatten(0, (2, 3))
     weights = torch.softmax(flat @ head.weigh.weight.T, -1)
     torch.manual_seed(5)
     torch.rand(6, 4, 5)  # what the draws took
-    noise = torch.randn(10, 2)
+    of_targets = torch.randn(10, 2)
     if spread:
-        expected = gaussian_two_group_loss(draws, weights, mean.flatten(0, 1), log_std.flatten(0, 1), noise)
+        flat_mean, flat_std = mean.flatten(0, 1), log_std.flatten(0, 1)
+        expected = gaussian_two_group_loss(draws, weights, flat_mean, flat_std, of_targets)
     else:
         expected = two_group_loss(draws, weights, mean.flatten(0, 1).unsqueeze(0))
     torch.testing.assert_close(loss, expected.reshape(2, 2))
@@ -76,7 +78,7 @@ def test_the_loss_is_the_two_group_score_of_its_own_draws_and_weights(spread: bo
 def test_a_fresh_head_weighs_all_codes_alike_and_its_last_layer_is_as_wide_as_asked() -> None:
     """4 x 256 weights: their standard deviation is within 12 % of 0.02 but for one seed in 10^7."""
     head = StrataHead(6, EventSpec((4,)), width=256, depth=1)
-    assert (len(head.codes), head.num_targets, head.exponent) == (32, 100, 1.0)
+    assert (head.num_codes, head.num_targets, head.exponent) == (32, 100, 1.0)
     assert head.network.out.weight.std().item() == pytest.approx(0.02, rel=0.12)
     log_weights, _ = head.weighted_draws(Context(torch.randn(5, 6)))
     torch.testing.assert_close(log_weights.exp(), torch.full((5, 32), 1 / 32))
@@ -96,9 +98,9 @@ def test_from_a_start_at_zero_all_codes_draw_zero_and_the_last_layer_learns() ->
 def test_codes_come_as_often_as_they_weigh() -> None:
     """20,000 draws stray by 0.02 with a chance of at most 6 exp(-2 * 20,000 * 0.02^2) < 10^-6 (Hoeffding)."""
     head = of_weights()
-    seen = inputs_of(head)
+    _, codes = inputs_of(head)
     head.sample(Context(torch.randn(2, 6)), 10_000)
-    counts = torch.bincount(seen[0].argmax(-1).flatten(), minlength=5)[:3]
+    counts = torch.bincount(codes[0].flatten(), minlength=3)
     torch.testing.assert_close(counts / 20_000, P, rtol=0, atol=0.02)
 
 
@@ -116,24 +118,24 @@ def test_temperature_raises_the_weights_to_a_power_and_leaves_the_noise(
 ) -> None:
     """Known, p^(1/T), and drawn: the bound is that of the test above."""
     head, options = of_weights(), SampleOptions(temperature=temperature)
-    seen, context = inputs_of(head), Context(torch.randn(6))
+    (noise, codes), context = inputs_of(head), Context(torch.randn(6))
     log_weights, _ = head.weighted_draws(context, options)
     torch.testing.assert_close(log_weights.exp(), torch.tensor(expected), rtol=0, atol=1e-6)
     head.sample(context, 20_000, options)
-    codes = seen[1].argmax(-1)
-    counts = torch.bincount(codes.flatten(), minlength=5)[:3]
+    counts = torch.bincount(codes[1].flatten(), minlength=3)
     torch.testing.assert_close(counts / 20_000, torch.tensor(expected), rtol=0, atol=0.02)
     # 10,000 uniform numbers or more all below 0.49: 0.98^10,000 < 10^-87
-    assert 0.49 < (seen[1] - head.codes.detach()[codes]).abs().max() <= 0.5
+    assert 0.49 < noise[1].abs().max() <= 0.5
 
 
 def test_weighted_draws_are_a_draw_of_each_code_in_its_place() -> None:
     head, h = of_weights(), torch.randn(2, 3, 6)
-    seen = inputs_of(head)
+    noise, codes = inputs_of(head)
     log_weights, values = head.weighted_draws(Context(h))
     assert (log_weights.shape, values.shape) == ((2, 3, 3), (3, 2, 3, 2))
-    assert (seen[0].argmax(-1) == torch.arange(3).unsqueeze(1)).all()
-    torch.testing.assert_close(values, head.network(seen[0], h.flatten(0, 1)).reshape(3, 2, 3, 2))
+    assert (codes[0] == torch.arange(3).unsqueeze(1)).all()
+    alone = head.network(noise[0], h.flatten(0, 1), codes[0])
+    torch.testing.assert_close(values, alone.reshape(3, 2, 3, 2))
     torch.testing.assert_close(log_weights[1, 2].exp(), P)
 
 
@@ -169,9 +171,10 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any], words: str) ->
 class AtClusters(nn.Module):
     """Instead of the network: codes 0 and 1 draw 3, code 2 draws -3, whatever noise and condition are."""
 
-    def forward(self, noise: Tensor, h: Tensor) -> Tensor:
-        places = torch.tensor([3.0, 3.0, -3.0])[noise.argmax(-1)]
-        return places.unsqueeze(-1).expand(-1, len(h), 1)
+    noise_dim = 1
+
+    def forward(self, noise: Tensor, h: Tensor, code: Tensor) -> Tensor:
+        return torch.tensor([3.0, 3.0, -3.0])[code].unsqueeze(-1)
 
 
 def test_learned_weights_find_the_law_of_two_clusters() -> None:

@@ -224,6 +224,9 @@ BACKBONES: list[tuple[str, dict[str, Any]]] = [
 HEADS: list[tuple[str, dict[str, Any]]] = [
     ("energy", {"num_draws": 4, "num_targets": 10, "noise_dim": 5, "depth": 2}),
     ("energy", {"num_draws": 2, "num_targets": 3, "noise_dim": 3, "depth": 1, "width": 24}),
+    ("energy", {"num_draws": 3, "noise_dim": 3, "depth": 2, "noise": "modulation", "num_codes": 4}),
+    ("energy", {"num_draws": 3, "noise_dim": 3, "depth": 1, "marginal": 0.3, "likelihood_until": 0.2}),
+    ("energy", {"num_draws": 3, "noise_dim": 3, "depth": 1, "marginal": 1.0, "noise": "modulation"}),
     ("strata", {"num_codes": 3, "num_targets": 10, "noise_dim": 5}),
     ("strata", {"num_codes": 2, "num_targets": 3, "noise_dim": 3, "weights": "uniform", "width": 24}),
     ("flow", {"repeats": R, "depth": 4, "width": 256}),
@@ -363,6 +366,15 @@ def test_the_energy_head_by_hand() -> None:
     shared = d * d + blocks * d * d
     every = 64 * d + d * d + 6 * d * d * blocks + d * d + d * latent
     assert head.draw_flops(draws) == 2 * (shared + draws * (every - shared))
+
+
+def test_the_modulated_energy_head_by_hand() -> None:
+    """The condition's d^2 once; of each draw 64 d, 7 d^2 a block, 2 d^2 behind the last norm, d^2 and d l."""
+    d, latent, blocks, draws = 12, 5, 3, 4
+    options = {"depth": blocks, "noise": "modulation", "num_codes": 7}
+    head = build("heads", "energy", options, hidden_dim=d, event=EventSpec((latent,)))
+    every = 64 * d + 7 * d * d * blocks + 2 * d * d + d * d + d * latent
+    assert head.draw_flops(draws) == 2 * (d * d + draws * every)
 
 
 def test_an_adaptive_solver_has_no_fixed_count_and_options_are_heeded() -> None:

@@ -273,7 +273,7 @@ def test_a_head_that_cannot_be_guided_is_named_with_those_that_can() -> None:
     assert refused("tiny/givt_causal", *lines, manager=manager) == (
         "error[CK143]: guidance 2, and head 'mute' can't be guided (its HeadInfo.guidance is none)\n"
         "  --> mine.yaml:4:30  (sampler.guidance)\n  help: sampler.guidance=1 is no guidance; heads that can "
-        "be: diffusion, energy, flow, mixture, regression"
+        "be: diffusion, energy, flow, mixture, regression, strata"
     )
     lines = ("head: {name: mute}", "sampler: {temperature: null, guidance: 1.0}")
     validate(load_recipe(child("tiny/givt_causal", *lines), (), manager), manager)
