@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from calmkit.interfaces import Choice, Context, Ending, SampleOptions, Sampler
+from calmkit.interfaces import Choice, Context, Ending, SampleOptions, Sampler, WeightedSource
+from calmkit.interfaces.sampler import Pick
 from calmkit.model import CalmModel
 
 Precision = Literal["auto", "32", "bf16"]
@@ -82,7 +83,7 @@ class SeededRandomness:
 
 
 @final
-class UnitDraws:
+class UnitDraws(WeightedSource):
     """Draws for one unit: hands out data, remembers the values, so that the chosen one can be fed back.
 
     Args:
@@ -91,6 +92,10 @@ class UnitDraws:
         options: Of each draw.
         ending: Tidies draws up behind an end; None: data as they come.
         opens: Rows whose unit opens another group of its data, for the ending.
+
+    Attributes:
+        calls: Of each call the rows it was for, and the values `[n, R, *event]` that it gave.
+        weighted_calls: Which of these asked for weighted values, by their places.
     """
 
     def __init__(
@@ -104,14 +109,36 @@ class UnitDraws:
         self.model, self.context, self.options = model, context, options
         self.ending, self.opens = ending, opens
         self.calls: list[tuple[Tensor, Tensor]] = []
+        self.weighted_calls: set[int] = set()
 
     def __call__(self, num: int, rows: Int[Tensor, " R"]) -> Shaped[Tensor, "*num_rows_and_data"]:
         """Draw for each of the rows, for a sampler."""
         data, z = self.model.draw(self.context[rows], num, self.options)
         self.calls.append((rows, z))
+        return self._tidied(data, rows)
+
+    def weighted(
+        self, rows: Int[Tensor, " R"]
+    ) -> tuple[Float[Tensor, "R M"], Shaped[Tensor, "*values_rows_and_data"]]:
+        """The values that a draw of each row is picked from, for a sampler that weighs them."""
+        log_weights, z = self.model.weighted_draws(self.context[rows], self.options)
+        return log_weights, self._weighted(rows, z)
+
+    def picked(self, rows: Int[Tensor, " R"], pick: Pick) -> Shaped[Tensor, "*rows_and_data"]:
+        """One of these values of each row, which alone is decoded."""
+        log_weights, z = self.model.weighted_draws(self.context[rows], self.options)
+        chosen = z[pick(log_weights), torch.arange(len(rows), device=z.device)]
+        return self._weighted(rows, chosen.unsqueeze(0))[0]
+
+    def _weighted(self, rows: Int[Tensor, " R"], z: Tensor) -> Tensor:
+        self.weighted_calls.add(len(self.calls))
+        self.calls.append((rows, z))
+        return self._tidied(self.model.to_data(z), rows)
+
+    def _tidied(self, data: Tensor, rows: Int[Tensor, " R"]) -> Tensor:
         if self.ending is None or self.opens is None:
             return data
-        return self.ending.tidy(data, self.opens[rows].expand(num, len(rows)))
+        return self.ending.tidy(data, self.opens[rows].expand(len(data), len(rows)))
 
     def value(self, rows: Int[Tensor, " R"], index: Int[Tensor, " R"]) -> Shaped[Tensor, "R *event"]:
         """The value behind draw `index` of each row."""

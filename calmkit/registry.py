@@ -80,6 +80,7 @@ BUILTINS = (
     "calmkit.samplers.direct",
     "calmkit.samplers.vote",
     "calmkit.samplers.rejection",
+    "calmkit.samplers.sharpen",
     "calmkit.samplers.greedy",
     "calmkit.samplers.rows",
     "calmkit.samplers.beam",

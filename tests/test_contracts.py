@@ -95,6 +95,7 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("orders", "confidence"): [{}, {"steps": 4, "choice_temperature": 0.0, "trained_progress": 1.0}],
     ("samplers", "vote"): [{"candidates": 20}, {"temperature": 1.0}],
     ("samplers", "rejection"): [{}, {"temperature": 0.7}, {"temperature": 1.0}],
+    ("samplers", "sharpen"): [{}, {"temperature": 1.0, "draws_per_weight": 3}, {"merge": False}],
     ("transforms", "normalise"): [
         {},
         {"per": "all"},

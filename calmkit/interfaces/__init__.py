@@ -56,7 +56,15 @@ from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, Measure
 from calmkit.interfaces.objective import Objective, Reward, UnitLoss
 from calmkit.interfaces.order import Order, OrderState, OrderStep, Plan
 from calmkit.interfaces.posterior import EventSpec, Posterior
-from calmkit.interfaces.sampler import Choice, Draw, Guidance, RowSampler, Sampler
+from calmkit.interfaces.sampler import (
+    Choice,
+    Draw,
+    Guidance,
+    RowSampler,
+    Sampler,
+    WeighingSampler,
+    WeightedSource,
+)
 from calmkit.interfaces.tokenizer import Tokenizer
 from calmkit.interfaces.transform import LatentTransform
 
@@ -139,7 +147,9 @@ __all__ = [
     "Tokenizer",
     "UnitLoss",
     "UnitwiseAutoencoder",
+    "WeighingSampler",
     "WeightedHead",
+    "WeightedSource",
     "stored_name",
     "words_from",
 ]

@@ -250,9 +250,10 @@ class DataKind(ABC):
         values, of which studies average numbers and lists of numbers over seeds:
 
         `units`; the primary number; each of `words.sampled` with `<name>_se` (None: unknown); what a choice
-        costs, `draws_per_unit`, `max_draws`, `network_calls_per_unit`, `mean_level`, `levels` (level ->
-        share), `fallback_share`; and, where they are known, under `words.groups` of each group its number and
-        the sums that the primary number follows from. More may stand beside them, and is kept.
+        costs, `draws_per_unit`, `max_draws`, `network_calls_per_unit`, `flops_per_unit` (None: unknown),
+        `mean_level`, `levels` (level -> share), `fallback_share`; and, where they are known, under
+        `words.groups` of each group its number and the sums that the primary number follows from. More may
+        stand beside them, and is kept.
 
         Raises:
             ValueError: There is nothing to score.

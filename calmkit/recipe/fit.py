@@ -21,6 +21,8 @@ from calmkit.interfaces import (
     Order,
     RowSampler,
     Sampler,
+    WeighingSampler,
+    WeightedHead,
 )
 from calmkit.recipe.dump import as_dict
 from calmkit.recipe.errors import Problem
@@ -100,6 +102,14 @@ def sampler_fits(
     head, asked = recipe.head.name, sampler.options.set_fields()
     info = head_class(manager, head).info if built is None else built.info
     honoured = info.options
+    if isinstance(sampler, WeighingSampler) and not issubclass(head_class(manager, head), WeightedHead):
+        message = (
+            f"sampler '{recipe.sampler.name}' goes by the weights of what a draw is picked from, and head "
+            f"'{head}' knows none"
+        )
+        known = named_parts(manager, "heads", WeightedHead)
+        help = f"heads with known weights: {known}; sampler=vote works from draws alone"
+        yield Problem("CK143", message, recipe.source.mark("sampler.name"), "sampler", help)
     if asked and asked <= honoured and isinstance(built, IterativeHead):
         try:
             built.network_calls(sampler.options)

@@ -16,7 +16,8 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from calmkit.interfaces import RowSampler, Sampler, StatesDraws
+from calmkit.interfaces import RowSampler, Sampler, StatesDraws, WeighingSampler
+from calmkit.metrics.choice_flops import weighing_cost
 from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.metrics.row_calls import row_calls
 from calmkit.model import CalmModel
@@ -198,6 +199,8 @@ def _sampled(
     if isinstance(sampler, RowSampler):
         drawn = row_calls(model, units, sampler).draws / units
         return drawn, count_flops(model, units, 1, None, sampler).inference_per_unit
+    if isinstance(sampler, WeighingSampler):
+        return weighing_cost(model, units, sampler)
     if not isinstance(sampler, StatesDraws):
         return None, None
     draws = sampler.draws_per_unit()
