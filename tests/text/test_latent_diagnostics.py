@@ -25,7 +25,7 @@ from calmkit.text.metrics.latents import latent_diagnostics, projection
 
 VOCABULARY, CHUNK = 11, 3
 SMALL: dict[str, dict[str, Any]] = {
-    name: {"hidden_dim": 16, "latent_dim": 6} for name in ("vae", "sigma_vae", "deterministic")
+    name: {"hidden_dim": 16, "latent_dim": 6} for name in ("vae", "sigma_vae", "sphere_vae", "deterministic")
 }
 
 ALWAYS = {
