@@ -5,6 +5,7 @@ from calmkit.interfaces.autoencoder import (
     ImageAutoencoder,
     LossOutput,
     NotTrainable,
+    PastReadingAutoencoder,
     TokenAutoencoder,
     UnitwiseAutoencoder,
 )
@@ -49,6 +50,7 @@ from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, S
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
 from calmkit.interfaces.order import Order, OrderState, OrderStep, Plan
+from calmkit.interfaces.past import Past
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import Choice, Draw, Guidance, RowSampler, Sampler
 from calmkit.interfaces.tokenizer import Tokenizer
@@ -102,6 +104,8 @@ __all__ = [
     "Order",
     "OrderState",
     "OrderStep",
+    "Past",
+    "PastReadingAutoencoder",
     "PlacewiseHead",
     "Plan",
     "Posterior",
