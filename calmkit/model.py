@@ -207,8 +207,8 @@ class CalmModel(nn.Module):
         return data if isinstance(self.autoencoder, UnitwiseAutoencoder) else None
 
     def by_unit(self, said: Bool[Tensor, "B U"]) -> Bool[Tensor, "B L"]:
-        """What data say of the units of their autoencoder, said of those of the model. Where a transform makes
-        other units of a row, each of them holds for the whole row or for none of it.
+        """What data say of the units of their autoencoder, said of those of the model. Where a transform
+        makes other units of a row, each of them holds for the whole row or for none of it.
         """
         if self.layout is None or said.shape[1] == math.prod(self.layout):
             return said

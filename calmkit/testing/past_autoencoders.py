@@ -39,10 +39,8 @@ def check_past_read(
         draws = torch.stack([z, z.flip(0)])
         both = autoencoder.decode(draws, past)
         part.close(both[1], autoencoder.decode(z.flip(0), past), SHARED, "one of two draws, and it alone")
-        to_data = autoencoder.to_data(draws, past)[0]
-        part.close(
-            to_data, autoencoder.to_data(z, past), SHARED, "the data of one of two draws, and it alone"
-        )
+        one, own = autoencoder.to_data(draws, past)[0], autoencoder.to_data(z, past)
+        part.close(one, own, SHARED, "the data of one of two draws, and it alone")
         part.require(not torch.equal(behind, alone), READ, "with it and without it decode gives the same")
         if not list(autoencoder.parameters()):
             return
