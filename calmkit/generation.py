@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from calmkit.decoding import past_of
 from calmkit.interfaces import Choice, Context, Ending, SampleOptions, Sampler, WeightedSource
 from calmkit.interfaces.sampler import Pick
 from calmkit.model import CalmModel
@@ -133,7 +134,7 @@ class UnitDraws(WeightedSource):
     def _weighted(self, rows: Int[Tensor, " R"], z: Tensor) -> Tensor:
         self.weighted_calls.add(len(self.calls))
         self.calls.append((rows, z))
-        return self._tidied(self.model.to_data(z), rows)
+        return self._tidied(self.model.to_data(z, self.context[rows].past), rows)
 
     def _tidied(self, data: Tensor, rows: Int[Tensor, " R"]) -> Tensor:
         if self.ending is None or self.opens is None:
@@ -208,12 +209,14 @@ def generate(
             x, valid = torch.cat([prefix.to(x.dtype), x], 1), torch.cat([front, valid], 1)
         context, state = model.causal.step(x, valid, state)
         context = context[:, -1]
+    past = past_of(model.autoencoder, data, valid[:, -data.shape[1] :])
+    past = None if past is None else past[:, -1]
     opens = ending.opens(data[:, -1])
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
     real = torch.ones(rows, 1, dtype=torch.bool, device=device)
     for made in range(1, max_units + 1):
         with in_precision(precision, device):
-            draws = UnitDraws(model, context, sampler.options, ending, opens)
+            draws = UnitDraws(model, context.behind(past), sampler.options, ending, opens)
             unit, z = _choose(draws, sampler, streams, ended)
         ended = unit.ended
         yield unit
@@ -223,6 +226,7 @@ def generate(
             x = model.embedder(unit.data.unsqueeze(1), z.unsqueeze(1))
             context, state = model.causal.step(x, real, state)
             context = context[:, -1]
+        past = None if past is None else past.then(unit.data)
         opens = torch.zeros_like(opens)
 
 

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from calmkit.decoding import behind, data_of, decoded, require_past
 from calmkit.head_calls import UnitLoss, head_draws, head_log_prob, head_weighted_draws, unit_loss
 from calmkit.head_calls import guided_draws as guided_draws  # the docs import it from here
 from calmkit.interfaces import (
@@ -38,6 +39,7 @@ from calmkit.interfaces import (
     GenerativeHead,
     LatentTransform,
     Order,
+    Past,
     Posterior,
     SampleOptions,
     UnitwiseAutoencoder,
@@ -120,9 +122,8 @@ class CalmModel(nn.Module):
 
     @torch.no_grad()
     def encode(self, data: Shaped[Tensor, "*rows_and_data"]) -> Posterior:
-        """The targets of data. Outside autocast: they don't depend on the precision of training.
-
-        Where a transform keeps no Gaussian, a point: the transformed mean.
+        """The targets of data, outside autocast: they don't depend on the precision of training. Where a
+        transform keeps no Gaussian, a point: the transformed mean.
         """
         with torch.autocast(data.device.type, enabled=False):
             posterior = self.autoencoder.encode(data)
@@ -158,7 +159,8 @@ class CalmModel(nn.Module):
             valid = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
         valid = self.by_unit(valid)
         x = self.embedder(self.unit_data(data), z)
-        return self.conditions(x, valid, known, self.prefix(len(x), condition, drop))
+        context = self.conditions(x, valid, known, self.prefix(len(x), condition, drop))
+        return behind(self.autoencoder, context, data, valid)
 
     def conditions(
         self,
@@ -206,9 +208,8 @@ class CalmModel(nn.Module):
         return data if isinstance(self.autoencoder, UnitwiseAutoencoder) else None
 
     def by_unit(self, said: Bool[Tensor, "B U"]) -> Bool[Tensor, "B L"]:
-        """What data say of the units of their autoencoder, said of those of the model.
-
-        Where a transform makes other units of a row, each of them holds for the whole row or for none of it.
+        """What data say of the units of their autoencoder, said of those of the model. Where a transform
+        makes other units of a row, each of them holds for the whole row or for none of it.
         """
         if self.layout is None or said.shape[1] == math.prod(self.layout):
             return said
@@ -240,9 +241,8 @@ class CalmModel(nn.Module):
 
     def target(self, data: Tensor) -> tuple[Posterior, Tensor, Tensor | None]:
         """What the head shall predict, the values that the backbone reads (one draw), and the log volume by
-        unit of a transform that learns, nats.
-
-        Unlike `encode`, which has nothing random, a draw goes through a transform that keeps no Gaussian.
+        unit of a transform that learns, nats. Unlike `encode`, which has nothing random, a draw goes through
+        a transform that keeps no Gaussian.
         """
         if self.transform is None or self.transform.keeps_gaussians:
             target = self.encode(data)
@@ -260,12 +260,14 @@ class CalmModel(nn.Module):
 
         Raises:
             TypeError: The autoencoder maps whole rows only, so a unit alone is no data.
+            ValueError: Its decoder reads the past, and the context has none.
         """
         autoencoder = self._unitwise()
         if context.h[..., 0].numel() == 0:
             return self._no_draws(autoencoder, context.h, num)
+        require_past(self.autoencoder, context)
         z = head_draws(self.head, context, num, options)
-        return self.to_data(z), z
+        return self.to_data(z, context.past), z
 
     def weighted_draws(
         self, context: Context, options: SampleOptions | None = None
@@ -283,13 +285,13 @@ class CalmModel(nn.Module):
             )
         return head_weighted_draws(self.head, context, options)
 
-    def decode(self, z: Shaped[Tensor, "*rows_and_event"]) -> Tensor:
+    def decode(self, z: Shaped[Tensor, "*rows_and_event"], past: Past | None = None) -> Tensor:
         """Values of the model, back through the transform, as the autoencoder decodes them."""
-        return self.autoencoder.decode(z if self.transform is None else self.transform.inverse(z))
+        return decoded(self.autoencoder, z if self.transform is None else self.transform.inverse(z), past)
 
-    def to_data(self, z: Shaped[Tensor, "*rows_and_event"]) -> Shaped[Tensor, "*rows_and_data"]:
-        """Values of the model, back through the transform, as data."""
-        return self.autoencoder.to_data(z if self.transform is None else self.transform.inverse(z))
+    def to_data(self, z: Shaped[Tensor, "*rows_and_event"], past: Past | None = None) -> Tensor:
+        """Values of the model, back through the transform, as data, behind what stands before."""
+        return data_of(self.autoencoder, z if self.transform is None else self.transform.inverse(z), past)
 
     def log_prob(self, context: Context, z: Shaped[Tensor, "*units_and_event"]) -> Float[Tensor, "*units"]:
         """Exact log density of values, nats per unit, of a model whose head is a `DensityHead`."""

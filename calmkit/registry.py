@@ -46,6 +46,8 @@ BUILTINS = (
     "calmkit.autoencoders.vae",
     "calmkit.autoencoders.deterministic",
     "calmkit.autoencoders.sigma_vae",
+    "calmkit.autoencoders.sphere_vae",
+    "calmkit.autoencoders.past_vae",
     "calmkit.autoencoders.token_chunks",
     "calmkit.autoencoders.patches",
     "calmkit.autoencoders.image_vae",

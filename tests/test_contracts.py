@@ -45,6 +45,11 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ],
     ("autoencoders", "deterministic"): [{"hidden_dim": 32, "latent_dim": 6, "chunk_size": 3}],
     ("autoencoders", "sigma_vae"): [{"hidden_dim": 32, "latent_dim": 6, "chunk_size": 3}],
+    ("autoencoders", "sphere_vae"): [{"hidden_dim": 32, "latent_dim": 6, "chunk_size": 3}],
+    ("autoencoders", "past_vae"): [
+        {"hidden_dim": 32, "latent_dim": 6, "chunk_size": 3},
+        {"hidden_dim": 32, "latent_dim": 6, "chunk_size": 1, "past": 3},
+    ],
     ("autoencoders", "token_chunks"): [{"chunk_size": 3}, {"chunk_size": 1}],
     ("autoencoders", "patches"): [{}, {"patch": 4, "noise": 0.1}],
     ("autoencoders", "image_vae"): [

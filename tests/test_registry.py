@@ -275,6 +275,8 @@ def test_builtins_come_through_the_door() -> None:
             "vae",
             "deterministic",
             "sigma_vae",
+            "past_vae",
+            "sphere_vae",
             "token_chunks",
             "patches",
             "image_vae",

@@ -5,6 +5,7 @@ from calmkit.interfaces.autoencoder import (
     ImageAutoencoder,
     LossOutput,
     NotTrainable,
+    PastReadingAutoencoder,
     TokenAutoencoder,
     UnitwiseAutoencoder,
 )
@@ -55,6 +56,7 @@ from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
 from calmkit.interfaces.objective import Objective, Reward, UnitLoss
 from calmkit.interfaces.order import Order, OrderState, OrderStep, Plan
+from calmkit.interfaces.past import Past
 from calmkit.interfaces.posterior import EventSpec, Posterior
 from calmkit.interfaces.sampler import (
     Choice,
@@ -117,6 +119,8 @@ __all__ = [
     "Order",
     "OrderState",
     "OrderStep",
+    "Past",
+    "PastReadingAutoencoder",
     "PlacewiseHead",
     "Plan",
     "Posterior",

@@ -16,6 +16,7 @@ from typing import final
 import torch
 from torch import nn
 
+from calmkit.decoding import data_of, past_of
 from calmkit.head_calls import head_draws, head_log_prob, head_loss
 from calmkit.interfaces import (
     PASSES,
@@ -216,7 +217,8 @@ def flops_of_decoding(part: Autoencoder, samples: MadeUpInput) -> int:
     with copied(part) as (part, device, dtype):
         z = samples.target(device, dtype).mean
         if isinstance(part, UnitwiseAutoencoder):
-            return flops_of(lambda: part.to_data(z[:, :1]))
+            past = past_of(part, samples.data(device)[:, :1], torch.ones(1, 1, dtype=torch.bool))
+            return flops_of(lambda: data_of(part, z[:, :1], None if past is None else past[:, 1:]))
         return -(-flops_of(lambda: part.to_data(z)) // samples.units)
 
 

@@ -48,7 +48,7 @@ class DistilObjective(Objective):
             return model.loss(batch)
         teacher = self.models["teacher"]
         drawn = draws_of(teacher, batch, keep, self.draws, self.options)
-        return model.loss(batch, placed(in_values_of(model, teacher, drawn), keep))
+        return model.loss(batch, placed(in_values_of(model, teacher, batch, keep, drawn), keep))
 
 
 @hookimpl

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from calmkit.decoding import past_of
 from calmkit.head_calls import head_draws
 from calmkit.interfaces import Batch, Posterior, SampleOptions
 from calmkit.model import CalmModel
@@ -31,14 +32,26 @@ def draws_of(
 
 @torch.no_grad()
 def in_values_of(
-    model: CalmModel, other: CalmModel, drawn: Shaped[Tensor, "num N *theirs"]
+    model: CalmModel,
+    other: CalmModel,
+    batch: Batch,
+    keep: Bool[Tensor, "B L"],
+    drawn: Shaped[Tensor, "num N *theirs"],
 ) -> Shaped[Tensor, "num N *event"]:
     """The draws of a model as values of another one: the same where both rest on one autoencoder; else what
     the second's autoencoder makes of their data, a draw of the posterior each.
     """
     if same_values(model, other):
         return drawn
-    return model.encode(other.to_data(drawn)).sample(1)[0]
+    return model.encode(as_data(other, batch, keep, drawn)).sample(1)[0]
+
+
+def as_data(
+    model: CalmModel, batch: Batch, keep: Bool[Tensor, "B L"], drawn: Shaped[Tensor, "num N *event"]
+) -> Tensor:
+    """Values drawn at the units of a batch that are kept, as data: behind the true past, where it is read."""
+    past = past_of(model.autoencoder, batch.data, model.by_unit(batch.valid))
+    return model.to_data(drawn, None if past is None else past[:, :-1][keep])
 
 
 def same_values(model: CalmModel, other: CalmModel) -> bool:

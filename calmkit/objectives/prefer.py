@@ -21,13 +21,13 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import Batch, Measure, MeasureInfo, Number, Objective, UnitLoss
 from calmkit.nn.settings import require_at_least
-from calmkit.objectives.drawn import draws_of, placed
+from calmkit.objectives.drawn import as_data, draws_of, placed
 
 MEASURED_DRAWS = 4  # of a unit, for the mean reward on held-out data
 
@@ -63,12 +63,14 @@ class PreferObjective(Objective):
             return model.loss(batch)
         reference = self.models["reference"]
         drawn = draws_of(reference, batch, keep, self.draws, None)
-        return model.loss(batch, placed(drawn, keep, self.weights(reference, drawn)))
+        return model.loss(batch, placed(drawn, keep, self.weights(reference, batch, keep, drawn)))
 
-    def weights(self, reference: Any, drawn: Tensor) -> Float[Tensor, "num N"]:
+    def weights(
+        self, reference: Any, batch: Batch, keep: Bool[Tensor, "B L"], drawn: Tensor
+    ) -> Float[Tensor, "num N"]:
         """softmax(r / beta) among the candidates of each unit."""
         assert self.judge is not None
-        return (self.judge(reference.to_data(drawn)).float() / self.beta).softmax(0)
+        return (self.judge(as_data(reference, batch, keep, drawn)).float() / self.beta).softmax(0)
 
     @torch.no_grad()
     def measured(self, model: Any, batch: Batch) -> Mapping[str, Float[Tensor, " N"]]:
@@ -77,7 +79,7 @@ class PreferObjective(Objective):
         if self.judge is None or not keep.any():
             return {}
         drawn = draws_of(model, batch, keep, MEASURED_DRAWS, None)
-        return {"reward": self.judge(model.to_data(drawn)).float().mean(0)}
+        return {"reward": self.judge(as_data(model, batch, keep, drawn)).float().mean(0)}
 
 
 @final

@@ -197,7 +197,7 @@ def test_a_part_on_the_meta_device_must_state_its_cost() -> None:
 V, R = 11, 3  # vocabulary; repeats of iterative heads
 CODERS = [
     (name, options)
-    for name in ("vae", "deterministic", "sigma_vae")
+    for name in ("vae", "deterministic", "sigma_vae", "sphere_vae")
     for options in (
         {"chunk_size": 4, "latent_dim": 6, "hidden_dim": 8},
         {"chunk_size": 1, "latent_dim": 3, "hidden_dim": 10, "encoder_layers": 3, "decoder_layers": 1},

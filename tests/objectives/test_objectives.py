@@ -181,7 +181,7 @@ def test_ids_of_a_teacher_are_read_by_the_student_s_autoencoder(folder: Path) ->
     drawn = draws_of(teacher, batch, batch.valid, 3, None)
     assert drawn.shape == (3, 10, 4)
     torch.manual_seed(1)
-    found = in_values_of(student, teacher, drawn)
+    found = in_values_of(student, teacher, batch, batch.valid, drawn)
     torch.manual_seed(1)
     assert torch.equal(found, student.autoencoder.encode(drawn).sample(1)[0])
     objective = DistilObjective(num_targets=3)

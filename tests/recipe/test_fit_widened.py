@@ -138,7 +138,8 @@ CASES = {
         "error[CK141]: autoencoder 'patches' is built with image_shape, which data 'stdlib' (text) don't "
         "have\n"
         "  --> mine.yaml:3:15  (autoencoder)\n"
-        "  help: autoencoders that would do: deterministic, sigma_vae, token_chunks, vae",
+        "  help: autoencoders that would do: deterministic, past_vae, sigma_vae, sphere_vae, "
+        "token_chunks, vae",
     ),
     "the ids of images": (
         ("tiny/givt_causal", "embedder: {name: tokens}"),

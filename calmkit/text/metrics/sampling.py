@@ -24,8 +24,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from calmkit.decoding import behind
 from calmkit.generation import SeededRandomness, UnitDraws
-from calmkit.interfaces import Batch, Choice, Context, Sampler, State
+from calmkit.interfaces import Batch, Choice, Context, Past, Sampler, State
 from calmkit.metrics.choice_flops import ChoiceFlops
 from calmkit.metrics.sampler_use import SamplerUse
 from calmkit.model import CalmModel
@@ -140,7 +141,7 @@ def _terms(
 ) -> tuple[Float[Tensor, "P 4"], Float[Tensor, "P 4"]]:
     """Accuracy and collision at the positions that begin in a batch."""
     x = model.embedder(chunks, model.encode(chunks).mean)
-    context = model.backbone(x, valid)
+    context = behind(model.autoencoder, model.backbone(x, valid), chunks, valid)
     ahead = units_per_continuation(chunk_size_of(model)) - 1
     needed = begins.clone()
     for further in range(1, ahead + 1):
@@ -160,7 +161,10 @@ def _terms(
     if ahead and len(live):
         branches = begins.flatten().nonzero()[:, 0]
         state = model.causal.select(model.causal.states(x, valid), branches[live])
-        collision[live, chunk_size_of(model) :] = _roll_out(model, sampler, state, ids[live], z[live], ahead)
+        past = context[begins][live].past
+        collision[live, chunk_size_of(model) :] = _roll_out(
+            model, sampler, state, past, ids[live], z[live], ahead
+        )
     return chained_accuracy(hits, begins), collision[:, :NUM_TOKENS]
 
 
@@ -184,6 +188,7 @@ def _roll_out(
     model: CalmModel,
     sampler: Sampler,
     state: State,
+    past: Past | None,
     ids: Int[Tensor, "A K"],
     z: Shaped[Tensor, "A *event"],
     ahead: int,
@@ -196,12 +201,15 @@ def _roll_out(
         real = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
         x = model.embedder(ids.unsqueeze(1), z.unsqueeze(1))
         context, state = model.causal.step(x, real, state)
-        ids, z = _choices(model, sampler, context[:, 0])
-        other, _ = _choices(model, sampler, context[:, 0])
+        past = None if past is None else past.then(ids)
+        context = context[:, 0].behind(past)
+        ids, z = _choices(model, sampler, context)
+        other, _ = _choices(model, sampler, context)
         agree = (ids == other).cumprod(-1)
         terms[at, step * chunk_size : (step + 1) * chunk_size] = agree.to(terms.dtype)
         alike = agree[:, -1].nonzero()[:, 0]
         if step == ahead - 1 or len(alike) == 0:
             break
         at, ids, z, state = at[alike], ids[alike], z[alike], model.causal.select(state, alike)
+        past = None if past is None else past[alike]
     return terms
