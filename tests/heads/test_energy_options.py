@@ -258,5 +258,5 @@ def test_impossible_options_are_refused_by_name(options: dict[str, Any]) -> None
 
 
 def test_noise_that_is_neither_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="energy: noise must be input or modulation, got 'both'; input would"):
+    with pytest.raises(ValueError, match="energy: noise must be input or modulation, got 'both'; "):
         network_with("both")
