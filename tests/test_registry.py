@@ -291,6 +291,7 @@ def test_builtins_come_through_the_door() -> None:
         "launchers": {"local", "slurm"},
         "metrics": {
             *("brier", "nll", "latent_nll", "tokens_per_second", "reconstruction"),
+            "draw_nats",
             *("fd", "kd", "precision", "recall", "class_accuracy", "nearest_ratio", "network_accuracy"),
             *("nats_per_dim", "bar_gaussian", "bar_copy", "images_per_second", "reconstruction_psnr"),
         },
