@@ -298,6 +298,7 @@ def test_builtins_come_through_the_door() -> None:
         "metrics": {
             *("energy_score", "variogram", "reward"),
             *("brier", "nll", "latent_nll", "tokens_per_second", "reconstruction"),
+            "draw_nats",
             *("fd", "kd", "precision", "recall", "class_accuracy", "nearest_ratio", "network_accuracy"),
             *("nats_per_dim", "bar_gaussian", "bar_copy", "images_per_second", "reconstruction_psnr"),
         },
