@@ -71,7 +71,7 @@ class ModulatedMLP(NoiseNetwork):
         for block in self.blocks:
             x = block(x, stream)
         shift, scale = self.out_modulation(stream).chunk(2, dim=-1)
-        return self.way_out(modulate(self.out_norm(x), shift, scale))
+        return self.out(F.silu(self.out_hidden(modulate(self.out_norm(x), shift, scale))))
 
     def condition_flops(self) -> int:
         """Reading h."""
