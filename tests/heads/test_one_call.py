@@ -34,10 +34,10 @@ def drawn(head: type[GenerativeHead], steps: int) -> Tensor:
         return (h * net.sample(Context(h), 2000)).flatten(0, 1)
 
 
-# How far the share and the mean distance to the nearest centre may be off. Over 12 seeds consistency had
-# 0.703 and 0.282, with standard deviations of 0.039 and 0.033; over 8 seeds mean_flow had 0.675 and 0.588,
-# with 0.053 and 0.072. Each bound lies 4.98 of those away or more: for a normal estimate a false alarm in 7e-7
-# of the seeds.
+# How far the share and the mean distance to the nearest centre may be off. Over 12 seeds consistency
+# had 0.703 and 0.282, with standard deviations of 0.039 and 0.033; over 8 seeds mean_flow had 0.675 and
+# 0.588, with 0.053 and 0.072. Each bound lies 4.98 of those away or more: for a normal estimate a false
+# alarm in 7e-7 of the seeds.
 HEADS = [(ConsistencyHead, 0.2, 0.6), (MeanFlowHead, 0.29, 0.95)]
 
 
