@@ -38,6 +38,7 @@ from calmkit.interfaces import (
     SampleOptions,
     StatesDrawFlops,
     StatesTrainingFlops,
+    TakesDraws,
 )
 from calmkit.nn.adaln import AdaLNMLP, draw_in_blocks
 from calmkit.nn.along import ALONG_PASSES, along
@@ -50,7 +51,7 @@ NOISE_ANGLE = math.pi / 2
 
 
 @final
-class ConsistencyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
+class ConsistencyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops, TakesDraws):
     """Consistency model from noise to latent, trained alone; one network call per draw.
 
     Latents are best of variance near 1, as the noise is: the transform `normalise` sees to it. Temperature

@@ -37,6 +37,7 @@ from calmkit.interfaces import (
     SampleOptions,
     StatesDrawFlops,
     StatesTrainingFlops,
+    TakesDraws,
 )
 from calmkit.nn.adaln import AdaLNMLP, draw_blocks
 from calmkit.nn.along import ALONG_PASSES, along
@@ -52,7 +53,7 @@ TIME_SCALE = 1.0  # of both embeddings: in thousandths the derivative by time dr
 
 
 @final
-class MeanFlowHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
+class MeanFlowHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops, TakesDraws):
     """Average velocity from noise to latent, one network call per draw.
 
     Temperature multiplies the noise a draw starts from. Guidance mixes the conditions h.

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from calmkit.hookspecs import hookimpl
@@ -63,14 +63,12 @@ class PreferObjective(Objective):
             return model.loss(batch)
         reference = self.models["reference"]
         drawn = draws_of(reference, batch, keep, self.draws, None)
-        return model.loss(batch, placed(drawn, keep, self.weights(reference, batch, keep, drawn)))
+        return model.loss(batch, placed(drawn, keep, self.weights(as_data(reference, batch, keep, drawn))))
 
-    def weights(
-        self, reference: Any, batch: Batch, keep: Bool[Tensor, "B L"], drawn: Tensor
-    ) -> Float[Tensor, "num N"]:
-        """softmax(r / beta) among the candidates of each unit."""
+    def weights(self, candidates: Shaped[Tensor, "num N *unit"]) -> Float[Tensor, "num N"]:
+        """softmax(r / beta) among the candidates of each unit, data."""
         assert self.judge is not None
-        return (self.judge(as_data(reference, batch, keep, drawn)).float() / self.beta).softmax(0)
+        return (self.judge(candidates).float() / self.beta).softmax(0)
 
     @torch.no_grad()
     def measured(self, model: Any, batch: Batch) -> Mapping[str, Float[Tensor, " N"]]:

@@ -97,7 +97,7 @@ def objective_fits(
             or_else = ", or stages.lm.init_from=RUN" if name == objective.begins_with else ""
             message = f"objective '{spec.name}' needs a finished run as its {name}"
             yield Problem("CK131", message, mark, key, f"{key}=RUN{or_else}, the folder of a run")
-        elif run.startswith(CELL) or (Path(run) / RESOLVED).is_file():
+        elif run.removeprefix(CELL) in recipe.source.cells or (Path(run) / RESOLVED).is_file():
             yield from _run_fits(recipe, manager, model, key, recipe_of_run(recipe, run, manager), of_shapes)
         elif Path(run).exists():
             message = f"{key}: '{run}' is no run folder: it has no {RESOLVED}"

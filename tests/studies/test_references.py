@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from inline_launcher import InlineLauncher
 from small_runs import workshop
 
+from calmkit.interfaces import Job
 from calmkit.recipe.assemble import validate
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.load import load_recipe
@@ -20,8 +22,6 @@ from calmkit.studies.plan import StudyPlan, places, plan_study
 from calmkit.studies.references import in_turns
 from calmkit.studies.run import resume_study, run_study
 from calmkit.studies.schema import load_study
-from calmkit.training.errors import RunFailed
-from calmkit.training.run import Run
 
 STUDY = """\
 calmkit_study: 1
@@ -68,30 +68,34 @@ def keys(text: str) -> dict[str, str]:
     return {trial.cell: trial.key for trial in planned(text).trials}
 
 
-def test_cells_are_trained_after_those_they_name_and_begin_with_their_weights(
+def test_cells_are_trained_after_those_they_name_and_begin_with_their_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calmkit.studies.run.write_results", lambda *_: None)  # figures take seconds
+    """Processes that do nothing: one that ends well counts as done. What fails takes along who names it."""
+    done: set[Path] = set()
+    for room, name in (("plan", "is_trained"), ("works", "is_trained"), ("run", "is_trained"),
+                       ("plan", "is_encoded"), ("works", "is_encoded"), ("run", "is_encoded")):  # fmt: skip
+        monkeypatch.setattr(f"calmkit.studies.{room}.{name}", lambda folder: folder in done)
+    monkeypatch.setattr("calmkit.studies.run._finish", lambda *_: None)
+
+    def ends(failing: str, job: Job) -> int:
+        if failing in job.name:
+            return 1
+        done.add(job.log.parent.with_name(job.log.parent.name.removesuffix(".work")))
+        return 0
+
     found = planned(STUDY)
-    assert [[trial.cell for trial in turn] for turn in found.turns()] == [
-        ["first"], ["second one"], ["last"],
-    ]  # fmt: skip
-    fails = InlineLauncher(instead=lambda job: 1 if "second one" in job.name else None)
-    with pytest.raises(RunFailed, match="2 of 3 trials failed"):
-        run_study("after.yaml", out=folder / "out", say=silent, launcher=fails)
-    assert [name.partition(",")[0] for name in fails.started[1:]] == ["first", "second one"]
+    assert [[trial.cell for trial in turn] for turn in found.turns()] == [["first"], ["second one"], ["last"]]
     where = {trial.cell: (folder / "out" / "cells" / trial.key) for trial in found.trials}
+    fails, goes_on = (InlineLauncher(instead=partial(ends, name)) for name in ("second one", "nobody"))
+    run_study("after.yaml", out=folder / "out", say=silent, launcher=fails)
+    assert [name.partition(",")[0] for name in fails.started[1:]] == ["first", "second one"]
     assert failure(where["last"]).startswith("its cell 'second one' failed: ")
-    launcher = InlineLauncher(instead=lambda job: 1 if "last" in job.name else None)
-    with pytest.raises(RunFailed, match="1 of 3 trials failed"):
-        resume_study(folder / "out", say=silent, launcher=launcher)
-    assert [name.partition(",")[0] for name in launcher.started] == ["second one", "last"]
+    resume_study(folder / "out", say=silent, launcher=goes_on)
+    assert [name.partition(",")[0] for name in goes_on.started] == ["second one", "last"]
     for cell, before in (("second one", "first"), ("last", "second one")):
         told = yaml.safe_load((work_folder(where[cell]) / "recipe.yaml").read_text())
         assert told["stages"]["lm"]["init_from"] == str(where[before].resolve())
-    log = (work_folder(where["second one"]) / "log.txt").read_text()
-    assert f"stage 2 continues the weights of {where['first'].resolve()}" in log
-    assert Run(where["second one"]).facts["lm_steps"] == 2
 
 
 def test_a_key_is_made_of_the_key_of_the_cell_that_is_named(folder: Path) -> None:
