@@ -30,6 +30,7 @@ from calmkit.interfaces import (
     LatentTransform,
     MeasureInfo,
     Order,
+    PastReadingAutoencoder,
     RowSampler,
     SampleOptions,
     Sampler,
@@ -76,9 +77,10 @@ def number_refusal(name: str, cls: type, there: Mapping[str, str]) -> str | None
     if not isinstance(info, MeasureInfo):
         return f"metrics: '{name}' has no info, or one that is no MeasureInfo: {info!r}"
     described = not issubclass(cls, HeldOutMeasure)
-    if described and (info.needs or info.events != frozenset(EVENT_KINDS)):
+    if described and (info.needs or info.on_the_way or info.events != frozenset(EVENT_KINDS)):
         return (
-            f"metrics: '{name}' is only described, so its needs and events would say nothing; leave them out"
+            f"metrics: '{name}' is only described, so its needs and events would say nothing, "
+            "nor would on_the_way; leave them out"
         )
     for stored in info.named(name):
         if stored in there:
@@ -179,6 +181,7 @@ INSTANCE_FACTS: tuple[tuple[type, str, Callable[[object], bool], str], ...] = (
     (Autoencoder, "event", lambda value: isinstance(value, EventSpec), "an EventSpec"),
     (TokenAutoencoder, "chunk_size", _count, "a count of tokens, 1 or more"),
     (UnitwiseAutoencoder, "unit_shape", _shape, "the shape of a unit's data, counts of 1 or more"),
+    (PastReadingAutoencoder, "past", _count, "a count of units, 1 or more"),
     (ImageAutoencoder, "layout", _shape, "the grid of its units, such as (8, 8)"),
     (LatentTransform, "event", lambda value: isinstance(value, EventSpec), "an EventSpec"),
     (Conditioner, "length", _count, "a count of units, 1 or more"),

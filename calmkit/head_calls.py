@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -22,22 +21,13 @@ from calmkit.interfaces import (
     PlacewiseHead,
     Posterior,
     SampleOptions,
+    ScheduledHead,
+    TakesDraws,
+    WeightedHead,
 )
+from calmkit.interfaces import UnitLoss as UnitLoss  # others import it from here
 
 HALF = (torch.bfloat16, torch.float16)
-
-
-@dataclass(frozen=True)
-class UnitLoss:
-    """The head's loss of the units that count, and which ones they are.
-
-    Attributes:
-        per_unit: `[N]`, in the head's own unit.
-        keep: `[B, L]`, true where a unit counts; N of them, in row-major order.
-    """
-
-    per_unit: Float[Tensor, " N"]
-    keep: Bool[Tensor, "B L"]
 
 
 def unit_loss(
@@ -50,14 +40,24 @@ def unit_loss(
 
 
 def head_loss(head: GenerativeHead, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
-    """The head's loss of each unit, as its facts ask to be called."""
+    """The head's loss of each unit, as its facts ask to be called.
+
+    Of a target that is known by draws a head that is no `TakesDraws` gets one, as a point.
+    """
     if context.h[..., 0].numel() == 0:
         return context.h.sum(-1)
+    if target.values is not None and not isinstance(head, TakesDraws):
+        target = Posterior(target.sample(1)[0])
     with _precision_of(head, context.h.device):
         if head.info.half_precision:
             return head.loss(context, target)
-        mean, log_std = _wide(target.mean), None if target.log_std is None else _wide(target.log_std)
-        return head.loss(_wide_context(context), Posterior(mean, log_std))
+        return head.loss(_wide_context(context), _wide_target(target))
+
+
+def tell_progress(head: GenerativeHead, fraction: float) -> None:
+    """Before a loss: which fraction of the training is done, for a head that goes by it; 1 to measure it."""
+    if isinstance(head, ScheduledHead):
+        head.at_progress(min(1.0, fraction))
 
 
 def head_log_prob(
@@ -86,6 +86,14 @@ def head_draws(
     """`num` draws of each unit, of which there is one at least, as the head's facts ask to be called."""
     with _precision_of(head, context.h.device):
         return head.sample(context if head.info.half_precision else _wide_context(context), num, options)
+
+
+def head_weighted_draws(
+    head: WeightedHead, context: Context, options: SampleOptions | None = None
+) -> tuple[Float[Tensor, "*units M"], Shaped[Tensor, "M *units_and_event"]]:
+    """The head's log weights and one value for each, of one unit at least, as its facts ask to be called."""
+    with _precision_of(head, context.h.device):
+        return head.weighted_draws(context if head.info.half_precision else _wide_context(context), options)
 
 
 def guided_draws(
@@ -149,6 +157,13 @@ def _precision_of(head: GenerativeHead, device: torch.device) -> Iterator[None]:
 
 def _wide(value: Tensor) -> Tensor:
     return value.float() if value.dtype in HALF else value
+
+
+def _wide_target(target: Posterior) -> Posterior:
+    log_std, values, weights = (
+        None if value is None else _wide(value) for value in (target.log_std, target.values, target.weights)
+    )
+    return Posterior(_wide(target.mean), log_std, values, weights)
 
 
 def _wide_context(context: Context) -> Context:

@@ -10,14 +10,17 @@ https://arxiv.org/abs/2510.27688
 from __future__ import annotations
 
 import math
-from typing import final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from calmkit.heads.draw_likelihood import draw_log_prob
 from calmkit.heads.energy_score import at_least_float32, energy_loss, gaussian_energy_loss
+from calmkit.heads.energy_settings import EnergySchedule, require_score
+from calmkit.heads.marginal_score import marginal_loss
+from calmkit.heads.modulated_mlp import network_with
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import (
     PASSES,
@@ -27,20 +30,22 @@ from calmkit.interfaces import (
     HeadInfo,
     Posterior,
     SampleOptions,
+    ScheduledHead,
     StatesDrawFlops,
     StatesTrainingFlops,
+    TakesDraws,
 )
 from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.settings import latent_dim_of, require_at_least
-from calmkit.nn.swiglu import NORM_EPS
 
 
 @final
-class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
+class EnergyHead(ScheduledHead, StatesDrawFlops, StatesTrainingFlops, TakesDraws):
     """CALM's head: one-step draws from uniform noise, trained by the energy score.
 
     Temperature is a factor on the scale of the input noise: a heuristic, not a power of the density. Guidance
-    mixes the conditions h, as EAR's code does.
+    mixes the conditions h, as EAR's code does. At its defaults it is the official head; what else is offered
+    are ways to make it learn faster, one setting each.
 
     Args:
         hidden_dim: H.
@@ -56,6 +61,23 @@ class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
         width: W, of the network; None: `hidden_dim`, as in the official network.
         init_std: Standard deviation of the last layer's weights in a fresh network. At 0, as in the official
             network, every first draw is 0; on digits 0.1 was ahead at equal steps (docs/log.md).
+        num_codes: C, learned vectors; each draw adds one of them to its noise, by a fair die of its own, so
+            draws stay independent and the score unbiased. A temperature leaves the codes alone.
+        noise: `input`: the noise goes through the blocks, which read the condition. `modulation`: the
+            condition goes through them, and the noise scales and shifts what every norm gives (EAR, FGN).
+        offset: c, in latent units: sqrt(d^2 + c^2) - c stands for the distance d, smooth where draws are
+            near. Still a strictly proper score at exponent 1 (`calmkit.heads.energy_score` says why), and
+            refused at any other.
+        marginal: Weight, in [0, 1], of the mean over the dimensions of their own scores at exponent 1, twice
+            the CRPS (FGN); 1 - marginal is that of the score above. Strictly proper below 1; at 1 how
+            dimensions depend on each other is not learned.
+        first_exponent: Training starts at this exponent, in (0, 2), and moves linearly to `exponent` over its
+            first half. None: it does not move.
+        likelihood_until: Over this fraction of the training the loss also has the negative log-likelihood of
+            a posterior draw under Gaussians of one learned scale (1 at first, in latent units) around the S
+            draws, in nats, with a weight that falls linearly from 1 to 0. 0: never.
+
+    The last two depend on how far training is; everywhere else the loss is that of the end (`ScheduledHead`).
 
     Raises:
         ValueError: For a setting out of its range, or an event that is no latent vector.
@@ -82,22 +104,35 @@ class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
         depth: int = 4,  # a quarter of the backbone's 16 layers, section 3.3.3
         width: int | None = None,
         init_std: float = 0.0,
+        num_codes: int = 0,
+        noise: Literal["input", "modulation"] = "input",
+        offset: float = 0.0,
+        marginal: float = 0.0,
+        first_exponent: float | None = None,
+        likelihood_until: float = 0.0,
     ) -> None:
         super().__init__()
         latent_dim = latent_dim_of("energy", event)
-        if not 0 < exponent < 2:
-            raise ValueError(f"energy: exponent must lie in (0, 2), got {exponent}; 1.0 would do.")
-        if not 0 <= repulsion <= 1:  # above 1 a few draws far out make the loss as low as one likes
-            raise ValueError(f"energy: repulsion must lie in [0, 1], got {repulsion}; 1.0 would do.")
+        self.schedule = EnergySchedule(exponent, first_exponent, likelihood_until)
+        require_score(self.schedule, repulsion, offset, marginal)
         if not 0 <= init_std < math.inf:
             raise ValueError(f"energy: init_std must be at least 0 and finite, got {init_std}; 0.1 would do.")
         require_at_least("energy", 2, num_draws=num_draws)  # the loss compares draws with each other
         require_at_least("energy", 1, num_targets=num_targets, noise_dim=noise_dim, depth=depth, width=width)
-        self.num_draws, self.num_targets = num_draws, num_targets
-        self.exponent, self.repulsion = exponent, repulsion
-        self.network = NoiseMLP(noise_dim, hidden_dim, latent_dim, width or hidden_dim, depth)
+        require_at_least("energy", 0, num_codes=num_codes)
+        self.num_draws, self.num_targets, self.exponent = num_draws, num_targets, exponent
+        self.repulsion, self.offset, self.marginal = repulsion, offset, marginal
+        self.progress = 1.0
+        network = network_with(noise)
+        self.network = network(noise_dim, hidden_dim, latent_dim, width or hidden_dim, depth, num_codes)
         if init_std > 0:
             nn.init.normal_(self.network.out.weight, std=init_std)
+        self.log_scale: nn.Parameter | None
+        self.register_parameter("log_scale", nn.Parameter(torch.zeros(1)) if likelihood_until > 0 else None)
+
+    def at_progress(self, fraction: float) -> None:
+        """The loss of this fraction of the training: its exponent, and its weight of the likelihood."""
+        self.progress = fraction
 
     def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
         """Energy loss per unit, in latent units to the power `exponent`.
@@ -105,25 +140,47 @@ class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
         Its floor is above 0 where the posterior has a spread. The target is a constant: it gets no gradient.
         """
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
-        draws = self._draw(h, self.num_draws, SampleOptions())
-        mean = target.mean.reshape(-1, draws.shape[-1])  # [N, D]
-        if target.log_std is None:
-            per_unit = energy_loss(draws, mean.unsqueeze(0), self.exponent, self.repulsion)
-        else:
-            noise = torch.randn(
-                self.num_targets, mean.shape[-1], device=h.device, dtype=at_least_float32(h.dtype)
-            )
-            per_unit = gaussian_energy_loss(
-                draws, mean, target.log_std.reshape(mean.shape), noise, self.exponent, self.repulsion
-            )
+        draws = self.network.draw(h, self.num_draws)
+        flat = target.flattened()
+        per_unit = self._score(draws, flat)
+        if self.log_scale is not None:  # at weight 0 too: parameters have a gradient in every step
+            z, weight = flat.sample(1)[0].detach(), self.schedule.likelihood_at(self.progress)
+            per_unit = per_unit - weight * draw_log_prob(draws, z, self.log_scale)
         return per_unit.reshape(context.h.shape[:-1])
+
+    def _score(self, draws: Float[Tensor, "S N D"], target: Posterior) -> Float[Tensor, " N"]:
+        """Of the joint law and of the marginal ones, by their weights."""
+        if self.marginal == 0:
+            return self._joint_score(draws, target)
+        marginal = self.marginal * self._marginal_score(draws, target)
+        if self.marginal == 1:
+            return marginal
+        return (1 - self.marginal) * self._joint_score(draws, target) + marginal
+
+    def _marginal_score(self, draws: Float[Tensor, "S N D"], target: Posterior) -> Float[Tensor, " N"]:
+        if target.log_std is not None:
+            return marginal_loss(draws, target.mean, target.log_std, self.repulsion)
+        points = target.points(self.num_targets)
+        return torch.stack([marginal_loss(draws, z, None, self.repulsion) for z in points]).mean(0)
+
+    def _joint_score(self, draws: Float[Tensor, "S N D"], target: Posterior) -> Float[Tensor, " N"]:
+        exponent, mean, log_std = self.schedule.exponent_at(self.progress), target.mean, target.log_std
+        if log_std is None:
+            points = target.points(self.num_targets)
+            return energy_loss(draws, points, exponent, self.repulsion, self.offset)
+        noise = torch.randn(
+            self.num_targets, mean.shape[-1], device=draws.device, dtype=at_least_float32(draws.dtype)
+        )
+        return gaussian_energy_loss(draws, mean, log_std, noise, exponent, self.repulsion, self.offset)
 
     def sample(
         self, context: Context, num: int = 1, options: SampleOptions | None = None
     ) -> Float[Tensor, "num *units D"]:
         """Independent draws, one network call each."""
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
-        draws = self._draw(h, num, self.info.accept(options))
+        options = self.info.accept(options)
+        temperature = 1.0 if options.temperature is None else options.temperature
+        draws = self.network.draw(h, num, temperature, options.generator)
         return draws.reshape(num, *context.h.shape[:-1], draws.shape[-1])
 
     def forward_flops(self, units: int) -> int:
@@ -141,78 +198,13 @@ class EnergyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops):
         return shared + num * (linear_flops(self.network) - shared)
 
     def _score_flops(self) -> int:
-        """Of `gaussian_energy_loss`: (S + 1) D R for the distances, S R D for their gradient."""
+        """Of `gaussian_energy_loss`: (S + 1) D R for the distances, S R D for their gradient.
+
+        Marginal scores and the likelihood have no matrix product.
+        """
+        if self.marginal == 1:
+            return 0
         return 2 * (2 * self.num_draws + 1) * self.num_targets * self.network.out.out_features
-
-    def _draw(self, h: Float[Tensor, "N H"], num: int, options: SampleOptions) -> Float[Tensor, "num N D"]:
-        # Uniform numbers drawn in bfloat16 take 256 values only: draw wide, then round.
-        noise = torch.rand(
-            (num, len(h), self.network.noise_dim),
-            dtype=at_least_float32(h.dtype),
-            device=h.device,
-            generator=options.generator,
-        )
-        temperature = 1.0 if options.temperature is None else options.temperature
-        return self.network(((noise - 0.5) * temperature).to(h.dtype), h)
-
-
-@final
-class NoiseMLP(nn.Module):
-    """Noise and condition to a latent: the official `MLPGenerator`, parameter for parameter.
-
-    The last layer starts at 0, so every draw of a fresh network is 0.
-    """
-
-    def __init__(self, noise_dim: int, hidden_dim: int, latent_dim: int, width: int, depth: int) -> None:
-        super().__init__()
-        self.noise_dim = noise_dim
-        self.noise_in = nn.Linear(noise_dim, width)
-        self.noise_norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.condition_in = nn.Linear(hidden_dim, width)
-        self.condition_norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.blocks = nn.ModuleList(NoiseBlock(width) for _ in range(depth))
-        self.out_norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.out_hidden = nn.Linear(width, width)
-        self.out = nn.Linear(width, latent_dim)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, noise: Float[Tensor, "S N noise"], h: Float[Tensor, "N H"]) -> Float[Tensor, "S N D"]:
-        """One draw per noise; the condition is read once for all S."""
-        x = self.noise_norm(self.noise_in(noise))
-        condition = self.condition_norm(self.condition_in(h))
-        for block in self.blocks:
-            x = block(x, condition)
-        return self.out(F.silu(self.out_hidden(self.out_norm(x))))
-
-    def condition_flops(self) -> int:
-        """What all draws of a unit share: reading h, and the condition's half of every `join`."""
-        width = self.out_hidden.in_features
-        return linear_flops(self.condition_in) + len(self.blocks) * 2 * width**2
-
-
-@final
-class NoiseBlock(nn.Module):
-    """x + down(silu(gate) * up), where gate and up come from an MLP on (LayerNorm(x), condition).
-
-    `join` is one Linear on the concatenation, as in the official checkpoints (its first W columns read x, the
-    others the condition), but is applied in two parts, because the condition's is the same for all draws.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.join = nn.Linear(2 * width, width)
-        self.middle = nn.Linear(width, width)
-        self.gate_up = nn.Linear(width, 2 * width)
-        self.down = nn.Linear(width, width)
-
-    def forward(self, x: Float[Tensor, "S N W"], condition: Float[Tensor, "N W"]) -> Float[Tensor, "S N W"]:
-        """One residual step of the noise stream."""
-        from_x, from_condition = self.join.weight.chunk(2, dim=1)
-        joined = F.linear(self.norm(x), from_x) + F.linear(condition, from_condition, self.join.bias)
-        gate, up = self.gate_up(F.silu(self.middle(F.silu(joined)))).chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * up)
 
 
 @hookimpl

@@ -30,6 +30,9 @@ from calmkit.interfaces import (
     SampleOptions,
     StatesDensityFlops,
     StatesDrawFlops,
+    StatesWeightedFlops,
+    TakesDraws,
+    WeightedHead,
 )
 from calmkit.nn.conditional_mlp import ConditionalMLP
 from calmkit.nn.linear_flops import linear_flops
@@ -39,7 +42,15 @@ WIDEST = 2.0  # how much wider guidance may make a component, where it is limite
 
 
 @final
-class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops, StatesDensityFlops):
+class MixtureHead(
+    DensityHead,
+    GuidedHead,
+    WeightedHead,
+    StatesDrawFlops,
+    StatesDensityFlops,
+    StatesWeightedFlops,
+    TakesDraws,
+):
     """GIVT's head: a Gaussian mixture in one network call; temperature scales each component's deviation.
 
     Temperature leaves the weights unchanged; towards 0 a draw becomes the location of a component. Guidance
@@ -124,16 +135,23 @@ class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops, StatesDensityFlops):
         mixture = guided_mixture(mixtures, [weight for _, weight in guided], self.widest)
         return self._draw(mixture, num, options).to(guided[0][0].h.dtype)
 
+    def weighted_draws(
+        self, context: Context, options: SampleOptions | None = None
+    ) -> tuple[Float[Tensor, "*units M"], Float[Tensor, "M *units D"]]:
+        """The components' weights, and one draw from each."""
+        options = self.info.accept(options)
+        log_weights, loc, scale = self._mixture(context)
+        draws = _spread(loc, scale, options).to(context.h.dtype)  # [*units, M, D]
+        return log_weights, draws.movedim(-2, 0)
+
     def _draw(self, mixture: Mixture, num: int, options: SampleOptions) -> Tensor:
-        temperature = 1.0 if options.temperature is None else options.temperature
         units = mixture.log_weights.shape[:-1]
         weights = mixture.log_weights.exp().reshape(-1, self.num_components)  # [N, M]
         component = torch.multinomial(weights, num, replacement=True, generator=options.generator).T
         unit = torch.arange(len(weights), device=weights.device)
         shape = (*weights.shape, mixture.loc.shape[-1])  # [N, M, D], of which [num, N, D] are picked
         loc, scale = (value.reshape(shape)[unit, component] for value in mixture[1:])
-        noise = torch.randn(loc.shape, dtype=loc.dtype, device=loc.device, generator=options.generator)
-        draws = loc + temperature * scale * noise
+        draws = _spread(loc, scale, options)
         return draws.reshape(num, *units, draws.shape[-1])
 
     def forward_flops(self, units: int) -> int:
@@ -143,6 +161,10 @@ class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops, StatesDensityFlops):
     def draw_flops(self, num: int = 1, options: SampleOptions | None = None) -> int:
         """One mixture serves all draws."""
         del num, options
+        return self.forward_flops(1)
+
+    def weighted_flops(self) -> int:
+        """One mixture, which holds them all."""
         return self.forward_flops(1)
 
     def density_flops(self) -> int:
@@ -156,6 +178,15 @@ class MixtureHead(DensityHead, GuidedHead, StatesDrawFlops, StatesDensityFlops):
         logits, rest = numbers.split([self.num_components, numbers.shape[-1] - self.num_components], dim=-1)
         loc, raw_scale = rest.unflatten(-1, (self.num_components, -1)).chunk(2, dim=-1)
         return Mixture(logits.log_softmax(-1), loc, square_plus(raw_scale).clamp(min=self.min_scale))
+
+
+def _spread(
+    loc: Float[Tensor, "*any D"], scale: Float[Tensor, "*any D"], options: SampleOptions
+) -> Float[Tensor, "*any D"]:
+    """A draw from each of these Gaussians, at the temperature that is asked for."""
+    noise = torch.randn(loc.shape, dtype=loc.dtype, device=loc.device, generator=options.generator)
+    temperature = 1.0 if options.temperature is None else options.temperature
+    return loc + temperature * scale * noise
 
 
 def square_plus(x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:

@@ -5,6 +5,7 @@ from calmkit.interfaces.autoencoder import (
     ImageAutoencoder,
     LossOutput,
     NotTrainable,
+    PastReadingAutoencoder,
     TokenAutoencoder,
     UnitwiseAutoencoder,
 )
@@ -24,6 +25,7 @@ from calmkit.interfaces.flops import (
     StatesFlops,
     StatesStepFlops,
     StatesTrainingFlops,
+    StatesWeightedFlops,
 )
 from calmkit.interfaces.generation_asked import GenerationAsked
 from calmkit.interfaces.head import (
@@ -35,6 +37,10 @@ from calmkit.interfaces.head import (
     IterativeHead,
     PlacewiseHead,
     SampleOptions,
+    ScheduledHead,
+    StartsFromData,
+    TakesDraws,
+    WeightedHead,
 )
 from calmkit.interfaces.kind_words import (
     EVALUATION_OF_A_KIND,
@@ -48,9 +54,19 @@ from calmkit.interfaces.kind_words import (
 from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
+from calmkit.interfaces.objective import Objective, Reward, UnitLoss
 from calmkit.interfaces.order import Order, OrderState, OrderStep, Plan
+from calmkit.interfaces.past import Past
 from calmkit.interfaces.posterior import EventSpec, Posterior
-from calmkit.interfaces.sampler import Choice, Draw, Guidance, RowSampler, Sampler
+from calmkit.interfaces.sampler import (
+    Choice,
+    Draw,
+    Guidance,
+    RowSampler,
+    Sampler,
+    WeighingSampler,
+    WeightedSource,
+)
 from calmkit.interfaces.tokenizer import Tokenizer
 from calmkit.interfaces.transform import LatentTransform
 
@@ -99,20 +115,26 @@ __all__ = [
     "NeverEnds",
     "NotTrainable",
     "Number",
+    "Objective",
     "Order",
     "OrderState",
     "OrderStep",
+    "Past",
+    "PastReadingAutoencoder",
     "PlacewiseHead",
     "Plan",
     "Posterior",
     "Prepared",
     "RelateWords",
+    "Reward",
     "RivalWords",
     "RowSampler",
     "SampleOptions",
     "Sampler",
+    "ScheduledHead",
     "Scores",
     "Split",
+    "StartsFromData",
     "State",
     "StatesCodingFlops",
     "StatesDensityFlops",
@@ -122,10 +144,16 @@ __all__ = [
     "StatesRoom",
     "StatesStepFlops",
     "StatesTrainingFlops",
+    "StatesWeightedFlops",
+    "TakesDraws",
     "TextCorpus",
     "TokenAutoencoder",
     "Tokenizer",
+    "UnitLoss",
     "UnitwiseAutoencoder",
+    "WeighingSampler",
+    "WeightedHead",
+    "WeightedSource",
     "stored_name",
     "words_from",
 ]

@@ -67,6 +67,14 @@ class StatesDensityFlops(ABC):
         """FLOPs of the log density of one value of one unit."""
 
 
+class StatesWeightedFlops(ABC):
+    """A capability of heads that are a `WeightedHead`, beside `StatesDrawFlops`."""
+
+    @abstractmethod
+    def weighted_flops(self) -> int:
+        """FLOPs of all weights and one value for each, of one unit."""
+
+
 class StatesCodingFlops(ABC):
     """A capability of autoencoders. A step of stage 1 is `PASSES` times both; stage 2 encodes only."""
 

@@ -2,7 +2,8 @@
 
 A head is either final or one of these promises: `GenerativeHead`; `DensityHead`, which also knows its exact
 density; `PlacewiseHead`, whose density is over ids and known place by place; `IterativeHead`, which calls its
-network several times per draw; `GuidedHead`. Callers ask `isinstance`, never `hasattr`.
+network several times per draw; `GuidedHead`; `ScheduledHead`, whose loss moves while it is trained;
+`WeightedHead`, whose draw is one of a few values of known weights. Callers ask `isinstance`, never `hasattr`.
 """
 
 from __future__ import annotations
@@ -137,7 +138,8 @@ class GenerativeHead(nn.Module, ABC):
     precision that `info` allows, and never with zero units.
 
     Attributes:
-        info: Facts about the class, stated on the class.
+        info: Facts about the class, stated on the class. An instance may narrow its own where a setting takes
+            an option away; whoever has built the head goes by those.
     """
 
     info: ClassVar[HeadInfo]
@@ -153,12 +155,38 @@ class GenerativeHead(nn.Module, ABC):
         """`num` independent draws per unit: `[num, *, *E]`."""
 
 
+class TakesDraws(ABC):  # noqa: B024  a mark, which promises no other method
+    """A capability of heads: `loss` takes targets that are known by draws, `Posterior.values`, all at once.
+
+    It asks such a target for `sample`, or reads its `values` and `weights`; a head that is none of this gets
+    a point for each unit, one of the draws.
+    """
+
+
 class DensityHead(GenerativeHead):
     """A head that knows its density."""
 
     @abstractmethod
     def log_prob(self, context: Context, z: Shaped[Tensor, "*units_and_event"]) -> Float[Tensor, "*units"]:
         """Exact log density (or log probability of ids) of values `[*, *E]`, nats per unit, `[*]`."""
+
+
+class StartsFromData(GenerativeHead):
+    """A head whose fresh weights come from what it shall predict.
+
+    The program calls `start` once, before the first step of a training that begins from fresh weights.
+    """
+
+    @property
+    @abstractmethod
+    def units_wanted(self) -> int:
+        """How many units of the training split it would like to see; it may get fewer, and at least one."""
+
+    @abstractmethod
+    def start(self, target: Posterior) -> None:
+        """Set the weights from the targets `[N, *E]` of units of the training split, in the order in which
+        they are read. What is random comes from torch's default generator.
+        """
 
 
 class PlacewiseHead(DensityHead):
@@ -182,6 +210,27 @@ class IterativeHead(GenerativeHead):
         """Network calls per draw; None where an adaptive solver decides."""
 
 
+class ScheduledHead(GenerativeHead):
+    """A head whose loss depends on how far its training is.
+
+    It is built at the end of that way, at fraction 1, where its loss is what it is measured by. Training
+    tells it the fraction before every loss (`calmkit.head_calls.tell_progress`), a validation tells it 1, so
+    held-out losses on the way can be compared with each other and with other runs.
+    """
+
+    @abstractmethod
+    def at_progress(self, fraction: float) -> None:
+        """From now on the loss is that of a training of which this fraction is done.
+
+        A pure function of it: what was told before leaves no trace, or a run that goes on would end
+        elsewhere. Neither the fraction nor anything made of it is in the `state_dict`. Every parameter that
+        is trained has a gradient at every fraction, be it zero.
+
+        Args:
+            fraction: In [0, 1]: steps taken, over all steps of the stage.
+        """
+
+
 class GuidedHead(GenerativeHead):
     """A head that combines several conditions itself (`info.guidance` is `"output"` or `"density"`)."""
 
@@ -197,4 +246,24 @@ class GuidedHead(GenerativeHead):
 
         Raises:
             ValueError: Where the combination is no distribution, naming the weight that would do.
+        """
+
+
+class WeightedHead(GenerativeHead):
+    """A head whose draw is a pick among M values, by weights that it knows: of components, or of codes.
+
+    Whoever has the weights can change them, as by a power, at the price of one call. What an option does to
+    a draw it does here too: a temperature acts on the values or on the weights, as `info.temperature` says.
+    """
+
+    @abstractmethod
+    def weighted_draws(
+        self, context: Context, options: SampleOptions | None = None
+    ) -> tuple[Float[Tensor, "*units M"], Shaped[Tensor, "M *units_and_event"]]:
+        """Log weights `[*, M]`, whose exponentials sum to 1, and values `[M, *, *E]`.
+
+        For each unit, picking value m with probability exp(log weight m) is one draw of `sample`; other
+        randomness, such as the place within a component, is drawn afresh at every call. Within a call the
+        values of a unit may depend on each other, so several picks are no independent draws, and the order of
+        the M means the same from call to call. Log weights are float32 or wider.
         """

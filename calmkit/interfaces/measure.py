@@ -41,6 +41,8 @@ class Number:
         factor: Of what is stored; 100 for shares that are shown in percent.
         proper: True where no model scores better in expectation than the truth itself; the test kit holds it
             to that, and tables say so.
+        mark: A value that means something by itself, such as 1 of a share; figures that have the number on
+            an axis draw a line there. None: there is none.
         best: As stored, what no model can exceed where more is better, such as 100; None: nothing is said.
 
     Raises:
@@ -55,6 +57,7 @@ class Number:
     digits: int = 3
     factor: float = 1.0
     proper: bool = False
+    mark: float | None = None
     best: float | None = None
 
     def __post_init__(self) -> None:
@@ -95,6 +98,8 @@ class MeasureInfo:
         needs: Capabilities of the head, such as `DensityHead`; the measure is left out, with a sentence,
             where a head has not all of them.
         events: Kinds of `EventSpec` it can be taken of; left out, with a sentence, for others.
+        on_the_way: True for a `HeldOutMeasure` that is cheap enough to be taken at every validation of
+            stage 2 too, over `stages.lm.eval_rows` rows: its numbers then stand in `metrics.csv`.
 
     Raises:
         ValueError: For no numbers, an event that there is not, or a need that is no class.
@@ -103,6 +108,7 @@ class MeasureInfo:
     numbers: Number | Mapping[str, Number]
     needs: tuple[type, ...] = ()
     events: frozenset[str] = frozenset(EVENT_KINDS)
+    on_the_way: bool = False
 
     def __post_init__(self) -> None:
         keyed = self.numbers if isinstance(self.numbers, Mapping) else {"": self.numbers}

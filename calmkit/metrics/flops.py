@@ -16,6 +16,7 @@ from typing import final
 import torch
 from torch import nn
 
+from calmkit.decoding import data_of, past_of
 from calmkit.head_calls import head_draws, head_log_prob, head_loss
 from calmkit.interfaces import (
     PASSES,
@@ -38,6 +39,7 @@ from calmkit.interfaces import (
     StatesTrainingFlops,
     UnitwiseAutoencoder,
 )
+from calmkit.metrics.frozen_flops import with_frozen
 from calmkit.metrics.made_up import MadeUpInput, made_up_data
 from calmkit.metrics.measured_flops import copied, flops_of, flops_with_gradients, given
 from calmkit.metrics.row_calls import RowCalls, row_calls
@@ -53,7 +55,8 @@ class FlopCount:
 
     Attributes:
         training: Part -> FLOPs of one training step on one row, forward and backward; the frozen autoencoder
-            only encodes, and a transform that learns nothing only transforms.
+            only encodes, a transform that learns nothing only transforms, and a part that is frozen takes no
+            gradients of its weights.
         inference: Part -> FLOPs of writing a unit behind a whole row, all its draws, or an L-th of what a row
             takes; None where no formula can say it (an adaptive solver).
     """
@@ -122,7 +125,9 @@ def count_flops(
         ("head", model.head, units),
     )
     training = {"autoencoder": _encode(model.autoencoder, coded)}
-    training |= {name: _training(part, length, samples) for name, part, length in parts}
+    whole = {name: _training(part, length, samples) for name, part, length in parts}
+    in_front = [part for part in (model.transform, model.conditioner) if part is not None]
+    training |= with_frozen(whole, {name: (part, length) for name, part, length in parts}, in_front)
     if model.transform is not None:
         event = model.autoencoder.event
         training["transform"] = transform_training_flops(model.transform, coded, event)
@@ -150,7 +155,7 @@ def _inference(
         "embedder": -(-calls.embedded * _step(model.embedder, units, samples) // units),
         "backbone": -(-calls.read * _read(model.backbone, _behind(model, units), samples) // units),
         "head": _head(model.head, calls, fan, wishes, samples),
-        "autoencoder": decoded * -(-coded.units * _decode(model.autoencoder, coded) // units),
+        "autoencoder": decoded * -(-coded.units * flops_of_decoding(model.autoencoder, coded) // units),
     }
     if model.transform is not None:
         row = transform_inverse_flops(model.transform, coded, model.autoencoder.event)
@@ -178,7 +183,7 @@ def _head(
     """Of one unit: an L-th of all draws and log densities of a row. A guided draw counts as two where both
     conditions pass the network; what they share there, the embedding of the time, is counted twice.
     """
-    drawn = _draw(part, draws, options, samples)
+    drawn = flops_of_draws(part, draws, options, samples)
     if drawn is None:
         return None
     scored = _score(part, samples) if calls.scored else 0
@@ -205,13 +210,15 @@ def _encode(part: Autoencoder, samples: MadeUpInput) -> int:
         return flops_of(lambda: part.encode(samples.data(device)))
 
 
-def _decode(part: Autoencoder, samples: MadeUpInput) -> int:
+def flops_of_decoding(part: Autoencoder, samples: MadeUpInput) -> int:
+    """FLOPs of one value back to its data."""
     if isinstance(part, StatesCodingFlops):
         return part.decode_flops()
     with copied(part) as (part, device, dtype):
         z = samples.target(device, dtype).mean
         if isinstance(part, UnitwiseAutoencoder):
-            return flops_of(lambda: part.to_data(z[:, :1]))
+            past = past_of(part, samples.data(device)[:, :1], torch.ones(1, 1, dtype=torch.bool))
+            return flops_of(lambda: data_of(part, z[:, :1], None if past is None else past[:, 1:]))
         return -(-flops_of(lambda: part.to_data(z)) // samples.units)
 
 
@@ -255,9 +262,10 @@ def _step(part: Embedder | Backbone, units: int, samples: MadeUpInput) -> int:
         return flops_of(lambda: part.step(x[:, -1:], valid[:, -1:], state))
 
 
-def _draw(
+def flops_of_draws(
     part: GenerativeHead, draws: int, options: SampleOptions | None, samples: MadeUpInput
 ) -> int | None:
+    """FLOPs of so many draws of one unit in one call; None where no formula can say it."""
     if isinstance(part, StatesDrawFlops):
         return part.draw_flops(draws, options)
     with torch.no_grad(), copied(part) as (part, device, dtype):

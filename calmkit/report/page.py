@@ -24,7 +24,7 @@ from calmkit.report.measures import measure
 from calmkit.report.reading import Cell, Summary, done, ranked, score
 from calmkit.report.recipes import cell_recipes
 from calmkit.report.render import plain
-from calmkit.report.sampling_table import sampling_grid
+from calmkit.report.sampling_table import same_point_grid, sampling_grid
 from calmkit.report.standing import reconstruction_lines, standing_grid
 from calmkit.report.table import costs_grid, main_grid, scores_grid
 from calmkit.report.whole import provenance
@@ -106,6 +106,7 @@ def report_page(summary: Summary) -> str:
                     fit_grid(summary),
                     block_grid(summary),
                     sampling_grid(summary),
+                    same_point_grid(summary),
                 )
                 if grid is not None
             ],

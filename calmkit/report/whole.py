@@ -19,7 +19,7 @@ from calmkit.report.render import (
     markdown_escaped,
     wrapped,
 )
-from calmkit.report.sampling_table import sampling_grid
+from calmkit.report.sampling_table import same_point_grid, sampling_grid
 from calmkit.report.standing import reconstruction_lines, standing_grid
 from calmkit.report.table import costs_grid, main_grid, scores_grid
 from calmkit.report.words import in_words
@@ -50,6 +50,7 @@ def sections(summary: Summary) -> list[Grid | Lines]:
         if summary.get("relation")
         else None,
         sampling_grid(summary),
+        same_point_grid(summary),
         Lines("Provenance", [provenance(summary)]),
     ]
     return [one for one in found if one is not None and (isinstance(one, Grid) or one.lines)]

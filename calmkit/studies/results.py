@@ -26,7 +26,7 @@ from calmkit.studies.match import Match, told_match
 from calmkit.studies.plan import StudyPlan
 from calmkit.studies.protocols import Measured, measured_alike, told_protocols, warnings_of_protocols
 from calmkit.studies.rankable import Rankable, measured_unalike, words
-from calmkit.studies.sampling_rows import over_seeds
+from calmkit.studies.sampling_rows import names_of, over_seeds
 from calmkit.studies.trial_results import TrialRun, trial_results
 from calmkit.training.checkpoints import check_file
 from calmkit.training.groups import written_groups
@@ -135,7 +135,7 @@ def results(
         numbers = {name: known[name].number for name in fit.y}
         summary["fit"] = scaling(cells, fit, numbers, kind.words.element)
     usual = Score(kind.words.primary, known[kind.words.primary].of, kind.words.groups)
-    sampling = over_seeds(cells, usual)
+    sampling = over_seeds(cells, usual, names_of(kind.words))
     if sampling["rows"] or sampling["left_out"]:
         summary["sampling"] = sampling
     if blocks := block_curve(cells, kind.words.element, usual):

@@ -64,7 +64,7 @@ def _check_same(part: Subject, head: GuidedHead, context: Context) -> None:
         if plain.is_floating_point() and torch.allclose(draws, plain, rtol=1e-6, atol=1e-6):
             continue
         left, right = head.sample(context, NUM), head.sample_guided(guided, NUM)
-        gap = max(_cdf_gap(a, b) for a, b in zip(_columns(left), _columns(right), strict=True))
+        gap = max(laws.cdf_gap(a, b) for a, b in zip(_columns(left), _columns(right), strict=True))
         # Smirnov's bound, 2 exp(-n gap^2): two samples of 4096 stray by 0.073 once in 10^9 seeds; this is one
         seen = f"weights {', '.join(f'{w:g}' for w in weights)}: distribution functions differ by {gap:.3f}"
         part.require(gap <= 0.073, law, seen)
@@ -72,13 +72,6 @@ def _check_same(part: Subject, head: GuidedHead, context: Context) -> None:
 
 def _columns(draws: Tensor) -> Tensor:
     return draws.flatten(1).T.double()  # [units and event, num]
-
-
-def _cdf_gap(left: Tensor, right: Tensor) -> float:
-    """Largest difference between two empirical distribution functions."""
-    at = torch.cat([left, right]).sort().values
-    below = [torch.searchsorted(one.sort().values, at, right=True) / len(one) for one in (left, right)]
-    return (below[0] - below[1]).abs().max().item()
 
 
 def _check_options(part: Subject, head: GuidedHead, context: Context) -> None:

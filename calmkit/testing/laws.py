@@ -178,6 +178,13 @@ def check_autocast(part: Subject, outputs: Callable[[], list[Tensor]]) -> None:
             part.require(value.isfinite().all(), law, f"output {i} is not finite")
 
 
+def cdf_gap(left: Tensor, right: Tensor) -> float:
+    """Largest difference between two empirical distribution functions."""
+    at = torch.cat([left, right]).sort().values
+    below = [torch.searchsorted(one.sort().values, at, right=True) / len(one) for one in (left, right)]
+    return (below[0] - below[1]).abs().max().item()
+
+
 @law("gradient reaches every parameter")
 def check_gradients(part: Subject, module: nn.Module, loss: Callable[[], Tensor], steps: int = 3) -> None:
     """Gradient reaches every parameter: none missing at once, none all zero after a few optimiser steps.

@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,22 @@ import torch
 import calmkit
 from calmkit import registry
 from calmkit.recipe.schema import Recipe
+from calmkit.sums import file_digest
 from calmkit.training.checkpoints import write_text
 from calmkit.training.run import Run
 
 
-def write_lock(run: Run, recipe: Recipe, data_fingerprint: str, warnings: Sequence[str] = ()) -> None:
-    """Write `lock.yaml`: seed, data and what is to be said of it, what `surroundings` says, command."""
+def write_lock(
+    run: Run,
+    recipe: Recipe,
+    data_fingerprint: str,
+    warnings: Sequence[str] = (),
+    runs: Mapping[str, str] | None = None,
+) -> None:
+    """Write `lock.yaml`: seed, data and what is to be said of it, what `surroundings` says, what stage 2 is
+    built on and what of it is frozen, command; and, by the key that names it, the SHA-256 of the weights of
+    every run that it begins with, where there is one.
+    """
     here = surroundings()
     tables = ("versions", "plugins")
     lines = [
@@ -30,7 +40,9 @@ def write_lock(run: Run, recipe: Recipe, data_fingerprint: str, warnings: Sequen
         f"data: {json.dumps(data_fingerprint)}",  # quoted: hexadecimal digits may look like a number
         f"warnings: {json.dumps(list(warnings))}",
         *(f"{name}: {json.dumps(value)}" for name, value in here.items() if name not in tables),
+        *_built_on(recipe),
     ]
+    lines += [f"runs: {json.dumps(dict(runs))}"] if runs else []
     for name in tables:
         lines += [f"{name}:" + ("" if here[name] else " {}")]
         lines += [f"  {key}: {json.dumps(value)}" for key, value in here[name].items()]
@@ -55,6 +67,17 @@ def surroundings() -> dict[str, Any]:
         "versions": {name: _version(name) for name in _packages()},
         "plugins": installed_plugins(),
     }
+
+
+def _built_on(recipe: Recipe) -> Iterator[str]:
+    """What stage 2 began with and which parts did not learn, where that is said: a path says no content."""
+    stage = recipe.stages.lm
+    if stage is not None and stage.init_from is not None:
+        weights = Run(Path(stage.init_from)).weights
+        known = {"run": stage.init_from, "sha256": file_digest(weights), "parts": list(stage.init_parts)}
+        yield f"began_with: {json.dumps(known)}"
+    if stage is not None and stage.freeze:
+        yield f"frozen: {json.dumps(list(stage.freeze))}"
 
 
 def hardware() -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Protocol, final
+from functools import partial
+from typing import Any, final
 
 import lightning.pytorch as pl
 import torch
@@ -19,46 +19,21 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from calmkit.generation import SeededRandomness
-from calmkit.interfaces import Autoencoder, Batch, Scores
+from calmkit.head_calls import tell_progress
+from calmkit.interfaces import Autoencoder, Batch, Objective, Scores
 from calmkit.model import CalmModel
+from calmkit.objectives.data import DataObjective
 from calmkit.recipe.schema import Optimizer
+from calmkit.training.agreed import Agreed, Asks
 from calmkit.training.errors import TrainingDiverged
 from calmkit.training.explosion import LossWatch
+from calmkit.training.measuring import Measuring
+from calmkit.training.own_numbers import OwnNumbers
+from calmkit.training.schedule import learning_rate_factor
 from calmkit.training.sharding import ShardedStrategy, gather, scatter, shard, whole
 from calmkit.training.stopping import INTERRUPTED, REQUEUE
 
 RANK_STRIDE = 7919  # between the seeds of two processes, so that their streams differ at every batch
-
-
-def learning_rate_factor(step: int, warmup_steps: int, max_steps: int, schedule: str) -> float:
-    """Factor on the learning rate at a step: linear warm-up, then constant, or a cosine to a tenth."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    if schedule == "constant":
-        return 1.0
-    progress = min(1.0, (step - warmup_steps) / max(1, max_steps - warmup_steps))
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
-
-
-class Asks(Protocol):
-    """What a process asks all of them to do."""
-
-    def asks(self) -> tuple[bool, bool, bool]:
-        """Whether to stop and be started again, to stop for good, to save."""
-
-
-@final
-@dataclass(frozen=True)
-class Agreed:
-    """What all processes agree upon in a step.
-
-    Attributes:
-        stop: The exit code with which they stop behind it; 0: they go on.
-        save: They save behind it.
-    """
-
-    stop: int = 0
-    save: bool = False
 
 
 class StageModule(pl.LightningModule, ABC):
@@ -252,6 +227,8 @@ class ModelModule(StageModule):
         max_steps: Of the stage.
         seed: Of the run.
         prefix: In front of the names of its scores.
+        beside: Measures that are taken at every validation too; None: none are.
+        objective: What a step makes smaller; None: the loss of the head on the data.
     """
 
     def __init__(
@@ -263,12 +240,17 @@ class ModelModule(StageModule):
         *,
         seed: int,
         prefix: str = "lm/val",
+        beside: Measuring | None = None,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__(optimizer, max_steps, seed)
         self.model = model
         self.scores = scores
         self.prefix = prefix
+        self.beside = beside
         self.val_loss = MeanMetric()
+        self.objective = DataObjective() if objective is None else objective
+        self.numbers = OwnNumbers(self.objective.numbers)
 
     @property
     def trained(self) -> nn.Module:
@@ -276,22 +258,32 @@ class ModelModule(StageModule):
         return self.model
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of the units that count."""
+        """Mean loss of the units that count, as far as training is."""
         del batch_idx
-        loss = self.model.loss(batch).per_unit.mean()
+        tell_progress(self.model.head, self.global_step / self.max_steps)
+        loss = self.objective.loss(self.model, batch).per_unit.mean()
         self.log("lm/train/loss", self.checked(loss))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and scores of a batch, on randomness of their own: training's stream is not touched."""
-        with SeededRandomness(self.seed + RANK_STRIDE * self.global_rank + batch_idx, self.device).borrowed():
+        """Loss and scores of a batch as at the end, on randomness of their own: training's is not touched."""
+        tell_progress(self.model.head, 1.0)
+        seed = self.seed + RANK_STRIDE * self.global_rank + batch_idx
+        with SeededRandomness(seed, self.device).borrowed():
             per_unit = self.model.loss(batch).per_unit
             self.scores.update(self.model, batch)
+            self.numbers.update(self.objective, self.model, batch)
         self.val_loss.update(per_unit)
+        if self.beside is not None:
+            self.beside.update(self.model, batch, seed, self.device)
 
     def log_scores(self) -> None:
         """Log over all processes."""
-        scores = {"loss": self.val_loss.compute(), **self.scores.compute()}
+        scores = {"loss": self.val_loss.compute(), **self.scores.compute(), **self.numbers.compute()}
+        if self.beside is not None:
+            reduce = partial(self.trainer.strategy.reduce, reduce_op="sum")
+            scores = {**self.beside.finish(reduce, self.device), **scores}  # whose names come first
         self.log_dict({f"{self.prefix}/{name}": value.float() for name, value in scores.items()})
         self.val_loss.reset()
         self.scores.reset()
+        self.numbers.reset()

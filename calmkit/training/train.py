@@ -6,6 +6,7 @@ recipe -> validated whole -> data -> stage 1 (or init_from) -> gate -> stage 2 -
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -34,13 +35,17 @@ from calmkit.training.fit_transform import fit_transform
 from calmkit.training.going_on import told_that_it_is_done
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import finish_all
+from calmkit.training.measures import measures_on_the_way
+from calmkit.training.objectives import objective_cost, ready_objective
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.ranks import told_once
 from calmkit.training.resume import Wishes, is_finished
 from calmkit.training.run import Run, is_rank_zero, read_json, wait_for_all
 from calmkit.training.run_folder import forget_measured
+from calmkit.training.some_parts import check_parts, load_parts
 from calmkit.training.stages import AutoencoderModule, ModelModule
 from calmkit.training.standing import StandingFile
+from calmkit.training.start_head import start_head
 from calmkit.training.stopping import StopRequest
 from calmkit.training.trainer import make_trainer
 
@@ -82,6 +87,8 @@ def train(
         return Run(out)
     model = validate(recipe, manager)
     check_environment(recipe, manager, model)
+    if recipe.stages.lm is not None and recipe.stages.lm.init_from:
+        check_parts(Path(recipe.stages.lm.init_from), model, recipe.stages.lm.init_parts)
     with told_once(make_trainer(recipe).world_size), ExitStack() as until_the_end:
         say = said_once(say)
         progress, request = Progress(say, standing), StopRequest()
@@ -188,10 +195,12 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     data, final = rows_of(max_rows=stage.eval_rows, among=all_rows), rows_of(max_rows=all_rows)
     if model.transform is not None:
         fit_transform(model, data, recipe.seed)
+    start_head(model, data, recipe.seed)
     if stage.init_from:
-        _continue_from(Path(stage.init_from), model, session)
+        _continue_from(Path(stage.init_from), model, session, stage.init_parts)
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
-    cost = count_flops(model, units)
+    cost, objective = count_flops(model, units), ready_objective(session, model)
+    training = {**cost.training, **objective_cost(objective, model, units)}
     untrained = _untrained(session, model, final)
     if session.resumed.trained:
         load_weights(session.run.weights, model)
@@ -199,7 +208,11 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         evaluate_at_end(session, model, final, session.resumed.facts, untrained)
         return
     gathered = kind.scores(model, recipe, manager, prepared, final=False)
-    module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed)
+    beside = measures_on_the_way(recipe, manager, model)
+    steps, seed = stage.max_steps, recipe.seed
+    module = ModelModule(
+        model, gathered, stage.optimizer, steps, seed=seed, beside=beside, objective=objective
+    )
     with averaged(recipe.trainer.ema, module) as extra:
         trainer, seconds = fit_stage(session, module, data, "lm", stage.eval_every, extra)
     model = module.model
@@ -212,9 +225,9 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         },
         "lm_steps": stage.max_steps,
         "lm_seconds": seconds,
-        "lm_train_flops": cost.total * rows,
+        "lm_train_flops": sum(training.values()) * rows,
         f"lm_train_{element}s": round(rows * units * each),
-        "train_flops_by_part": {part: flops * rows for part, flops in cost.training.items()},
+        "train_flops_by_part": {part: flops * rows for part, flops in training.items()},
         f"inference_flops_per_{element}": None if per_unit is None else per_unit / each,
     }
     if is_rank_zero():
@@ -239,16 +252,20 @@ def _untrained(session: Session, model: CalmModel, data: Any) -> dict[str, float
     return scores
 
 
-def _continue_from(source: Path, model: CalmModel, session: Session) -> None:
-    """Load the weights of another run, which must rest on the same autoencoder."""
+def _continue_from(source: Path, model: CalmModel, session: Session, parts: Sequence[str]) -> None:
+    """Load the weights of another run, or of some of its parts; it must rest on the same autoencoder."""
     check_lineage(source, lineage_of(session.kind, session.prepared, model.autoencoder))
     own = {name: value.clone() for name, value in model.autoencoder.state_dict().items()}
-    load_weights(Run(source).weights, model)
-    theirs = model.autoencoder.state_dict()
-    if not all(torch.equal(value, theirs[name]) for name, value in own.items()):
+    if parts:
+        theirs = load_parts(source, model, parts)
+    else:
+        load_weights(Run(source).weights, model)
+        theirs = model.autoencoder.state_dict()
+    if not all(name in own and torch.equal(own[name].cpu(), value.cpu()) for name, value in theirs.items()):
         raise RunFailed(
             f"The weights of {source} rest on another autoencoder than this run's; take it from there too: "
             f"stages.autoencoder.init_from={source}",
             session.run.folder,
         )
-    session.say(f"stage 2 continues the weights of {source}")
+    told = f"begins with {' and '.join(parts)} of" if parts else "continues the weights of"
+    session.say(f"stage 2 {told} {source}")

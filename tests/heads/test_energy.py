@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from calmkit.heads.energy import EnergyHead, NoiseBlock
+from calmkit.heads.energy import EnergyHead
+from calmkit.heads.noise_mlp import NoiseBlock
 from calmkit.interfaces import Context, EventSpec, Posterior, SampleOptions
 
 

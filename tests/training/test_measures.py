@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torchmetrics
-from small_runs import SHORT, rows_of, small_recipe, small_run, workshop
+from small_runs import SHORT, column, rows_of, small_recipe, small_run, tensors, workshop
 from torch import Tensor
 
 from calmkit.data.cache import default_cache
@@ -99,9 +99,21 @@ class Loss(Width):
         metric.update(self.width(held))
 
 
+class OnTheWay(Width):
+    """Cheap enough for every validation."""
+
+    info = MeasureInfo({"": WIDTH, "noise": WIDTH}, on_the_way=True)
+
+
+class FailsOnTheWay(Fails):
+    """Raises there too."""
+
+    info = MeasureInfo({"": WIDTH, "noise": WIDTH}, on_the_way=True)
+
+
 GUESTS: dict[str, type[Measure]] = {
     "width": Width, "density": Density, "fails": Fails, "silent": Silent, "loss": Loss,
-    "not_finite": NotFinite, "other": Width,
+    "not_finite": NotFinite, "other": Width, "on_the_way": OnTheWay, "fails_on_the_way": FailsOnTheWay,
 }  # fmt: skip
 
 
@@ -305,3 +317,24 @@ def test_names_that_are_taken_are_told_once() -> None:
     asked = Asked({"a": 1.0, "b": 2.0})
     assert asked.beside({"a": 3.0, "c": 4.0}) == {"a": 3.0, "c": 4.0, "b": 2.0}
     assert asked.notes == ["'a' of a metric is left out: every evaluation holds a number of that name"]
+
+
+def test_a_cheap_metric_is_taken_at_every_validation_and_changes_nothing_there(folder: Path) -> None:
+    few = [*SHORT[:1], "stages.lm.max_steps=4", "stages.lm.eval_every=2", "evaluation.untrained=false"]
+    plain = small_run(folder, "plain", *few, manager=MANAGER)
+    asked = "evaluation.metrics=[on_the_way, width, fails_on_the_way, energy_score]"
+    run = small_run(folder, "way", *few, asked, manager=MANAGER)
+    assert len(column(run, "lm/val/on_the_way")) == 2
+    assert len(column(run, "lm/val/energy_score_relative")) == 2
+    columns = (run.folder / "metrics.csv").read_text().split("\n", 1)[0].split(",")
+    own = {"on_the_way", "on_the_way_noise"}
+    own |= {"energy_score"} | {f"energy_score_{one}" for one in ("relative", "spread", "within", "gaussian")}
+    before = (plain.folder / "metrics.csv").read_text().split("\n", 1)[0].split(",")
+    assert set(columns) - set(before) == {f"lm/val/{name}" for name in own}
+    for name in before:
+        assert column(run, name) == column(plain, name)
+    assert all(torch.equal(a, b) for a, b in zip(tensors(run).values(), tensors(plain).values(), strict=True))
+    found = run.evaluation
+    assert found["energy_score_relative"] == pytest.approx(
+        found["energy_score"] / found["energy_score_spread"]
+    )

@@ -19,7 +19,8 @@ from calmkit.recipe.schema import Optimizer
 from calmkit.registry import make_manager
 from calmkit.text.scores import Reconstruction, TextScores
 from calmkit.training.errors import TrainingDiverged
-from calmkit.training.stages import AutoencoderModule, ModelModule, learning_rate_factor
+from calmkit.training.schedule import learning_rate_factor
+from calmkit.training.stages import AutoencoderModule, ModelModule
 
 
 def trainer() -> pl.Trainer:
