@@ -285,7 +285,7 @@ def test_builtins_come_through_the_door() -> None:
         "backbones": {"transformer", "gru", "any_order"},
         "orders": {"left_to_right", "random", "confidence"},
         "heads": {"energy", "flow", "diffusion", "mixture", "regression", "local_ar", "strata"},
-        "samplers": {"direct", "vote", "rejection", "greedy", "rows", "beam"},
+        "samplers": {"direct", "vote", "rejection", "greedy", "sharpen", "rows", "beam"},
         "corpora": {"stdlib", "text", "hub", "markov", "digits", "idx", "cifar", "folder"},
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
         "launchers": {"local", "slurm"},
