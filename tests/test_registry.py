@@ -291,7 +291,7 @@ def test_builtins_come_through_the_door() -> None:
             *("strata", "tied_mixture", "mean_flow", "consistency"),
         },
         "objectives": {"data", "distil", "prefer"},
-        "samplers": {"direct", "vote", "rejection", "greedy", "rows", "beam"},
+        "samplers": {"direct", "vote", "rejection", "greedy", "sharpen", "rows", "beam"},
         "corpora": {"stdlib", "text", "hub", "markov", "digits", "idx", "cifar", "folder"},
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
         "launchers": {"local", "slurm"},
