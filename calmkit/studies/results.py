@@ -7,7 +7,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from calmkit.interfaces import RelateWords
 from calmkit.recipe.load import shipped_files
 from calmkit.results.relation import Relate, relation
 from calmkit.results.statistics import (
@@ -25,6 +24,7 @@ from calmkit.studies.match import Match, told_match
 from calmkit.studies.plan import StudyPlan
 from calmkit.studies.protocols import Measured, measured_alike, told_protocols, warnings_of_protocols
 from calmkit.studies.rankable import Rankable, measured_unalike, words
+from calmkit.studies.relate import relate_words
 from calmkit.studies.sampling_rows import over_seeds
 from calmkit.studies.trial_results import TrialRun, trial_results
 from calmkit.training.checkpoints import check_file
@@ -90,10 +90,11 @@ def results(
     A trial is `done`, `short` (it stopped before or after its budget), `failed` or `open`; only those that
     are done count in means. Cells are ranked, and differences taken, among those that were measured alike.
     """
+    asked = [name for name, one in known.items() if one.asked]
     by_cell: dict[str, list[dict[str, Any]]] = {}
     tables: dict[str, dict[int, Table]] = {}
     for run in runs:
-        trial = trial_results(run, kind.words)
+        trial = trial_results(run, kind.words, asked)
         by_cell.setdefault(run.cell, []).append(trial)
         if trial["state"] == "done":
             table = _by_group(run.folder / run.evaluation, primary, known, kind.words.group)
@@ -136,7 +137,7 @@ def results(
             for cell in cells
         ]
         summary["relation"] = relation(
-            [one for one in series if one["curve"]], relate, kind.words.relate or RelateWords({})
+            [one for one in series if one["curve"]], relate, relate_words(kind.words, known)
         )
     usual = Score(kind.words.primary, known[kind.words.primary].of, kind.words.groups)
     sampling = over_seeds(cells, usual)

@@ -22,7 +22,9 @@ from calmkit.recipe.assemble import assemble, validate
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.parts import build_corpus
 from calmkit.registry import Manager, Part, make_manager
+from calmkit.studies.trial_results import curve
 from calmkit.text.prepare import prepare_data
+from calmkit.text.words import WORDS
 from calmkit.training.evaluate import evaluate
 from calmkit.training.measures import Asked, asked_measures
 from calmkit.training.progress import Progress
@@ -335,6 +337,10 @@ def test_a_cheap_metric_is_taken_at_every_validation_and_changes_nothing_there(f
         assert column(run, name) == column(plain, name)
     assert all(torch.equal(a, b) for a, b in zip(tensors(run).values(), tensors(plain).values(), strict=True))
     found = run.evaluation
-    assert found["energy_score_relative"] == pytest.approx(
-        found["energy_score"] / found["energy_score_spread"]
-    )
+    share = found["energy_score"] / found["energy_score_spread"]
+    assert found["energy_score_relative"] == pytest.approx(share)
+    points = curve(run, run.facts, found, WORDS, ["energy_score_relative", "width"])
+    assert [point["energy_score_relative"] for point in points] == [
+        column(run, "lm/val/energy_score_relative")[0], found["energy_score_relative"],
+    ]  # fmt: skip
+    assert not any("width" in point for point in points)  # measured at the end alone
