@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/latent_world.py --picture docs/latent-world.svg
 
-Every head of calmkit learns the same `LatentWorld` from several seeds (of its weights and of its batches).
-The table gives the energy distance of its draws to the truth: mean over seeds and contexts, with the 95
-percent interval of the mean (Student's t over seeds). Two lines need no training: draws of the truth itself,
-whose distance is 0 on average, and the exact mean, where a head that averages ends.
+Five heads of calmkit, or those that `--heads` names, learn the same `LatentWorld` from several seeds (of its
+weights and of its batches). The table gives the energy distance of the draws to the truth: mean over seeds
+and contexts, with the 95 percent interval of the mean (Student's t over seeds). Two lines need no training:
+draws of the truth itself, whose distance is 0 on average, and the exact mean, where a head that averages
+ends.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from calmkit.heads.consistency import ConsistencyHead
 from calmkit.heads.diffusion import DiffusionHead
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.flow import FlowHead
+from calmkit.heads.mean_flow import MeanFlowHead
 from calmkit.heads.mixture import MixtureHead
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import GenerativeHead
@@ -35,7 +38,10 @@ HEADS: dict[str, tuple[type[GenerativeHead], dict[str, Any]]] = {
     "diffusion": (DiffusionHead, SIZE),
     "mixture": (MixtureHead, SIZE),
     "regression": (RegressionHead, SIZE),
+    "mean_flow": (MeanFlowHead, SIZE),
+    "consistency": (ConsistencyHead, SIZE),
 }
+SHOWN_HEADS = ("energy", "flow", "diffusion", "mixture", "regression")  # of the page, one panel each
 COLOURS = {name: (PALETTE[i], MARKERS[i]) for i, name in enumerate(HEADS)}
 SHOWN = 150  # draws in a panel
 CONTEXT = 0  # of the picture
@@ -149,6 +155,7 @@ def panel(axes: Any, world: LatentWorld, points: Tensor, colour: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=SHOWN_HEADS, metavar="HEAD")
     parser.add_argument("--world", type=int, default=0, help="seed of the world")
     parser.add_argument("--seeds", type=int, default=5, help="two or more")
     parser.add_argument("--steps", type=int, default=600)
@@ -159,6 +166,8 @@ def main() -> None:
     # One thread: on a shared machine the barriers between threads would time the neighbours.
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if options.picture and len(options.heads) > len(SHOWN_HEADS):
+        parser.error(f"--picture has room for {len(SHOWN_HEADS)} heads, got {len(options.heads)}")
     if options.seeds < 2:
         parser.error(f"an interval over seeds takes two or more of them, got --seeds {options.seeds}")
     torch.set_num_threads(options.threads)
@@ -168,7 +177,7 @@ def main() -> None:
     draws: dict[str, Tensor] = {}
     steps = sorted({options.steps * i // options.evaluations for i in range(options.evaluations + 1)})
     print(f"{'step':>10}  " + " ".join(f"{step:>15}" for step in steps) + "  seconds per seed")
-    for name in HEADS:
+    for name in options.heads:
         begin = time.perf_counter()
         trained = [train(name, seed, options) for seed in range(options.seeds)]
         seconds = (time.perf_counter() - begin) / options.seeds

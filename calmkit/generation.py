@@ -17,7 +17,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from calmkit.interfaces import Choice, Context, Ending, SampleOptions, Sampler
+from calmkit.decoding import past_of
+from calmkit.interfaces import Choice, Context, Ending, SampleOptions, Sampler, WeightedSource
+from calmkit.interfaces.sampler import Pick
 from calmkit.model import CalmModel
 
 Precision = Literal["auto", "32", "bf16"]
@@ -82,7 +84,7 @@ class SeededRandomness:
 
 
 @final
-class UnitDraws:
+class UnitDraws(WeightedSource):
     """Draws for one unit: hands out data, remembers the values, so that the chosen one can be fed back.
 
     Args:
@@ -91,6 +93,10 @@ class UnitDraws:
         options: Of each draw.
         ending: Tidies draws up behind an end; None: data as they come.
         opens: Rows whose unit opens another group of its data, for the ending.
+
+    Attributes:
+        calls: Of each call the rows it was for, and the values `[n, R, *event]` that it gave.
+        weighted_calls: Which of these asked for weighted values, by their places.
     """
 
     def __init__(
@@ -104,14 +110,36 @@ class UnitDraws:
         self.model, self.context, self.options = model, context, options
         self.ending, self.opens = ending, opens
         self.calls: list[tuple[Tensor, Tensor]] = []
+        self.weighted_calls: set[int] = set()
 
     def __call__(self, num: int, rows: Int[Tensor, " R"]) -> Shaped[Tensor, "*num_rows_and_data"]:
         """Draw for each of the rows, for a sampler."""
         data, z = self.model.draw(self.context[rows], num, self.options)
         self.calls.append((rows, z))
+        return self._tidied(data, rows)
+
+    def weighted(
+        self, rows: Int[Tensor, " R"]
+    ) -> tuple[Float[Tensor, "R M"], Shaped[Tensor, "*values_rows_and_data"]]:
+        """The values that a draw of each row is picked from, for a sampler that weighs them."""
+        log_weights, z = self.model.weighted_draws(self.context[rows], self.options)
+        return log_weights, self._weighted(rows, z)
+
+    def picked(self, rows: Int[Tensor, " R"], pick: Pick) -> Shaped[Tensor, "*rows_and_data"]:
+        """One of these values of each row, which alone is decoded."""
+        log_weights, z = self.model.weighted_draws(self.context[rows], self.options)
+        chosen = z[pick(log_weights), torch.arange(len(rows), device=z.device)]
+        return self._weighted(rows, chosen.unsqueeze(0))[0]
+
+    def _weighted(self, rows: Int[Tensor, " R"], z: Tensor) -> Tensor:
+        self.weighted_calls.add(len(self.calls))
+        self.calls.append((rows, z))
+        return self._tidied(self.model.to_data(z, self.context[rows].past), rows)
+
+    def _tidied(self, data: Tensor, rows: Int[Tensor, " R"]) -> Tensor:
         if self.ending is None or self.opens is None:
             return data
-        return self.ending.tidy(data, self.opens[rows].expand(num, len(rows)))
+        return self.ending.tidy(data, self.opens[rows].expand(len(data), len(rows)))
 
     def value(self, rows: Int[Tensor, " R"], index: Int[Tensor, " R"]) -> Shaped[Tensor, "R *event"]:
         """The value behind draw `index` of each row."""
@@ -181,12 +209,14 @@ def generate(
             x, valid = torch.cat([prefix.to(x.dtype), x], 1), torch.cat([front, valid], 1)
         context, state = model.causal.step(x, valid, state)
         context = context[:, -1]
+    past = past_of(model.autoencoder, data, valid[:, -data.shape[1] :])
+    past = None if past is None else past[:, -1]
     opens = ending.opens(data[:, -1])
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
     real = torch.ones(rows, 1, dtype=torch.bool, device=device)
     for made in range(1, max_units + 1):
         with in_precision(precision, device):
-            draws = UnitDraws(model, context, sampler.options, ending, opens)
+            draws = UnitDraws(model, context.behind(past), sampler.options, ending, opens)
             unit, z = _choose(draws, sampler, streams, ended)
         ended = unit.ended
         yield unit
@@ -196,6 +226,7 @@ def generate(
             x = model.embedder(unit.data.unsqueeze(1), z.unsqueeze(1))
             context, state = model.causal.step(x, real, state)
             context = context[:, -1]
+        past = None if past is None else past.then(unit.data)
         opens = torch.zeros_like(opens)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -23,23 +22,12 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
     ScheduledHead,
+    TakesDraws,
     WeightedHead,
 )
+from calmkit.interfaces import UnitLoss as UnitLoss  # others import it from here
 
 HALF = (torch.bfloat16, torch.float16)
-
-
-@dataclass(frozen=True)
-class UnitLoss:
-    """The head's loss of the units that count, and which ones they are.
-
-    Attributes:
-        per_unit: `[N]`, in the head's own unit.
-        keep: `[B, L]`, true where a unit counts; N of them, in row-major order.
-    """
-
-    per_unit: Float[Tensor, " N"]
-    keep: Bool[Tensor, "B L"]
 
 
 def unit_loss(
@@ -52,14 +40,18 @@ def unit_loss(
 
 
 def head_loss(head: GenerativeHead, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
-    """The head's loss of each unit, as its facts ask to be called."""
+    """The head's loss of each unit, as its facts ask to be called.
+
+    Of a target that is known by draws a head that is no `TakesDraws` gets one, as a point.
+    """
     if context.h[..., 0].numel() == 0:
         return context.h.sum(-1)
+    if target.values is not None and not isinstance(head, TakesDraws):
+        target = Posterior(target.sample(1)[0])
     with _precision_of(head, context.h.device):
         if head.info.half_precision:
             return head.loss(context, target)
-        mean, log_std = _wide(target.mean), None if target.log_std is None else _wide(target.log_std)
-        return head.loss(_wide_context(context), Posterior(mean, log_std))
+        return head.loss(_wide_context(context), _wide_target(target))
 
 
 def tell_progress(head: GenerativeHead, fraction: float) -> None:
@@ -165,6 +157,13 @@ def _precision_of(head: GenerativeHead, device: torch.device) -> Iterator[None]:
 
 def _wide(value: Tensor) -> Tensor:
     return value.float() if value.dtype in HALF else value
+
+
+def _wide_target(target: Posterior) -> Posterior:
+    log_std, values, weights = (
+        None if value is None else _wide(value) for value in (target.log_std, target.values, target.weights)
+    )
+    return Posterior(_wide(target.mean), log_std, values, weights)
 
 
 def _wide_context(context: Context) -> Context:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         LatentTransform,
         Launcher,
         Measure,
+        Objective,
         Order,
         RowSampler,
         Sampler,
@@ -69,6 +70,11 @@ def calmkit_backbones() -> dict[str, type[Backbone | AnyOrderBackbone]]:  # type
 @hookspec
 def calmkit_heads() -> dict[str, type[GenerativeHead]]:  # type: ignore[empty-body]
     """Heads: p(z | context)."""
+
+
+@hookspec
+def calmkit_objectives() -> dict[str, type[Objective]]:  # type: ignore[empty-body]
+    """Objectives: what stage 2 makes smaller."""
 
 
 @hookspec

@@ -23,7 +23,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from calmkit.head_calls import UnitLoss, head_draws, head_log_prob, unit_loss
+from calmkit.decoding import behind, data_of, decoded, require_past
+from calmkit.head_calls import UnitLoss, head_draws, head_log_prob, head_weighted_draws, unit_loss
 from calmkit.head_calls import guided_draws as guided_draws  # the docs import it from here
 from calmkit.interfaces import (
     AnyOrderBackbone,
@@ -38,9 +39,11 @@ from calmkit.interfaces import (
     GenerativeHead,
     LatentTransform,
     Order,
+    Past,
     Posterior,
     SampleOptions,
     UnitwiseAutoencoder,
+    WeightedHead,
 )
 from calmkit.transforms.chain import Chain
 
@@ -119,9 +122,8 @@ class CalmModel(nn.Module):
 
     @torch.no_grad()
     def encode(self, data: Shaped[Tensor, "*rows_and_data"]) -> Posterior:
-        """The targets of data. Outside autocast: they don't depend on the precision of training.
-
-        Where a transform keeps no Gaussian, a point: the transformed mean.
+        """The targets of data, outside autocast: they don't depend on the precision of training. Where a
+        transform keeps no Gaussian, a point: the transformed mean.
         """
         with torch.autocast(data.device.type, enabled=False):
             posterior = self.autoencoder.encode(data)
@@ -157,7 +159,8 @@ class CalmModel(nn.Module):
             valid = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
         valid = self.by_unit(valid)
         x = self.embedder(self.unit_data(data), z)
-        return self.conditions(x, valid, known, self.prefix(len(x), condition, drop))
+        context = self.conditions(x, valid, known, self.prefix(len(x), condition, drop))
+        return behind(self.autoencoder, context, data, valid)
 
     def conditions(
         self,
@@ -205,9 +208,8 @@ class CalmModel(nn.Module):
         return data if isinstance(self.autoencoder, UnitwiseAutoencoder) else None
 
     def by_unit(self, said: Bool[Tensor, "B U"]) -> Bool[Tensor, "B L"]:
-        """What data say of the units of their autoencoder, said of those of the model.
-
-        Where a transform makes other units of a row, each of them holds for the whole row or for none of it.
+        """What data say of the units of their autoencoder, said of those of the model. Where a transform
+        makes other units of a row, each of them holds for the whole row or for none of it.
         """
         if self.layout is None or said.shape[1] == math.prod(self.layout):
             return said
@@ -222,9 +224,10 @@ class CalmModel(nn.Module):
         predicted = self.predict(self.by_unit(batch.valid))
         return predicted if batch.predict is None else predicted & self.by_unit(batch.predict)
 
-    def loss(self, batch: Batch) -> UnitLoss:
-        """Loss of each unit that counts; the mean is taken by whoever trains."""
+    def loss(self, batch: Batch, instead: Posterior | None = None) -> UnitLoss:
+        """Loss of each unit that counts; `instead`: other targets than those that the data give."""
         target, z, log_det = self.target(batch.data)
+        target = target if instead is None else instead
         keep, known = self.counted(batch), None
         if self.order is not None and self.order.reads == "any":
             plan = self.order.plan(self.by_unit(batch.valid))
@@ -238,9 +241,8 @@ class CalmModel(nn.Module):
 
     def target(self, data: Tensor) -> tuple[Posterior, Tensor, Tensor | None]:
         """What the head shall predict, the values that the backbone reads (one draw), and the log volume by
-        unit of a transform that learns, nats.
-
-        Unlike `encode`, which has nothing random, a draw goes through a transform that keeps no Gaussian.
+        unit of a transform that learns, nats. Unlike `encode`, which has nothing random, a draw goes through
+        a transform that keeps no Gaussian.
         """
         if self.transform is None or self.transform.keeps_gaussians:
             target = self.encode(data)
@@ -258,26 +260,48 @@ class CalmModel(nn.Module):
 
         Raises:
             TypeError: The autoencoder maps whole rows only, so a unit alone is no data.
+            ValueError: Its decoder reads the past, and the context has none.
         """
-        if not isinstance(self.autoencoder, UnitwiseAutoencoder):
-            raise TypeError(f"{type(self.autoencoder).__name__} decodes whole rows; a unit alone is no data.")
+        autoencoder = self._unitwise()
         if context.h[..., 0].numel() == 0:
-            return self._no_draws(self.autoencoder, context.h, num)
+            return self._no_draws(autoencoder, context.h, num)
+        require_past(self.autoencoder, context)
         z = head_draws(self.head, context, num, options)
-        return self.to_data(z), z
+        return self.to_data(z, context.past), z
 
-    def decode(self, z: Shaped[Tensor, "*rows_and_event"]) -> Tensor:
+    def weighted_draws(
+        self, context: Context, options: SampleOptions | None = None
+    ) -> tuple[Float[Tensor, "*units M"], Shaped[Tensor, "M *units_and_event"]]:
+        """Log weights of the values that a draw of the head is picked from, and these, of one unit at least.
+
+        Raises:
+            TypeError: The head does not know its weights, or the autoencoder maps whole rows only.
+        """
+        self._unitwise()
+        if not isinstance(self.head, WeightedHead):
+            raise TypeError(
+                f"{type(self.head).__name__} is no WeightedHead: the weights of what it draws are not known, "
+                "and a sampler asks for them; one that works from draws alone, such as vote, would do."
+            )
+        return head_weighted_draws(self.head, context, options)
+
+    def decode(self, z: Shaped[Tensor, "*rows_and_event"], past: Past | None = None) -> Tensor:
         """Values of the model, back through the transform, as the autoencoder decodes them."""
-        return self.autoencoder.decode(z if self.transform is None else self.transform.inverse(z))
+        return decoded(self.autoencoder, z if self.transform is None else self.transform.inverse(z), past)
 
-    def to_data(self, z: Shaped[Tensor, "*rows_and_event"]) -> Shaped[Tensor, "*rows_and_data"]:
-        """Values of the model, back through the transform, as data."""
-        return self.autoencoder.to_data(z if self.transform is None else self.transform.inverse(z))
+    def to_data(self, z: Shaped[Tensor, "*rows_and_event"], past: Past | None = None) -> Tensor:
+        """Values of the model, back through the transform, as data, behind what stands before."""
+        return data_of(self.autoencoder, z if self.transform is None else self.transform.inverse(z), past)
 
     def log_prob(self, context: Context, z: Shaped[Tensor, "*units_and_event"]) -> Float[Tensor, "*units"]:
         """Exact log density of values, nats per unit, of a model whose head is a `DensityHead`."""
         assert isinstance(self.head, DensityHead)
         return head_log_prob(self.head, context, z)
+
+    def _unitwise(self) -> UnitwiseAutoencoder:
+        if not isinstance(self.autoencoder, UnitwiseAutoencoder):
+            raise TypeError(f"{type(self.autoencoder).__name__} decodes whole rows; a unit alone is no data.")
+        return self.autoencoder
 
     def _dropped(self, rows: int) -> Bool[Tensor, " B"] | None:
         """Rows that train without their condition, by torch's default generator."""

@@ -30,6 +30,7 @@ from calmkit.interfaces import (
     DensityHead,
     Guided,
     Order,
+    PastReadingAutoencoder,
     RowSampler,
     State,
 )
@@ -84,11 +85,16 @@ def draw_rows(
         rows_at_once: Rows that pass the model together; None: `ROWS_AT_ONCE`.
 
     Raises:
-        ValueError: Rows have no fixed number of units, guidance has no condition to push away from, or beams
-            lack a density, a causal backbone, or the guidance 1.
+        ValueError: Rows have no fixed number of units, the decoder reads the past, guidance has no condition
+            to push away from, or beams lack a density, a causal backbone, or the guidance 1.
     """
     if model.layout is None:
         raise ValueError("rows of this model have no fixed number of units; generate draws unit by unit.")
+    if isinstance(model.autoencoder, PastReadingAutoencoder):
+        raise ValueError(
+            f"rows are decoded when all their values are drawn, and {type(model.autoencoder).__name__} "
+            "decodes a unit behind those before it; generate draws unit by unit."
+        )
     guided = sampler.guidance.weight != 1
     if guided and (model.conditioner is None or not condition):
         raise ValueError(

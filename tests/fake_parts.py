@@ -29,6 +29,7 @@ from calmkit.interfaces import (
     TokenAutoencoder,
     Tokenizer,
 )
+from calmkit.objectives.data import DataObjective
 from calmkit.registry import Manager, Part
 from calmkit.text.kind import Text
 
@@ -253,6 +254,7 @@ FAKES: dict[str, dict[str, type]] = {
     "embedders": {"tokens": TokensEmbedder, "latents": LatentsEmbedder},
     "backbones": {"plain": PlainBackbone},
     "heads": {"wide": WideHead, "narrow": NarrowHead, "ids": IdsHead},
+    "objectives": {"data": DataObjective},
     "samplers": {"direct": DirectSampler, "vote": VoteSampler},
     "corpora": {"constant": ConstantCorpus, "files": FilesCorpus},
     "tokenizers": {"plain": PlainTokenizer},

@@ -35,6 +35,8 @@ CHECKS: dict[str, Callable[..., None]] = {
     "transforms": check_transform,
 }
 
+ENERGY = {"num_draws": 4, "num_targets": 8, "noise_dim": 4, "depth": 1}
+
 # Settings that make a part small. What is not listed is checked with its defaults.
 SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("autoencoders", "vae"): [
@@ -43,6 +45,11 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
     ],
     ("autoencoders", "deterministic"): [{"hidden_dim": 32, "latent_dim": 6, "chunk_size": 3}],
     ("autoencoders", "sigma_vae"): [{"hidden_dim": 32, "latent_dim": 6, "chunk_size": 3}],
+    ("autoencoders", "sphere_vae"): [{"hidden_dim": 32, "latent_dim": 6, "chunk_size": 3}],
+    ("autoencoders", "past_vae"): [
+        {"hidden_dim": 32, "latent_dim": 6, "chunk_size": 3},
+        {"hidden_dim": 32, "latent_dim": 6, "chunk_size": 1, "past": 3},
+    ],
     ("autoencoders", "token_chunks"): [{"chunk_size": 3}, {"chunk_size": 1}],
     ("autoencoders", "patches"): [{}, {"patch": 4, "noise": 0.1}],
     ("autoencoders", "image_vae"): [
@@ -71,18 +78,29 @@ SMALL: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"depth": 1, "num_steps": 8, "prediction": "epsilon", "scheduler": "ddpm"},
         {"depth": 1, "num_steps": 8, "scheduler": "ddim"},
     ],
+    ("heads", "energy"): [
+        {},
+        {**ENERGY, "num_codes": 3, "offset": 0.5, "marginal": 0.3, "likelihood_until": 0.5},
+        {**ENERGY, "num_codes": 3, "noise": "modulation", "init_std": 0.3, "first_exponent": 0.5},
+    ],
     ("heads", "flow"): [{"depth": 2, "num_steps": 4}, {"depth": 1, "num_steps": 4, "solver": "euler"}],
     ("heads", "local_ar"): [{"width": 16, "depth": 1, "heads": 2}],
+    ("heads", "mean_flow"): [{"depth": 2}, {"depth": 1, "direction": "network", "weight_power": 1.0}],
     ("heads", "mixture"): [{"num_components": 3, "depth": 2}],
     ("heads", "strata"): [
         {"num_codes": 3, "noise_dim": 8},
         {"num_codes": 3, "noise_dim": 8, "depth": 1, "weights": "uniform", "init_std": 0.0},
+    ],
+    ("heads", "tied_mixture"): [
+        {"num_components": 5, "depth": 1},
+        {"num_components": 3, "offset": False, "repeats": 2},
     ],
     ("launchers", "slurm"): [{"cluster": "local"}],
     ("orders", "random"): [{}, {"steps": 4, "least_hidden": 0.2, "spread": 1.0}],
     ("orders", "confidence"): [{}, {"steps": 4, "choice_temperature": 0.0, "trained_progress": 1.0}],
     ("samplers", "vote"): [{"candidates": 20}, {"temperature": 1.0}],
     ("samplers", "rejection"): [{}, {"temperature": 0.7}, {"temperature": 1.0}],
+    ("samplers", "sharpen"): [{}, {"temperature": 1.0, "draws_per_weight": 3}, {"merge": False}],
     ("transforms", "normalise"): [
         {},
         {"per": "all"},

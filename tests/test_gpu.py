@@ -41,8 +41,11 @@ HEADS: dict[str, dict[str, Any]] = {
     "energy": {"depth": 2},
     "flow": {"depth": 2},
     "diffusion": {"depth": 2},
+    "mean_flow": {"depth": 2},
+    "consistency": {"depth": 2},
     "mixture": {"depth": 2, "num_components": 3},
     "strata": {"num_codes": 3},
+    "tied_mixture": {"num_components": 5},
     "regression": {"depth": 2},
     "local_ar": {"width": 32, "depth": 1, "heads": 2},
 }

@@ -23,8 +23,9 @@ ORDER = """
 interfaces, hookspecs, cores, sums, printed
 nn, dynamics
 autoencoders | transforms | conditioners | embedders | backbones | orders | heads | samplers | launchers
-head_calls
+head_calls, decoding
 model
+objectives
 beams
 generation
 rows, metrics

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from calmkit.decoding import past_of
 from calmkit.interfaces import Batch, RowSampler
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, build_sampler, validate
@@ -53,7 +54,7 @@ def test_holds_together_and_survives_its_dump(name: str, manager: Manager, tmp_p
     assert recipe.name == name
     assert recipe.description
     assert recipe.source_text.splitlines()[0].split()[:4] == ["#", "calmkit", "train", name]
-    validate(recipe, manager)
+    validate(recipe, manager, elsewhere=True)  # one that asks another run names none
     (tmp_path / "again.yaml").write_text(to_yaml(recipe))
     assert load_recipe(tmp_path / "again.yaml", (), manager) == recipe
 
@@ -117,6 +118,8 @@ def test_one_chunk_is_drawn(name: str, manager: Manager) -> None:
     model = small_model(recipe, manager).eval()
     sampler = build_sampler(recipe, manager)
     context, _ = model.backbone.start(2, 1)
+    nothing = torch.zeros(2, 0, model.autoencoder.chunk_size, dtype=torch.long)
+    context = context.behind(past_of(model.autoencoder, nothing, torch.zeros(2, 0, dtype=torch.bool)))
 
     def draw(num: int, rows: torch.Tensor) -> torch.Tensor:
         return model.draw(context[rows][:, 0], num, sampler.options)[0]

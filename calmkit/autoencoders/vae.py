@@ -104,7 +104,7 @@ class VAE(TokenAutoencoder, StatesCodingFlops):
 
     def encode(self, data: Int[Tensor, "*units K"]) -> Posterior:
         """Chunks of ids -> diagonal Gaussians; deterministic in both modes."""
-        return Posterior(*self._mean_and_log_std(data))
+        return gaussian(self.net.read(data))
 
     def decode(self, z: Float[Tensor, "*units D"]) -> Float[Tensor, "*units K V"]:
         """Latents -> logits."""
@@ -129,30 +129,48 @@ class VAE(TokenAutoencoder, StatesCodingFlops):
         posterior standard deviation; `active_dims`, how many dimensions have a mean that varies over the
         units (Burda et al.); `token_accuracy` of the argmax, in [0, 1].
         """
-        mean, log_std = self._mean_and_log_std(self.net.drop_tokens(data, self.token_dropout))
-        posterior = Posterior(mean, log_std)
+        posterior = self.encode(self.net.drop_tokens(data, self.token_dropout))
         z = F.dropout(posterior.sample()[0], self.latent_dropout, self.training)
-        logits = self.decode(z)
-        reconstruction = chunk_cross_entropy(logits, data)
-        kl = posterior.kl()
-        clipped = kl.clamp(min=self.kl_floor).sum(-1)
-        with torch.no_grad():
-            spread = mean.flatten(0, -2).var(0, correction=0)
-            terms = {
-                "reconstruction": reconstruction.mean(),
-                "kl": kl.sum(-1).mean(),
-                "kl_clipped": clipped.mean(),
-                "std": log_std.exp().mean(),
-                "active_dims": (spread > ACTIVE_VARIANCE).sum().to(spread.dtype),
-                "token_accuracy": (logits.argmax(-1) == data).to(spread.dtype).mean(),
-            }
-        return LossOutput(reconstruction + self.kl_weight * clipped, terms)
+        return clipped_loss(posterior, self.decode(z), data, self.kl_weight, self.kl_floor)
 
-    def _mean_and_log_std(
-        self, data: Int[Tensor, "*units K"]
-    ) -> tuple[Float[Tensor, "*units D"], Float[Tensor, "*units D"]]:
-        mean, log_std = self.net.read(data).chunk(2, -1)
-        return mean, log_std.clamp(*LOG_STD_RANGE)
+
+def gaussian(said: Float[Tensor, "*units both"]) -> Posterior:
+    """What the encoder says of units, means and log_stds one behind the other, as a posterior."""
+    mean, log_std = said.chunk(2, -1)
+    return Posterior(mean, log_std.clamp(*LOG_STD_RANGE))
+
+
+def clipped_loss(
+    posterior: Posterior,
+    logits: Float[Tensor, "B L K V"],
+    data: Int[Tensor, "B L K"],
+    kl_weight: float,
+    kl_floor: float,
+) -> LossOutput:
+    """Reconstruction and weighted, clipped KL, with the terms of `VAE.loss`, nats per chunk.
+
+    Args:
+        posterior: Of the chunks, with widths.
+        logits: Decoded from a draw of it.
+        data: What the chunks are.
+        kl_weight: Factor on the clipped KL.
+        kl_floor: Nats per dimension.
+    """
+    assert posterior.log_std is not None
+    reconstruction = chunk_cross_entropy(logits, data)
+    kl = posterior.kl()
+    clipped = kl.clamp(min=kl_floor).sum(-1)
+    with torch.no_grad():
+        spread = posterior.mean.flatten(0, -2).var(0, correction=0)
+        terms = {
+            "reconstruction": reconstruction.mean(),
+            "kl": kl.sum(-1).mean(),
+            "kl_clipped": clipped.mean(),
+            "std": posterior.log_std.exp().mean(),
+            "active_dims": (spread > ACTIVE_VARIANCE).sum().to(spread.dtype),
+            "token_accuracy": (logits.argmax(-1) == data).to(spread.dtype).mean(),
+        }
+    return LossOutput(reconstruction + kl_weight * clipped, terms)
 
 
 @hookimpl

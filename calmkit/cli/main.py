@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from calmkit.cli import (
+    calibrate,
     compare,
     cp,
     diff,
@@ -61,6 +62,7 @@ cli.command("resume-check")(resume_check.resume_check)
 cli.command("reproduce")(reproduce.reproduce)
 cli.command("eval")(evaluate.evaluate)
 cli.command("generate")(generate.generate)
+cli.command("calibrate")(calibrate.calibrate)
 cli.command("lm-eval")(lm_eval.lm_eval)
 cli.command("export")(export.export)
 cli.command("compare")(compare.compare)

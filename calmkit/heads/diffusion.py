@@ -50,6 +50,7 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
     StatesDrawFlops,
+    TakesDraws,
 )
 from calmkit.nn.adaln import AdaLNMLP, draw_in_blocks
 from calmkit.nn.settings import latent_dim_of, require_at_least
@@ -57,7 +58,7 @@ from calmkit.nn.time_embedding import STEPS
 
 
 @final
-class DiffusionHead(IterativeHead, GuidedHead, StatesDrawFlops):
+class DiffusionHead(IterativeHead, GuidedHead, StatesDrawFlops, TakesDraws):
     """Denoising diffusion on the latent, cosine schedule.
 
     Args:

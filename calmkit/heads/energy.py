@@ -34,13 +34,14 @@ from calmkit.interfaces import (
     ScheduledHead,
     StatesDrawFlops,
     StatesTrainingFlops,
+    TakesDraws,
 )
 from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.settings import latent_dim_of, require_at_least
 
 
 @final
-class EnergyHead(ScheduledHead, StatesDrawFlops, StatesTrainingFlops):
+class EnergyHead(ScheduledHead, StatesDrawFlops, StatesTrainingFlops, TakesDraws):
     """CALM's head: one-step draws from uniform noise, trained by the energy score.
 
     Temperature is a factor on the scale of the input noise: a heuristic, not a power of the density. Guidance
@@ -142,8 +143,7 @@ class EnergyHead(ScheduledHead, StatesDrawFlops, StatesTrainingFlops):
         """
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
         draws = self.network.draw(h, self.num_draws)
-        mean = target.mean.reshape(-1, draws.shape[-1])  # [N, D]
-        flat = Posterior(mean, None if target.log_std is None else target.log_std.reshape(mean.shape))
+        flat = target.flattened()
         per_unit = self._score(draws, flat)
         if self.log_scale is not None:  # at weight 0 too: parameters have a gradient in every step
             z, weight = flat.sample(1)[0].detach(), self.schedule.likelihood_at(self.progress)
@@ -154,15 +154,22 @@ class EnergyHead(ScheduledHead, StatesDrawFlops, StatesTrainingFlops):
         """Of the joint law and of the marginal ones, by their weights."""
         if self.marginal == 0:
             return self._joint_score(draws, target)
-        marginal = self.marginal * marginal_loss(draws, target.mean, target.log_std, self.repulsion)
+        marginal = self.marginal * self._marginal_score(draws, target)
         if self.marginal == 1:
             return marginal
         return (1 - self.marginal) * self._joint_score(draws, target) + marginal
 
+    def _marginal_score(self, draws: Float[Tensor, "S N D"], target: Posterior) -> Float[Tensor, " N"]:
+        if target.log_std is not None:
+            return marginal_loss(draws, target.mean, target.log_std, self.repulsion)
+        points = target.points(self.num_targets)
+        return torch.stack([marginal_loss(draws, z, None, self.repulsion) for z in points]).mean(0)
+
     def _joint_score(self, draws: Float[Tensor, "S N D"], target: Posterior) -> Float[Tensor, " N"]:
         exponent, mean, log_std = self.schedule.exponent_at(self.progress), target.mean, target.log_std
         if log_std is None:
-            return energy_loss(draws, mean.unsqueeze(0), exponent, self.repulsion, self.offset)
+            points = target.points(self.num_targets)
+            return energy_loss(draws, points, exponent, self.repulsion, self.offset)
         noise = torch.randn(
             self.num_targets, mean.shape[-1], device=draws.device, dtype=at_least_float32(draws.dtype)
         )

@@ -32,13 +32,14 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
     StatesDrawFlops,
+    TakesDraws,
 )
 from calmkit.nn.adaln import AdaLNMLP, draw_in_blocks
 from calmkit.nn.settings import latent_dim_of, require_at_least
 
 
 @final
-class FlowHead(IterativeHead, GuidedHead, StatesDrawFlops):
+class FlowHead(IterativeHead, GuidedHead, StatesDrawFlops, TakesDraws):
     """Rectified flow from noise to latent, an ODE solved per draw.
 
     Args:

@@ -31,6 +31,7 @@ from calmkit.interfaces import (
     StatesDensityFlops,
     StatesDrawFlops,
     StatesWeightedFlops,
+    TakesDraws,
     WeightedHead,
 )
 from calmkit.nn.conditional_mlp import ConditionalMLP
@@ -42,7 +43,13 @@ WIDEST = 2.0  # how much wider guidance may make a component, where it is limite
 
 @final
 class MixtureHead(
-    DensityHead, GuidedHead, WeightedHead, StatesDrawFlops, StatesDensityFlops, StatesWeightedFlops
+    DensityHead,
+    GuidedHead,
+    WeightedHead,
+    StatesDrawFlops,
+    StatesDensityFlops,
+    StatesWeightedFlops,
+    TakesDraws,
 ):
     """GIVT's head: a Gaussian mixture in one network call; temperature scales each component's deviation.
 

@@ -35,6 +35,7 @@ from calmkit.interfaces import (
     StatesDrawFlops,
     StatesTrainingFlops,
     StatesWeightedFlops,
+    TakesDraws,
     WeightedHead,
 )
 from calmkit.nn.linear_flops import linear_flops
@@ -44,7 +45,7 @@ Weights = Literal["learned", "uniform"]
 
 
 @final
-class StrataHead(WeightedHead, StatesDrawFlops, StatesTrainingFlops, StatesWeightedFlops):
+class StrataHead(WeightedHead, StatesDrawFlops, StatesTrainingFlops, StatesWeightedFlops, TakesDraws):
     """A code by a weight that the head knows, then one network call on code and noise; energy score of all.
 
     Temperature T raises the weights to the power 1 / T, exactly; the noise within a code stays, so towards 0
@@ -121,14 +122,13 @@ class StrataHead(WeightedHead, StatesDrawFlops, StatesTrainingFlops, StatesWeigh
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
         draws = self._draw(h, self._every_code(h).repeat(2, 1), SampleOptions())  # [2 C, N, D]
         groups, weights = draws.unflatten(0, (2, -1)), self._log_weights(h, SampleOptions()).exp()
-        mean = target.mean.reshape(-1, draws.shape[-1])  # [N, D]
-        if target.log_std is None:
-            per_unit = two_group_loss(groups, weights, mean.unsqueeze(0), self.exponent)
+        flat = target.flattened()
+        if flat.log_std is None:
+            per_unit = two_group_loss(groups, weights, flat.points(self.num_targets), self.exponent)
         else:
             wide = at_least_float32(h.dtype)
-            noise = torch.randn(self.num_targets, mean.shape[-1], device=h.device, dtype=wide)
-            log_std = target.log_std.reshape(mean.shape)
-            per_unit = gaussian_two_group_loss(groups, weights, mean, log_std, noise, self.exponent)
+            noise = torch.randn(self.num_targets, draws.shape[-1], device=h.device, dtype=wide)
+            per_unit = gaussian_two_group_loss(groups, weights, flat.mean, flat.log_std, noise, self.exponent)
         return per_unit.reshape(context.h.shape[:-1])
 
     def sample(

@@ -5,6 +5,7 @@ from calmkit.interfaces.autoencoder import (
     ImageAutoencoder,
     LossOutput,
     NotTrainable,
+    PastReadingAutoencoder,
     TokenAutoencoder,
     UnitwiseAutoencoder,
 )
@@ -37,6 +38,8 @@ from calmkit.interfaces.head import (
     PlacewiseHead,
     SampleOptions,
     ScheduledHead,
+    StartsFromData,
+    TakesDraws,
     WeightedHead,
 )
 from calmkit.interfaces.kind_words import (
@@ -51,9 +54,19 @@ from calmkit.interfaces.kind_words import (
 from calmkit.interfaces.launcher import Ended, Job, LastingLauncher, Launcher, StatesRoom
 from calmkit.interfaces.libraries import NeedsLibraries
 from calmkit.interfaces.measure import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
+from calmkit.interfaces.objective import Objective, Reward, UnitLoss
 from calmkit.interfaces.order import Order, OrderState, OrderStep, Plan
+from calmkit.interfaces.past import Past
 from calmkit.interfaces.posterior import EventSpec, Posterior
-from calmkit.interfaces.sampler import Choice, Draw, Guidance, RowSampler, Sampler
+from calmkit.interfaces.sampler import (
+    Choice,
+    Draw,
+    Guidance,
+    RowSampler,
+    Sampler,
+    WeighingSampler,
+    WeightedSource,
+)
 from calmkit.interfaces.tokenizer import Tokenizer
 from calmkit.interfaces.transform import LatentTransform
 
@@ -102,14 +115,18 @@ __all__ = [
     "NeverEnds",
     "NotTrainable",
     "Number",
+    "Objective",
     "Order",
     "OrderState",
     "OrderStep",
+    "Past",
+    "PastReadingAutoencoder",
     "PlacewiseHead",
     "Plan",
     "Posterior",
     "Prepared",
     "RelateWords",
+    "Reward",
     "RivalWords",
     "RowSampler",
     "SampleOptions",
@@ -117,6 +134,7 @@ __all__ = [
     "ScheduledHead",
     "Scores",
     "Split",
+    "StartsFromData",
     "State",
     "StatesCodingFlops",
     "StatesDensityFlops",
@@ -127,11 +145,15 @@ __all__ = [
     "StatesStepFlops",
     "StatesTrainingFlops",
     "StatesWeightedFlops",
+    "TakesDraws",
     "TextCorpus",
     "TokenAutoencoder",
     "Tokenizer",
+    "UnitLoss",
     "UnitwiseAutoencoder",
+    "WeighingSampler",
     "WeightedHead",
+    "WeightedSource",
     "stored_name",
     "words_from",
 ]

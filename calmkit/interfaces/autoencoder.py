@@ -15,6 +15,7 @@ from typing import ClassVar, final
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from calmkit.interfaces.past import Past
 from calmkit.interfaces.posterior import EventSpec, Posterior
 
 
@@ -88,6 +89,38 @@ class UnitwiseAutoencoder(Autoencoder):
 
     unit_shape: tuple[int, ...]
     discrete: ClassVar[bool] = False
+
+
+class PastReadingAutoencoder(UnitwiseAutoencoder):
+    """A capability: its decoder also reads the data of the units before, p(data | z, past), so that z need
+    not say what they say already.
+
+    `encode` reads its own unit alone, and `loss` finds the past of each unit in its row: nothing stands
+    before the first one. Whoever decodes says what stands before: held-out data under teacher forcing, and
+    in generation what the model itself has written.
+
+    Attributes:
+        past: P, units before that are read.
+    """
+
+    past: int
+
+    @abstractmethod
+    def decode(
+        self, z: Shaped[Tensor, "*draws_units_and_event"], past: Past | None = None
+    ) -> Float[Tensor, "*B decoded"]:
+        """As `Autoencoder.decode`, behind a past.
+
+        Args:
+            z: Values; dimensions in front of those of `past`, such as draws, share it.
+            past: Of each unit, `[*units, P, *unit_shape]`; None: nothing is known of it.
+        """
+
+    @abstractmethod
+    def to_data(
+        self, z: Shaped[Tensor, "*draws_units_and_event"], past: Past | None = None
+    ) -> Shaped[Tensor, "*draws_units_and_data"]:
+        """The most likely data, behind a past; see `decode`."""
 
 
 class TokenAutoencoder(UnitwiseAutoencoder):

@@ -7,11 +7,13 @@ shifts by one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from calmkit.interfaces.past import Past
 
 State = Any
 """What a backbone carries between steps: a value. Storage may be reused along one line of steps only;
@@ -27,11 +29,13 @@ class Context:
         h: `[*, H]`, one hidden state per unit to be predicted.
         memory: `[B, P, H]`, the whole past, only for heads whose `info.needs_memory` is true.
         visible: `[B, *, P]` bool, which of the memory each unit may read.
+        past: The data before each unit, only for an autoencoder whose decoder reads them; heads do not.
     """
 
     h: Float[Tensor, "*units H"]
     memory: Float[Tensor, "B P H"] | None = None
     visible: Bool[Tensor, "B *queries P"] | None = None
+    past: Past | None = None
 
     def __getitem__(self, index: Tensor | slice | int | tuple[slice | int, ...]) -> Context:
         """Pick conditions along the leading dimensions of `h`.
@@ -41,7 +45,11 @@ class Context:
         """
         if self.memory is not None:
             raise ValueError("A context with a memory is not indexed: its head gets [B, L] unflattened.")
-        return Context(self.h[index])
+        return Context(self.h[index], past=None if self.past is None else self.past[index])
+
+    def behind(self, past: Past | None) -> Context:
+        """The same conditions, with what stands before each unit."""
+        return replace(self, past=past)
 
 
 class Backbone(nn.Module, ABC):

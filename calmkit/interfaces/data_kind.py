@@ -25,6 +25,7 @@ from calmkit.interfaces.batch import Batch
 from calmkit.interfaces.corpus import Corpus
 from calmkit.interfaces.generation_asked import TAKEN_BEFORE, GenerationAsked
 from calmkit.interfaces.kind_words import KindWords
+from calmkit.interfaces.objective import Reward
 
 
 class Scores(nn.Module, ABC):
@@ -131,6 +132,7 @@ class DataKind(ABC):
         scores_samplers: True where `score_sampler` has something to say.
         takes: Which of `calmkit.interfaces.generation_asked.OPTIONS` its `generate` and `records` honour;
             `calmkit generate` refuses the others by name, before a weight is read.
+        rewards: Names that `reward` knows.
     """
 
     words: ClassVar[KindWords]
@@ -139,6 +141,7 @@ class DataKind(ABC):
     sections: ClassVar[tuple[str, ...]] = ()
     scores_samplers: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = TAKEN_BEFORE
+    rewards: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
@@ -194,6 +197,16 @@ class DataKind(ABC):
         what costs much may be left out.
         """
 
+    def reward(self, name: str, kept: Any) -> Reward:
+        """What a unit of data is worth, for objectives that ask for it.
+
+        Args:
+            name: One of `rewards`.
+            kept: What `prepare` or `restore` gave.
+        """
+        del kept
+        raise ValueError(f"{type(self).__name__} knows no reward '{name}'")
+
     def about_rows(self, recipe: Any, model: Any, data: Any) -> dict[str, float]:
         """What a reader of scores must know of the rows they were measured on."""
         del recipe, model, data
@@ -237,9 +250,10 @@ class DataKind(ABC):
         values, of which studies average numbers and lists of numbers over seeds:
 
         `units`; the primary number; each of `words.sampled` with `<name>_se` (None: unknown); what a choice
-        costs, `draws_per_unit`, `max_draws`, `network_calls_per_unit`, `mean_level`, `levels` (level ->
-        share), `fallback_share`; and, where they are known, under `words.groups` of each group its number and
-        the sums that the primary number follows from. More may stand beside them, and is kept.
+        costs, `draws_per_unit`, `max_draws`, `network_calls_per_unit`, `flops_per_unit` (None: unknown),
+        `mean_level`, `levels` (level -> share), `fallback_share`; and, where they are known, under
+        `words.groups` of each group its number and the sums that the primary number follows from. More may
+        stand beside them, and is kept.
 
         Raises:
             ValueError: There is nothing to score.

@@ -155,12 +155,38 @@ class GenerativeHead(nn.Module, ABC):
         """`num` independent draws per unit: `[num, *, *E]`."""
 
 
+class TakesDraws(ABC):  # noqa: B024  a mark, which promises no other method
+    """A capability of heads: `loss` takes targets that are known by draws, `Posterior.values`, all at once.
+
+    It asks such a target for `sample`, or reads its `values` and `weights`; a head that is none of this gets
+    a point for each unit, one of the draws.
+    """
+
+
 class DensityHead(GenerativeHead):
     """A head that knows its density."""
 
     @abstractmethod
     def log_prob(self, context: Context, z: Shaped[Tensor, "*units_and_event"]) -> Float[Tensor, "*units"]:
         """Exact log density (or log probability of ids) of values `[*, *E]`, nats per unit, `[*]`."""
+
+
+class StartsFromData(GenerativeHead):
+    """A head whose fresh weights come from what it shall predict.
+
+    The program calls `start` once, before the first step of a training that begins from fresh weights.
+    """
+
+    @property
+    @abstractmethod
+    def units_wanted(self) -> int:
+        """How many units of the training split it would like to see; it may get fewer, and at least one."""
+
+    @abstractmethod
+    def start(self, target: Posterior) -> None:
+        """Set the weights from the targets `[N, *E]` of units of the training split, in the order in which
+        they are read. What is random comes from torch's default generator.
+        """
 
 
 class PlacewiseHead(DensityHead):

@@ -43,9 +43,11 @@ class Number:
             to that, and tables say so.
         mark: A value that means something by itself, such as 1 of a share; figures that have the number on
             an axis draw a line there. None: there is none.
+        best: As stored, what no model can exceed where more is better, such as 100; None: nothing is said.
 
     Raises:
-        ValueError: For words that are missing, another direction, or digits below 0.
+        ValueError: For words that are missing, another direction, digits below 0, or a best that is not above
+            0 or of a number of which less is better.
     """
 
     label: str
@@ -56,6 +58,7 @@ class Number:
     factor: float = 1.0
     proper: bool = False
     mark: float | None = None
+    best: float | None = None
 
     def __post_init__(self) -> None:
         if not self.label.strip() or "\n" in self.label:
@@ -69,6 +72,11 @@ class Number:
         if self.digits < 0 or not self.factor > 0:
             told = f"digits={self.digits}, factor={self.factor}"
             raise ValueError(f"'{self.label}': digits are at least 0 and the factor is above 0, got {told}")
+        if self.best is not None and (self.better == "lower" or not self.best > 0):
+            told = f"best={self.best:g}, better={self.better!r}"
+            raise ValueError(
+                f"'{self.label}': a best is above 0, of a number where higher is better, got {told}"
+            )
 
     @property
     def name(self) -> str:

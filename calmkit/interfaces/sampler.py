@@ -42,6 +42,44 @@ class Choice:
     level: Float[Tensor, " R"]
 
 
+Pick = Callable[[Tensor], Tensor]
+"""`pick(log_weights)` -> `[R]`: of log weights `[R, M]` the place of one value of each row."""
+
+
+class WeightedSource(ABC):
+    """A source of draws that also hands out the values which a draw is picked from, with their weights.
+
+    Whether the head knows its weights shows at the first call of `weighted`.
+    """
+
+    @abstractmethod
+    def __call__(self, num: int, rows: Int[Tensor, " R"]) -> Shaped[Tensor, "*num_rows_and_data"]:
+        """As `Draw`."""
+
+    @abstractmethod
+    def weighted(
+        self, rows: Int[Tensor, " R"]
+    ) -> tuple[Float[Tensor, "R M"], Shaped[Tensor, "*values_rows_and_data"]]:
+        """Log weights `[R, M]` and data `[M, R, *data]` of one call of the head (`WeightedHead`).
+
+        Picking one of the data of a row by its weight is one draw. Each call makes the values afresh, of the
+        same weights in the same order. They count as M draws of the row.
+
+        Raises:
+            TypeError: The head does not know its weights.
+        """
+
+    @abstractmethod
+    def picked(self, rows: Int[Tensor, " R"], pick: Pick) -> Shaped[Tensor, "*rows_and_data"]:
+        """As `weighted`, but of each row only the value is decoded that `pick` takes by the weights alone.
+
+        It counts as one draw of the row.
+
+        Raises:
+            TypeError: The head does not know its weights.
+        """
+
+
 class Sampler(ABC):
     """A rule for choosing among draws. The constructor is `(*, ...)`, all of it settable in a recipe.
 
@@ -64,6 +102,20 @@ class Sampler(ABC):
             rows: Which rows to choose for, one at least.
             generator: Of the choice's own randomness, on the device of the draws; None: torch's default.
         """
+
+
+class WeighingSampler(Sampler):
+    """A sampler that asks for values and their weights, so its source is a `WeightedSource`.
+
+    A head that is no `WeightedHead` is refused when the recipe is composed.
+
+    Attributes:
+        rounds: How often it asks for the values of a unit; each time the head is called once.
+        decodes_all: Whether it asks by `weighted`, so that all values are decoded, or by `picked`.
+    """
+
+    rounds: int
+    decodes_all: bool
 
 
 Schedule = Literal["constant", "rising", "falling"]

@@ -24,8 +24,8 @@ class LocalLauncher(StatesRoom):
     """Processes of this machine, started in order, each as soon as there is room for it.
 
     A job takes its devices, accelerators where there are any and it does not do without, else cores. Two
-    running jobs never share an accelerator: each sees its own alone. A job that wants more than there is gets
-    all and runs alone.
+    running jobs never share an accelerator, unless they are asked to: each sees its own alone. A job that
+    wants more than there is gets all and runs alone.
 
     Jobs end with the launcher: Ctrl-C and SIGTERM stop them with SIGINT, five seconds later SIGTERM, then
     SIGKILL, and where the launcher is killed outright a small process that guards it does the same. On POSIX
@@ -36,9 +36,11 @@ class LocalLauncher(StatesRoom):
         threads: CPU threads of each process; None: its share of the cores, the same whether it runs alone or
             beside others: the last trial of a study takes no more than the first did, so that both round
             alike. OMP_NUM_THREADS, where it is set, wins over both.
+        per_accelerator: Jobs at once on one accelerator, for small models that leave it idle between two
+            launches; their times then say little. Jobs of several devices share none.
 
     Raises:
-        ValueError: No workers, or no threads.
+        ValueError: No workers, no threads, or no job per accelerator.
 
     Source:
         CUDA's environment variables.
@@ -46,18 +48,21 @@ class LocalLauncher(StatesRoom):
 
     on_this_machine = True
 
-    def __init__(self, *, workers: int | None = None, threads: int | None = None) -> None:
-        require_at_least("local", 1, workers=workers, threads=threads)
+    def __init__(
+        self, *, workers: int | None = None, threads: int | None = None, per_accelerator: int = 1
+    ) -> None:
+        require_at_least("local", 1, workers=workers, threads=threads, per_accelerator=per_accelerator)
         self.workers = workers
         self.threads = threads
+        self.per_accelerator = per_accelerator
 
     def at_once(self, jobs: Sequence[Job]) -> int:
         """As many as there is room for."""
-        return Room(usable_cores(), visible_accelerators(), self.workers).count(jobs)
+        return Room(usable_cores(), self._accelerators(jobs), self.workers).count(jobs)
 
     def run(self, jobs: Sequence[Job], ended: Ended) -> None:
         """Run all jobs; tell of each as it ends."""
-        cores, accelerators = usable_cores(), visible_accelerators()
+        cores, accelerators = usable_cores(), self._accelerators(jobs)
         room = Room(cores, accelerators, self.workers)
         waiting, running = deque(jobs), dict[int, tuple[Job, Place]]()
         with terminable(), Children() as children:
@@ -76,6 +81,11 @@ class LocalLauncher(StatesRoom):
                     job, place = running.pop(child)
                     room.leave(place)
                     ended(job, code)
+
+    def _accelerators(self, jobs: Sequence[Job]) -> tuple[str, ...]:
+        """Their names, each as often as jobs may be on it."""
+        alone = any(job.devices > 1 for job in jobs)
+        return visible_accelerators() * (1 if alone else self.per_accelerator)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import final
 import torch
 from torch import nn
 
+from calmkit.decoding import data_of, past_of
 from calmkit.head_calls import head_draws, head_log_prob, head_loss
 from calmkit.interfaces import (
     PASSES,
@@ -154,7 +155,7 @@ def _inference(
         "embedder": -(-calls.embedded * _step(model.embedder, units, samples) // units),
         "backbone": -(-calls.read * _read(model.backbone, _behind(model, units), samples) // units),
         "head": _head(model.head, calls, fan, wishes, samples),
-        "autoencoder": decoded * -(-coded.units * _decode(model.autoencoder, coded) // units),
+        "autoencoder": decoded * -(-coded.units * flops_of_decoding(model.autoencoder, coded) // units),
     }
     if model.transform is not None:
         row = transform_inverse_flops(model.transform, coded, model.autoencoder.event)
@@ -182,7 +183,7 @@ def _head(
     """Of one unit: an L-th of all draws and log densities of a row. A guided draw counts as two where both
     conditions pass the network; what they share there, the embedding of the time, is counted twice.
     """
-    drawn = _draw(part, draws, options, samples)
+    drawn = flops_of_draws(part, draws, options, samples)
     if drawn is None:
         return None
     scored = _score(part, samples) if calls.scored else 0
@@ -209,13 +210,15 @@ def _encode(part: Autoencoder, samples: MadeUpInput) -> int:
         return flops_of(lambda: part.encode(samples.data(device)))
 
 
-def _decode(part: Autoencoder, samples: MadeUpInput) -> int:
+def flops_of_decoding(part: Autoencoder, samples: MadeUpInput) -> int:
+    """FLOPs of one value back to its data."""
     if isinstance(part, StatesCodingFlops):
         return part.decode_flops()
     with copied(part) as (part, device, dtype):
         z = samples.target(device, dtype).mean
         if isinstance(part, UnitwiseAutoencoder):
-            return flops_of(lambda: part.to_data(z[:, :1]))
+            past = past_of(part, samples.data(device)[:, :1], torch.ones(1, 1, dtype=torch.bool))
+            return flops_of(lambda: data_of(part, z[:, :1], None if past is None else past[:, 1:]))
         return -(-flops_of(lambda: part.to_data(z)) // samples.units)
 
 
@@ -259,9 +262,10 @@ def _step(part: Embedder | Backbone, units: int, samples: MadeUpInput) -> int:
         return flops_of(lambda: part.step(x[:, -1:], valid[:, -1:], state))
 
 
-def _draw(
+def flops_of_draws(
     part: GenerativeHead, draws: int, options: SampleOptions | None, samples: MadeUpInput
 ) -> int | None:
+    """FLOPs of so many draws of one unit in one call; None where no formula can say it."""
     if isinstance(part, StatesDrawFlops):
         return part.draw_flops(draws, options)
     with torch.no_grad(), copied(part) as (part, device, dtype):

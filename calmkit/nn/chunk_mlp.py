@@ -13,6 +13,7 @@ makes all logits before an argmax; this file does the first two only where its c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
@@ -100,10 +101,19 @@ class ChunkDecoder(nn.Module):
         self.tokens = _blocks(layers // 2, hidden_dim, ffn_dim)
         self.norm = nn.RMSNorm(hidden_dim, eps=NORM_EPS)
 
-    def forward(self, z: Float[Tensor, "*units D"]) -> Float[Tensor, "*units K W"]:
-        """Write each chunk by itself; its tokens are independent given z."""
+    def forward(
+        self, z: Float[Tensor, "*units D"], beside: Float[Tensor, "*some_units W"] | None = None
+    ) -> Float[Tensor, "*units K W"]:
+        """Write each chunk by itself; its tokens are independent given z, and what stands beside it.
+
+        Args:
+            z: Of each chunk.
+            beside: Added to what z becomes; dimensions of z in front of its own share it. None: nothing.
+        """
         dtype = self.into.weight.dtype  # of the residual stream, under autocast too
-        x = self.expand(self.chunk(self.into(z).to(dtype))).to(dtype)
+        x = self.into(z).to(dtype)
+        x = x if beside is None else x + beside.to(dtype)
+        x = self.expand(self.chunk(x)).to(dtype)
         return self.norm(self.tokens(x.unflatten(-1, (self.chunk_size, -1))))
 
     def flops(self) -> int:
@@ -177,9 +187,11 @@ class ChunkMLP(nn.Module):
         """
         return self.encoder(self.embedding(data)).to(self.embedding.weight.dtype)
 
-    def logits(self, z: Float[Tensor, "*units D"]) -> Float[Tensor, "*units K V"]:
-        """Latents -> logits over the V ids; the mask row takes no part."""
-        return F.linear(self.decoder(z), self.embedding.weight[: self.vocab_size])
+    def logits(
+        self, z: Float[Tensor, "*units D"], beside: Float[Tensor, "*some_units W"] | None = None
+    ) -> Float[Tensor, "*units K V"]:
+        """Latents, and what stands beside them -> logits over the V ids; the mask row takes no part."""
+        return F.linear(self.decoder(z, beside), self.embedding.weight[: self.vocab_size])
 
     def encode_flops(self) -> int:
         """Of one chunk; the embedding is looked up for free."""
@@ -191,11 +203,18 @@ class ChunkMLP(nn.Module):
         return self.decoder.flops() + self.decoder.chunk_size * vocabulary
 
     @torch.no_grad()
-    def predict(self, z: Float[Tensor, "*units D"]) -> Int[Tensor, "*units K"]:
-        """Latents -> most likely ids, in blocks of units: the logits of all draws never exist at once."""
+    def predict(
+        self, z: Float[Tensor, "*units D"], beside: Float[Tensor, "*some_units W"] | None = None
+    ) -> Int[Tensor, "*units K"]:
+        """Latents, and what stands beside them -> most likely ids, in blocks of units: the logits of all
+        draws never exist at once.
+        """
         rows = max(1, BLOCK_ELEMENTS // self.widest)
-        blocks = z.flatten(0, -2).split(rows) if z.dim() > 1 else (z[None],)
-        ids = torch.cat([self.logits(block).argmax(-1) for block in blocks])
+        blocks = z.reshape(-1, z.shape[-1]).split(rows)
+        others: Sequence[Tensor | None] = [None] * len(blocks)
+        if beside is not None:
+            others = beside.expand(*z.shape[:-1], -1).reshape(-1, beside.shape[-1]).split(rows)
+        ids = torch.cat([self.logits(*pair).argmax(-1) for pair in zip(blocks, others, strict=True)])
         return ids.view(*z.shape[:-1], self.decoder.chunk_size)
 
 

@@ -35,6 +35,7 @@ from calmkit.recipe.fit import (
     stages_fit,
 )
 from calmkit.recipe.fit_rows import drawing_fits, units_fit
+from calmkit.recipe.objectives import objective_fits
 from calmkit.recipe.parts import (
     build_corpus,
     build_metrics,
@@ -146,7 +147,7 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
         The model on the meta device: all shapes, no numbers.
 
     Raises:
-        RecipeError: With all that is wrong, CK133, CK140 to CK146, CK148, CK149.
+        RecipeError: With all that is wrong, CK131, CK133, CK140 to CK146, CK148, CK149.
     """
     problems: list[Problem] = [*numbers_are_finite(recipe)]
 
@@ -158,22 +159,37 @@ def validate(recipe: Recipe, manager: Manager, *, elsewhere: bool = False) -> Ca
             return None
 
     gathered(lambda: build_corpus(recipe, manager))
-    model: CalmModel | None = gathered(lambda: _model_of_shapes(recipe, manager))
+    model: CalmModel | None = gathered(lambda: model_of_shapes(recipe, manager))
     gathered(lambda: build_sampler(recipe, manager, None if model is None else model.head))
     gathered(lambda: build_metrics(recipe, manager))
     problems += head_is_served(recipe, manager)
-    problems += [] if elsewhere else runs_are_there(recipe)
+    problems += [] if elsewhere else runs_are_there(recipe, manager)
     if model is not None:
         problems += stages_fit(recipe, model.autoencoder)
         problems += drawing_fits(recipe, manager, model)
         problems += some_parts_fit(recipe, model)
         problems += [] if recipe.stages.lm is None else units_fit(recipe, manager, model)
+        problems += _objective_problems(recipe, manager, model, elsewhere)
     if problems or model is None:
         raise RecipeError(problems)
     return model
 
 
-def _model_of_shapes(recipe: Recipe, manager: Manager) -> CalmModel:
+def _objective_problems(recipe: Recipe, manager: Manager, model: CalmModel, elsewhere: bool) -> list[Problem]:
+    if recipe.stages.lm is None:
+        return []
+    try:
+        return [*objective_fits(recipe, manager, model, model_of_shapes, elsewhere=elsewhere)]
+    except RecipeError as error:
+        return list(error.problems)
+
+
+def model_of_shapes(recipe: Recipe, manager: Manager) -> CalmModel:
+    """The model of a recipe on the meta device: all shapes, no numbers.
+
+    Raises:
+        RecipeError: As `assemble`.
+    """
     with refusals(recipe, "data"):
         sizes = kind_of(recipe, manager).known_sizes(recipe, manager)
     with shapes_only():

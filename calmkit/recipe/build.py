@@ -124,7 +124,7 @@ class _Builder:
         section: Any = next((m for m in members if dataclasses.is_dataclass(m)), None)
         if section is None:
             return self.converted(annotation, node, path)
-        if section is PartSpec and type(None) in members and isinstance(node, Scalar) and not node.is_null:
+        if section is PartSpec and isinstance(node, Scalar) and not node.is_null:
             node = Keys({"name": node}, node.mark)
         if type(None) in members and isinstance(node, Scalar) and node.is_null:
             return None

@@ -21,10 +21,13 @@ from calmkit.interfaces import (
     Order,
     RowSampler,
     Sampler,
+    WeighingSampler,
+    WeightedHead,
 )
 from calmkit.recipe.dump import as_dict
 from calmkit.recipe.errors import Problem
 from calmkit.recipe.named_parts import dense_heads, head_class, named_parts
+from calmkit.recipe.runs_named import CELL, runs_named
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 
@@ -99,6 +102,14 @@ def sampler_fits(
     head, asked = recipe.head.name, sampler.options.set_fields()
     info = head_class(manager, head).info if built is None else built.info
     honoured = info.options
+    if isinstance(sampler, WeighingSampler) and not issubclass(head_class(manager, head), WeightedHead):
+        message = (
+            f"sampler '{recipe.sampler.name}' goes by the weights of what a draw is picked from, and head "
+            f"'{head}' knows none"
+        )
+        known = named_parts(manager, "heads", WeightedHead)
+        help = f"heads with known weights: {known}; sampler=vote works from draws alone"
+        yield Problem("CK143", message, recipe.source.mark("sampler.name"), "sampler", help)
     if asked and asked <= honoured and isinstance(built, IterativeHead):
         try:
             built.network_calls(sampler.options)
@@ -190,12 +201,15 @@ def stages_fit(recipe: Recipe, autoencoder: Autoencoder) -> Iterator[Problem]:
         yield Problem("CK144", message, recipe.source.mark("stages.lm"), "stages.lm")
 
 
-def runs_are_there(recipe: Recipe) -> Iterator[Problem]:
-    """CK146: every `init_from` exists."""
-    for stage in ("autoencoder", "lm"):
-        section, key = getattr(recipe.stages, stage), f"stages.{stage}.init_from"
-        if section is not None and section.init_from is not None and not Path(section.init_from).exists():
-            message = f"{key} '{section.init_from}' is not there"
+def runs_are_there(recipe: Recipe, manager: Manager) -> Iterator[Problem]:
+    """CK146: every run that a recipe begins with exists; those of a study's cells need not exist yet."""
+    for key, said in runs_named(recipe, manager).items():
+        if said.startswith(CELL):
+            if not recipe.source.cells:
+                message = f"{key} '{said}' names a cell of a study, and this recipe is no part of one"
+                yield Problem("CK146", message, recipe.source.mark(key), key, "name a run folder")
+        elif not Path(said).exists():
+            message = f"{key} '{said}' is not there"
             yield Problem("CK146", message, recipe.source.mark(key), key, "name a run folder")
 
 

@@ -9,6 +9,7 @@ from calmkit.interfaces import (
     Backbone,
     DensityHead,
     LatentTransform,
+    PastReadingAutoencoder,
     RowSampler,
     Sampler,
     UnitwiseAutoencoder,
@@ -79,6 +80,14 @@ def drawing_fits(recipe: Recipe, manager: Manager, model: CalmModel) -> Iterator
         message = (
             f"sampler '{name}' draws rows of a fixed number of units, and those of data "
             f"'{recipe.data.part.name}' have none"
+        )
+        help = f"samplers of units: {named_parts(manager, 'samplers', Sampler)}"
+        yield Problem("CK143", message, mark, "sampler", help)
+        return
+    if isinstance(model.autoencoder, PastReadingAutoencoder):
+        message = (
+            f"sampler '{name}' decodes rows when all their values are drawn, and autoencoder "
+            f"'{recipe.autoencoder.name}' decodes a unit behind those before it"
         )
         help = f"samplers of units: {named_parts(manager, 'samplers', Sampler)}"
         yield Problem("CK143", message, mark, "sampler", help)

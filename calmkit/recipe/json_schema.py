@@ -22,7 +22,7 @@ from calmkit.recipe.limits import Like
 from calmkit.recipe.loggers import parts_of
 from calmkit.recipe.schema import (
     ALONE,
-    SECTIONS,
+    NAMED,
     DataSection,
     PartSpec,
     Recipe,
@@ -86,7 +86,7 @@ def _field(annotation: Any, manager: Manager, path: str) -> Schema:
     if section is None:
         return of_type(annotation)
     if section in (PartSpec, DataSection):
-        found = _named(manager.parts[SECTIONS[path]], _length() if section is DataSection else {})
+        found = _named(manager.parts[NAMED[path]], _length() if section is DataSection else {})
     else:
         found = _section(section, manager, path)
     return {"anyOf": [found, {"type": "null"}]} if type(None) in members else found

@@ -6,7 +6,7 @@ A swap keeps the options that the new part also takes (chunk size, width), drops
 from __future__ import annotations
 
 from calmkit.recipe.convert import Misfit, convert
-from calmkit.recipe.schema import SECTIONS
+from calmkit.recipe.schema import NAMED, SECTIONS
 from calmkit.recipe.tree import Items, Keys, Node, Scalar
 from calmkit.registry import Manager, Part, UnknownPart
 
@@ -24,11 +24,11 @@ def merge(parent: Node, child: Node, manager: Manager, notes: list[str], path: s
         notes: Gains a line for every swap.
         path: Dotted key of both.
     """
-    if path in SECTIONS:
+    if path in NAMED:
         parent, child = _as_part(parent), _as_part(child)
     if not (isinstance(parent, Keys) and isinstance(child, Keys)):
         return child
-    if path in SECTIONS and _name(child) not in (None, _name(parent)):
+    if path in NAMED and _name(child) not in (None, _name(parent)):
         parent = _swap(parent, child, path, manager, notes)
     for key, node in child.nodes.items():
         mark = child.key_marks.get(key, node.mark)
@@ -62,7 +62,7 @@ def _name(section: Keys) -> str | None:
 def _swap(parent: Keys, child: Keys, section: str, manager: Manager, notes: list[str]) -> Keys:
     old, new = _name(parent), _name(child)
     try:
-        part = manager.find(SECTIONS[section], str(new))
+        part = manager.find(NAMED[section], str(new))
     except UnknownPart:
         return child  # the name is refused when the recipe is read; nothing can be said of its options
     stated = [key for key in parent.nodes if key not in GENERIC]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from calmkit.recipe.errors import Mark, refuse
-from calmkit.recipe.schema import SECTIONS
+from calmkit.recipe.schema import NAMED
 from calmkit.recipe.tree import Keys, Node, Scalar, parse
 
 
@@ -22,7 +22,7 @@ def read_overrides(overrides: Sequence[str]) -> list[Keys]:
 
 
 def _is_swap(override: str) -> bool:
-    return override.partition("=")[0].strip().removesuffix(".name") in SECTIONS
+    return override.partition("=")[0].strip().removesuffix(".name") in NAMED
 
 
 def _read(override: str) -> Keys:

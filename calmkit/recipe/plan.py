@@ -16,21 +16,20 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from calmkit.interfaces import RowSampler, Sampler, StatesDraws
-from calmkit.metrics.flops import FlopCount, autoencoder_train_flops, count_flops, states_flops
+from calmkit.interfaces import RowSampler, Sampler, StatesDraws, WeighingSampler
+from calmkit.metrics.choice_flops import weighing_cost
+from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.metrics.row_calls import row_calls
 from calmkit.model import CalmModel
-from calmkit.recipe.assemble import build_sampler, sizes_of, validate
+from calmkit.recipe.assemble import build_sampler, validate
+from calmkit.recipe.counted import asked_flops, build_what_is_measured
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.fit_rows import units_fit
-from calmkit.recipe.parts import build_part, build_transform, kind_of
+from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import AutoencoderStage, LmStage, Recipe, TrainerSection
-from calmkit.recipe.some_parts import freeze_parts
 from calmkit.registry import Manager
 
 BYTES = {"64-true": 8, "bf16-true": 2, "16-true": 2}  # of a weight; every other precision keeps float32
-MEASURED = ("autoencoder", "embedder", "backbone", "head", "transform")
-"""Parts whose cost is counted; conditioners are small."""
 MOMENTS = 2  # of AdamW, for each trained weight
 NOT_COUNTED = "what validations hold, and what kernels and collectives take for themselves"
 CORPUS_NOT_COUNTED = "the tokenised corpus beyond its bytes per token, since only reading it tells its length"
@@ -167,20 +166,23 @@ def plan(recipe: Recipe, manager: Manager) -> Plan:
     model = validate(recipe, manager)
     kind = kind_of(recipe, manager)
     known = kind.known_sizes(recipe, manager)
-    _build_what_is_measured(model, recipe, manager, known)
+    build_what_is_measured(model, recipe, manager, known)
     uncounted = [*units_fit(recipe, manager, model)]  # of a recipe without stage 2, which may be trained
     if uncounted:
         raise RecipeError(uncounted)
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
     each = kind.elements_per_row(recipe) / units
     one = count_flops(model, units)
+    asked = asked_flops(recipe, manager, model, units)
     draws, total = _sampled(model, units, build_sampler(recipe, manager))
     size, vocab_size = BYTES.get(recipe.trainer.precision, 4), known.get("vocab_size")
     return Plan(
         name=recipe.name,
         element=kind.words.element,
         parameters_by_part={name: _count(part) for name, part in model.named_children()},
-        stages=_stages(recipe, model, one, kind.num_units(recipe, model.autoencoder), units * each),
+        stages=_stages(
+            recipe, model, dict(one.training) | asked, kind.num_units(recipe, model.autoencoder), units * each
+        ),
         inference={k: None if n is None else n / each for k, n in one.inference.items()},
         sampler=recipe.sampler.name,
         draws_per_unit=draws,
@@ -197,6 +199,8 @@ def _sampled(
     if isinstance(sampler, RowSampler):
         drawn = row_calls(model, units, sampler).draws / units
         return drawn, count_flops(model, units, 1, None, sampler).inference_per_unit
+    if isinstance(sampler, WeighingSampler):
+        return weighing_cost(model, units, sampler)
     if not isinstance(sampler, StatesDraws):
         return None, None
     draws = sampler.draws_per_unit()
@@ -215,7 +219,7 @@ def count_devices(trainer: TrainerSection) -> int:
 
 
 def _stages(
-    recipe: Recipe, model: CalmModel, flops: FlopCount, coded: int, row: float
+    recipe: Recipe, model: CalmModel, flops: Mapping[str, int], coded: int, row: float
 ) -> dict[str, StagePlan]:
     """Of rows that hold `row` elements, in `coded` units of the autoencoder."""
     stages: dict[str, StagePlan] = {}
@@ -227,7 +231,7 @@ def _stages(
         parts, frozen = dict(model.named_children()), ("autoencoder", *second.freeze)
         trained = [part for name, part in parts.items() if name not in frozen]
         fixed = [part for name, part in parts.items() if name in frozen]
-        stages["lm"] = _stage(recipe, second, flops.training, trained, fixed, row)
+        stages["lm"] = _stage(recipe, second, flops, trained, fixed, row)
     return stages
 
 
@@ -254,23 +258,6 @@ def _stage(
         gradients=learned,
         moments=MOMENTS * learned,
     )
-
-
-def _build_what_is_measured(
-    model: CalmModel, recipe: Recipe, manager: Manager, known: Mapping[str, Any]
-) -> None:
-    """Real ones in the place of the parts that state nothing; no random number of the caller is used up."""
-    sizes = sizes_of(model.autoencoder, model.backbone, model.event, known)
-    if model.layout is not None:
-        sizes["layout"] = model.layout
-    for section, part in list(model.named_children()):
-        if section in MEASURED and not states_flops(part):
-            with torch.random.fork_rng(devices=[]):
-                if section == "transform":
-                    model.transform = build_transform(recipe, manager, model.autoencoder)
-                else:
-                    setattr(model, section, build_part(recipe, manager, section, **sizes))
-    freeze_parts(recipe, model)
 
 
 def _stage_dict(stage: StagePlan, element: str) -> dict[str, Any]:

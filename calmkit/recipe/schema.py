@@ -28,19 +28,25 @@ OF_A_KIND = ("tokenizer",)
 """Sections that only some kinds of data have, which say so (`DataKind.sections`)."""
 
 METRICS = "evaluation.metrics"
+OBJECTIVE = "stages.lm.objective"
 TRANSFORMS = "transforms"
 ALONE: Mapping[str, str] = {
     "launcher": "launchers",
     "loggers": "loggers",
     METRICS: "metrics",
+    OBJECTIVE: "objectives",
     TRANSFORMS: "transforms",
 }
-"""Parts without a section of a recipe to themselves: a study's launcher, and those of a list."""
+"""Parts without a section of a recipe to themselves: a study's launcher, that of a stage, those of a list."""
+
+NAMED: Mapping[str, str] = {**SECTIONS, OBJECTIVE: "objectives"}
+"""Keys that hold one part, which another one may take the place of."""
 
 NOUNS: Mapping[str, str] = {
     "data": "corpus",
     "loggers": "logger",
     METRICS: "metric",
+    OBJECTIVE: "objective",
     TRANSFORMS: "transform",
 }
 """What messages call the part of a section, where that is not the section's name."""
@@ -51,8 +57,7 @@ Precision = Literal["auto", "64-true", "32-true", "bf16-mixed", "bf16-true", "16
 
 
 FrozenPart = Literal["embedder", "conditioner", "backbone", "head"]
-TakenPart = Literal["embedder", "conditioner", "backbone", "head", "transform"]
-"""Parts of stage 2, by the names of a model's; a transform is fitted, or learns, with what rests on it."""
+TakenPart = Literal["embedder", "conditioner", "backbone", "head", "transform"]  # of stage 2
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,7 @@ class LmStage:
         init_from: A run folder whose weights are the first ones of this stage.
         init_parts: Only these parts are taken of it, the others begin fresh; none named: all are taken.
         freeze: Parts that do not learn: no gradient, no moments, eval mode.
+        objective: What a step makes smaller; `data`: the loss of the head.
     """
 
     max_steps: int = bounded(least=1)
@@ -146,6 +152,7 @@ class LmStage:
     init_from: str | None = None
     init_parts: tuple[TakenPart, ...] = ()
     freeze: tuple[FrozenPart, ...] = ()
+    objective: PartSpec = field(default_factory=lambda: PartSpec("data"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +251,8 @@ class Source:
         overrides: As given.
         marks: Dotted key -> where its value was stated.
         notes: What the swaps of parts kept and dropped, a line each.
+        cells: Label -> recipe of the cells of a study, one of which it is; it may name another where a run is
+            meant. Empty for a recipe that is no part of a study.
     """
 
     text: str = ""
@@ -251,6 +260,7 @@ class Source:
     overrides: tuple[str, ...] = ()
     marks: Mapping[str, Mark] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cells: Mapping[str, Recipe] = field(default_factory=dict)
 
     def mark(self, key: str) -> Mark | None:
         """Where a dotted key was stated, or the nearest section above it that was; else the file alone."""

@@ -17,6 +17,7 @@ from calmkit.report.figure_latents import (
 from calmkit.report.figure_loss import loss_figure
 from calmkit.report.figure_scores import draw_scores, scores_figure
 from calmkit.report.figures import Drawn, as_svg, legend_below, make_figure, shown, style
+from calmkit.report.fit_figure import fit_figure
 from calmkit.report.kind import words_of
 from calmkit.report.reading import Summary, ranked, scale
 from calmkit.report.relation_figure import relation_figure
@@ -33,6 +34,7 @@ FIGURES: Mapping[str, Draw] = {
     "collision": collision_figure,
     "blocks": blocks_figure,
     "relation": relation_figure,
+    "fit": fit_figure,
 }
 OF_SCORES = ("scores", "cost", "speed")
 LATENT_FIGURES: Mapping[str, Draw] = {

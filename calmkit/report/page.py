@@ -16,6 +16,7 @@ from calmkit.recipe.load import shipped_files
 from calmkit.report.block_table import block_grid
 from calmkit.report.figure_latents import visible
 from calmkit.report.figures import as_svg
+from calmkit.report.fit_table import fit_grid
 from calmkit.report.gallery import FIGURES, LATENT_FIGURES, Draw, alone, draw, picture
 from calmkit.report.kind import words_of
 from calmkit.report.latent_table import distinct_latents, latent_grid
@@ -23,7 +24,7 @@ from calmkit.report.measures import measure
 from calmkit.report.reading import Cell, Summary, done, ranked, score
 from calmkit.report.recipes import cell_recipes
 from calmkit.report.render import plain
-from calmkit.report.sampling_table import sampling_grid
+from calmkit.report.sampling_table import same_point_grid, sampling_grid
 from calmkit.report.standing import reconstruction_lines, standing_grid
 from calmkit.report.table import costs_grid, main_grid, scores_grid
 from calmkit.report.whole import provenance
@@ -114,8 +115,10 @@ def report_page(summary: Summary) -> str:
             asked=[
                 grid
                 for grid in (
+                    fit_grid(summary),
                     block_grid(summary),
                     sampling_grid(summary),
+                    same_point_grid(summary),
                 )
                 if grid is not None
             ],

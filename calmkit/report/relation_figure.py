@@ -7,11 +7,11 @@ from __future__ import annotations
 from calmkit.report.figures import FAINT, Drawn, colour_and_marker, legend_below, make_figure, shown
 from calmkit.report.kind import number_of, words_of
 from calmkit.report.reading import Summary
-from calmkit.results.relation import names_of
+from calmkit.results.relation import names_of, of_ends
 
 
 def relation_figure(summary: Summary) -> Drawn | None:
-    """The points on the way of every cell; None where the study relates nothing."""
+    """The points of every cell; None where the study relates nothing."""
     result = summary.get("relation")
     if not result or not result["series"]:
         return None
@@ -37,7 +37,9 @@ def relation_figure(summary: Summary) -> Drawn | None:
     axes.set_xlabel(shown(names[result["x"]], 50))
     axes.set_ylabel(shown(names[result["y"]], 40))
     legend_below(figure, handles, [one["label"] for one in result["series"]])
-    told = "Points on the way of every run, on fewer rows than the table."
+    told = "Every finished run."
+    if not of_ends(result):
+        told = "Points on the way of every run, on fewer rows than the table."
     if any(one.get("cut_off") for one in result["series"]):
         told += " Small and faint: cut off at 0, and in no correlation."
     return Drawn("Relation", told, figure)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from calmkit.report.block_table import block_grid
 from calmkit.report.columns import columns_grid
+from calmkit.report.fit_table import fit_grid
 from calmkit.report.kind import words_of
 from calmkit.report.latent_table import latent_grid
 from calmkit.report.latex import as_latex, label_of, latex_escaped, latex_table
@@ -18,7 +19,7 @@ from calmkit.report.render import (
     markdown_escaped,
     wrapped,
 )
-from calmkit.report.sampling_table import sampling_grid
+from calmkit.report.sampling_table import same_point_grid, sampling_grid
 from calmkit.report.standing import reconstruction_lines, standing_grid
 from calmkit.report.table import costs_grid, main_grid, scores_grid
 from calmkit.report.words import in_words
@@ -43,11 +44,13 @@ def sections(summary: Summary) -> list[Grid | Lines]:
         standing_grid(summary),
         Lines("Autoencoder", reconstruction_lines(summary)),
         latent_grid(summary),
+        fit_grid(summary),
         block_grid(summary),
         Lines("Relation", relation_text(summary["relation"], words_of(summary).relate))
         if summary.get("relation")
         else None,
         sampling_grid(summary),
+        same_point_grid(summary),
         Lines("Provenance", [provenance(summary)]),
     ]
     return [one for one in found if one is not None and (isinstance(one, Grid) or one.lines)]

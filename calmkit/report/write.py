@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from calmkit.report.figures import as_svg
+from calmkit.report.fit_table import fit_csv
+from calmkit.report.gallery import alone
 from calmkit.report.page import write_report
 from calmkit.report.reading import done_cells
 from calmkit.report.render import as_csv
@@ -26,6 +29,10 @@ def write_results(results: dict[str, Any], folder: Path, say: Say) -> None:
     write_text(folder / "table.tex", whole_latex(results))
     write_text(folder / "table.csv", as_csv(*cell_rows(results)))
     write_text(folder / "trials.csv", as_csv(*trial_rows(results)))
+    if results.get("fit"):
+        write_text(folder / "fit.csv", fit_csv(results))
+        if (drawn := alone("fit", results)) is not None:
+            write_text(folder / "fit.svg", as_svg(drawn.figure))
     write_report(results, folder / "report.html")
     say(text)
     say(f"every number: {folder / 'results.json'}")

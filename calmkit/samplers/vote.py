@@ -117,7 +117,7 @@ def vote(
     weight = _log_weights(len(labels), agreement, labels.device, torch.get_default_dtype())
     place = (used - 1) * (len(labels) + 1) + counts
     weight = weight.flatten().index_select(0, place.flatten()).view_as(counts)
-    return _pick(weight.softmax(-1), generator), used[:, 0]
+    return pick(weight.softmax(-1), generator), used[:, 0]
 
 
 @lru_cache(maxsize=4)  # a sampler asks for the same one at every unit
@@ -136,7 +136,7 @@ def _log_weights(
     return steps.cumsum(0)
 
 
-def _pick(weight: Float[Tensor, "R N"], generator: torch.Generator | None) -> Int[Tensor, " R"]:
+def pick(weight: Float[Tensor, "R N"], generator: torch.Generator | None) -> Int[Tensor, " R"]:
     """One column per row by weight: where the running sum first reaches a uniform share of the total.
 
     One random number per row, where `torch.multinomial` takes one per column. The share is above 0 and may

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from calmkit.data.digest import digest
-from calmkit.interfaces import DataKind, Front, Job, Launcher, Prepared, Sampler, StatesRoom
+from calmkit.interfaces import DataKind, Front, Job, Launcher, Prepared, Sampler, StatesRoom, WeightedHead
 from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
@@ -36,7 +36,7 @@ from calmkit.training.standing import StandingFile
 from calmkit.training.trainer import make_trainer
 
 MEASURE_LOG = "measure.txt"
-FORM = 2  # of the rows that are kept; raised when they hold something else, so that older ones are made anew
+FORM = 3  # of the rows that are kept; raised when they hold something else, so that older ones are made anew
 
 
 def ask_trials(
@@ -130,7 +130,7 @@ def _samplers(
     for spec in study.sampling.samplers:
         phase = progress.begin(f"sampler {spec.label}", unit="unit", total=units, announce=True)
         sampler: Sampler = manager.build("samplers", spec.part.name, spec.part.options)
-        why = honoured(sampler, model.head.info.options)
+        why = honoured(sampler, model.head.info.options, isinstance(model.head, WeightedHead))
         try:
             if not why:
                 scores = kind.score_sampler(

@@ -12,6 +12,7 @@ from calmkit.recipe.schema import Recipe
 from calmkit.recipe.tree import Items, Keys
 from calmkit.registry import Manager
 from calmkit.studies.axes import Setting, Value, picks, read_axes, read_pick, settings_of
+from calmkit.studies.references import knowing, refuse_bad_references
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ def read_cells(
     for number, condition in enumerate(conditions):
         if number not in used:
             _refuse_idle(root, "when", number, condition.pick)
-    return tuple(_with_own_labels(cells, root))
+    found = tuple(_with_own_labels(cells, root))
+    refuse_bad_references({cell.label: cell.recipes[0] for cell in found}, root)
+    known = knowing({(cell.label, recipe.seed): recipe for cell in found for recipe in cell.recipes})
+    return tuple(replace(c, recipes=tuple(known[c.label, r.seed] for r in c.recipes)) for c in found)
 
 
 def _conditions(root: Keys, axes: list[list[Value]]) -> list[Condition]:

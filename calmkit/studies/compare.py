@@ -34,7 +34,7 @@ __all__ = ["Comparison", "compare"]
 
 HEAD = ("study", "path", "folder", "description", "base", "overrides", "machine_train_flops", "versions")
 ASKED = ("sampling", "blocks")
-KEPT = ("relation", *ASKED)  # of a study's results: the same by every measure, against every cell
+KEPT = ("relation", "fit", *ASKED)  # of a study's results: the same by every measure, against every cell
 
 
 def compare(

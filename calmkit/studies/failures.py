@@ -16,19 +16,20 @@ def work_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.work")
 
 
-def note_failure(folder: Path, code: int, because: Path | None = None) -> str:
+def note_failure(folder: Path, code: int, because: Path | None = None, what: str = "autoencoder") -> str:
     """Write down why a process did not fill a run folder.
 
     Args:
         folder: The run folder.
         code: The exit code, negative for the signal that killed it.
         because: The run folder whose failure is the reason.
+        what: What that one is to this one.
 
     Returns:
         The reason.
     """
     if because is not None:
-        why = f"its autoencoder failed: {failure(because) or 'it was not trained'}"
+        why = f"its {what} failed: {failure(because) or 'it was not trained'}"
     else:
         why = in_words(code, work_folder(folder) / "log.txt")
     write_json(work_folder(folder) / "failed.json", {"code": code, "why": why})

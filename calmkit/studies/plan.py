@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,13 @@ from calmkit.recipe.assemble import validate
 from calmkit.recipe.errors import RecipeError, refuse
 from calmkit.recipe.parts import kind_of
 from calmkit.recipe.plan import Plan, plan
+from calmkit.recipe.runs_named import cells_named
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.studies.equal_cost import matched
+from calmkit.studies.fit import refuse_unidentified
 from calmkit.studies.match import name_of
+from calmkit.studies.references import in_turns, keys_of_trials, knowing
 from calmkit.studies.schema import Study
 from calmkit.studies.store import Keys, is_encoded, is_trained
 from calmkit.studies.timing import StepClock
@@ -38,6 +42,7 @@ class Trial:
         key: Name of its run folder.
         autoencoder: Key of the autoencoder that it takes over; None where it trains its own, or has none.
         cost: What it takes.
+        rests_on: Label -> key of the trials of the same seed that it begins with, which are trained before.
     """
 
     cell: str
@@ -45,6 +50,7 @@ class Trial:
     key: str
     autoencoder: str | None
     cost: Plan
+    rests_on: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -104,6 +110,12 @@ class StudyPlan:
     def open_trials(self) -> list[Trial]:
         """Those that are not done."""
         return [trial for trial in self.trials if not is_trained(self.places.trial(trial.key))]
+
+    def turns(self) -> list[list[Trial]]:
+        """The open trials, each behind those that it begins with."""
+        opened = {trial.key: trial for trial in self.open_trials()}
+        turns = in_turns({key: list(trial.rests_on.values()) for key, trial in opened.items()})
+        return [[opened[key] for key in turn] for turn in turns]
 
     def open_autoencoders(self) -> list[str]:
         """Keys of those that are not done and that an open trial needs."""
@@ -176,9 +188,14 @@ def plan_study(
     element = kind_of(study.cells[0].recipes[0], manager).words.element
     with progress.phase(f"setting equal {name_of(study.match.by, element)}"):
         recipes, value = matched(recipes, study.baseline, study.match, manager, clock.seconds)
+    recipes = knowing(recipes)
     with progress.phase("planning", unit="trial", total=len(recipes)) as phase:
         trials, shared = _trials(study, recipes, manager, phase)
     _refuse_twins(trials, study)
+    if study.fit is not None:
+        settings = {cell.label: cell.settings for cell in study.cells}
+        costs = {trial.cell: trial.cost for trial in trials}
+        refuse_unidentified(study.fit, study.text, str(study.path), settings, costs)
     return StudyPlan(study, places, value, tuple(trials), shared, clock)
 
 
@@ -188,20 +205,33 @@ def _trials(
     """The trials, and the recipes of the autoencoders that they share by their keys."""
     keys, trials, shared = Keys(manager), list[Trial](), dict[str, Recipe]()
     costs: dict[str, Plan] = {}
-    for (label, _), recipe in recipes.items():
+
+    def key_of(label: str, recipe: Recipe) -> str:
+        with _told_of(label):
+            return keys.of_trial(recipe)
+
+    by_trial = keys_of_trials(recipes, key_of)
+    for (label, seed), recipe in recipes.items():
         if label not in costs:
             costs[label] = plan(recipe, manager)
-        try:
-            key = keys.of_trial(recipe)
+        with _told_of(label):
             first = _shared_stage(study, recipe)
             autoencoder = keys.of_autoencoder(recipe) if first else None
-        except DataError as error:
-            raise DataError(f"cell '{label}': {error}") from error
         if first and autoencoder:
             shared.setdefault(autoencoder, first)
-        trials.append(Trial(label, recipe, key, autoencoder, costs[label]))
+        before = {other: by_trial[other, seed] for other in cells_named(recipe).values()}
+        trials.append(Trial(label, recipe, by_trial[label, seed], autoencoder, costs[label], before))
         phase.at(len(trials))
     return trials, shared
+
+
+@contextmanager
+def _told_of(cell: str) -> Iterator[None]:
+    """Names the cell whose data can't be read."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"cell '{cell}': {error}") from error
 
 
 def _one_seed(

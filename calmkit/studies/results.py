@@ -7,8 +7,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from calmkit.interfaces import RelateWords
 from calmkit.recipe.load import shipped_files
-from calmkit.results.relation import Relate, relation
+from calmkit.results.relation import EndWords, Relate, relation
+from calmkit.results.scaling import Fit, scaling
 from calmkit.results.statistics import (
     Table,
     difference,
@@ -25,7 +27,7 @@ from calmkit.studies.plan import StudyPlan
 from calmkit.studies.protocols import Measured, measured_alike, told_protocols, warnings_of_protocols
 from calmkit.studies.rankable import Rankable, measured_unalike, words
 from calmkit.studies.relate import relate_words
-from calmkit.studies.sampling_rows import over_seeds
+from calmkit.studies.sampling_rows import names_of, over_seeds
 from calmkit.studies.trial_results import TrialRun, trial_results
 from calmkit.training.checkpoints import check_file
 from calmkit.training.groups import written_groups
@@ -68,7 +70,7 @@ def study_results(
     settings = {cell.label: dict(cell.settings) for cell in study.cells}
     return results(
         head, runs, settings, study.baseline, study.primary, study.match, planned.value, study.relate,
-        known=known, kind=kind,
+        study.fit, known=known, kind=kind,
     )  # fmt: skip
 
 
@@ -81,6 +83,7 @@ def results(
     match: Match | None,
     value: float | None,
     relate: Relate | None = None,
+    fit: Fit | None = None,
     *,
     known: Mapping[str, Rankable],
     kind: ToldKind,
@@ -129,18 +132,12 @@ def results(
     if warnings:
         summary["warnings"] = [*summary.get("warnings", []), *warnings]
     if relate is not None and done:
-        series = [
-            {
-                "label": cell["label"],
-                "curve": [point for t in cell["trials"] if t["state"] == "done" for point in t["curve"]],
-            }
-            for cell in cells
-        ]
-        summary["relation"] = relation(
-            [one for one in series if one["curve"]], relate, relate_words(kind.words, known)
-        )
+        summary["relation"] = _relation(cells, relate, relate_words(kind.words, known), known)
+    if fit is not None and done:
+        numbers = {name: known[name].number for name in fit.y}
+        summary["fit"] = scaling(cells, fit, numbers, kind.words.element)
     usual = Score(kind.words.primary, known[kind.words.primary].of, kind.words.groups)
-    sampling = over_seeds(cells, usual)
+    sampling = over_seeds(cells, usual, names_of(kind.words))
     if sampling["rows"] or sampling["left_out"]:
         summary["sampling"] = sampling
     if blocks := block_curve(cells, kind.words.element, usual):
@@ -148,6 +145,25 @@ def results(
     for cell in cells:
         cell["trials"] = [without_groups(trial, kind.words.groups) for trial in cell["trials"]]
     return summary
+
+
+def _relation(
+    cells: Sequence[Mapping[str, Any]], asked: Relate, words: RelateWords, known: Mapping[str, Rankable]
+) -> dict[str, Any]:
+    """How two numbers go together, on the way or, where that is asked for, at the ends of runs."""
+    series = []
+    for cell in cells:
+        done = [trial for trial in cell["trials"] if trial["state"] == "done"]
+        on_the_way = [point for trial in done for point in trial["curve"]]
+        at_ends = [trial["evaluation"] | {"step": trial["facts"]["lm_steps"]} for trial in done]
+        kind = cell["settings"].get(asked.by, cell["label"])
+        one = {"label": cell["label"], "kind": kind, "curve": at_ends if asked.ends else on_the_way}
+        series += [one] if one["curve"] else []
+    if not asked.ends:
+        return relation(series, asked, words)
+    x, y = known[asked.x], known[asked.y]
+    names = {name: known[name].number.name for name in (asked.x, asked.y)}
+    return relation(series, asked, words, EndWords(names, x.sign * y.sign))
 
 
 def _measured(done: Sequence[Mapping[str, Any]]) -> dict[Path, Measured]:

@@ -26,7 +26,7 @@ from calmkit.studies.results import study_results
 from calmkit.studies.schema import load_study
 from calmkit.studies.snapshot import planned_in, require_study, write_snapshot
 from calmkit.studies.stopping import resume_of, told_that_nothing_began, told_where_it_stopped
-from calmkit.studies.store import claimed, is_encoded
+from calmkit.studies.store import claimed, is_encoded, is_trained
 from calmkit.studies.watch import Watch
 from calmkit.studies.works import at_once, autoencoder_works, train_works, trial_work
 from calmkit.training.errors import RunFailed
@@ -129,21 +129,23 @@ def _train_and_report(
     study, where, say = planned.study, planned.places, display.say
     launcher = launcher or manager.build("launchers", study.launcher.name, study.launcher.options)
     assert launcher is not None
-    opened = planned.open_trials()
-    done = len(planned.trials) - len(opened)
+    turns = planned.turns()
+    done = len(planned.trials) - sum(map(len, turns))
     say(
         f"study {study.name}: {len(study.cells)} cells, {len(planned.trials)} trials, {done} done already; "
         f"{where.study}"
     )
-    shared, trials = autoencoder_works(planned), [trial_work(planned, trial) for trial in opened]
-    batches = [([work.watched() for work in works], at_once(launcher, works)) for works in (shared, trials)]
+    shared = autoencoder_works(planned)
+    trials = [[trial_work(planned, trial) for trial in turn] for turn in turns]
+    batches = [([work.watched() for work in works], at_once(launcher, works)) for works in (shared, *trials)]
     watch = Watch(batches, display, done=done)
     train_works(shared, launcher, watch, say)
-    ready = [_has_autoencoder(trial, where, say) for trial in opened]
-    for work, has in zip(trials, ready, strict=True):
-        if not has:
-            watch.ended(work.name, False)
-    train_works([work for work, has in zip(trials, ready, strict=True) if has], launcher, watch, say)
+    for turn, works in zip(turns, trials, strict=True):
+        ready = [_can_begin(trial, where, say) for trial in turn]
+        for work, can in zip(works, ready, strict=True):
+            if not can:
+                watch.ended(work.name, False)
+        train_works([work for work, can in zip(works, ready, strict=True) if can], launcher, watch, say)
     if study.path.is_file() and study.path.read_text(encoding="utf-8", errors="replace") != study.text:
         say(
             f"{study.path} was edited while it ran: these are the results of the study as it was begun. "
@@ -185,10 +187,14 @@ def _finish(
         )
 
 
-def _has_autoencoder(trial: Trial, where: Places, say: Say) -> bool:
+def _can_begin(trial: Trial, where: Places, say: Say) -> bool:
     """Whether what a trial builds upon is there; if not, that is why it fails."""
-    if trial.autoencoder is None or is_encoded(where.autoencoder(trial.autoencoder)):
-        return True
-    why = note_failure(where.trial(trial.key), 1, because=where.autoencoder(trial.autoencoder))
-    say(f"{trial.label}: {why}")
-    return False
+    before = {f"cell '{label}'": where.trial(key) for label, key in trial.rests_on.items()}
+    lacking = {what: folder for what, folder in before.items() if not is_trained(folder)}
+    if trial.autoencoder is not None and not is_encoded(where.autoencoder(trial.autoencoder)):
+        lacking = {"autoencoder": where.autoencoder(trial.autoencoder)}
+    for what, folder in lacking.items():
+        why = note_failure(where.trial(trial.key), 1, because=folder, what=what)
+        say(f"{trial.label}: {why}")
+        return False
+    return True

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calmkit.interfaces import DataKind, GenerativeHead, IterativeHead, Sampler
+from calmkit.interfaces import DataKind, GenerativeHead, IterativeHead, Sampler, WeighingSampler, WeightedHead
 from calmkit.recipe.assemble import validate
 from calmkit.recipe.build import build_part_spec
 from calmkit.recipe.convert import Misfit
@@ -133,8 +133,11 @@ def refuse_impossible(
     assert isinstance(nodes, Items)
     for number, spec in enumerate(wish.samplers):
         sampler: Sampler = manager.build("samplers", spec.part.name, spec.part.options)
+        heads = [(recipe, _head(recipe, manager)) for recipe in recipes]
         offering = [
-            recipe for recipe in recipes if not honoured(sampler, _head(recipe, manager).info.options)
+            recipe
+            for recipe, head in heads
+            if not honoured(sampler, head.info.options, issubclass(head, WeightedHead))
         ]
         first: tuple[Problem, ...] = ()
         for recipe in offering if sampler.options.set_fields() else ():
@@ -174,7 +177,15 @@ def _units(root: Keys) -> int:
     return int(text)
 
 
-def honoured(sampler: Sampler, options: frozenset[str]) -> str:
-    """Why a head with these options can't be asked for a sampler's draws; empty where it can."""
+def honoured(sampler: Sampler, options: frozenset[str], weighs: bool) -> str:
+    """Why a head can't be asked for a sampler's draws; empty where it can.
+
+    Args:
+        sampler: Of the study.
+        options: That the head honours.
+        weighs: Whether it is a `WeightedHead`.
+    """
+    if isinstance(sampler, WeighingSampler) and not weighs:
+        return "its head does not know the weights of what it draws"
     missing = sorted(SETTING_OF.get(name, name) for name in sampler.options.set_fields() - options)
     return f"its head does not offer {' and '.join(missing)}" if missing else ""

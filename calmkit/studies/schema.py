@@ -12,8 +12,10 @@ from calmkit.recipe.schema import PartSpec
 from calmkit.recipe.tree import parse
 from calmkit.registry import Manager
 from calmkit.results.relation import Relate
+from calmkit.results.scaling import Fit
 from calmkit.studies.blocks import Blocks, read_blocks
 from calmkit.studies.cells import Cell, read_cells
+from calmkit.studies.fit import read_fit
 from calmkit.studies.kinds import kind_of_cells
 from calmkit.studies.launcher_choice import is_launcher, read_launcher
 from calmkit.studies.match import Match, read_match
@@ -28,6 +30,7 @@ from calmkit.studies.study_keys import (
     read_seeds,
     read_shared,
     read_text,
+    refuse_unmeasured,
     refuse_without_effect,
 )
 
@@ -42,6 +45,7 @@ class Study:
         primary: The measure that cells are ranked by.
         baseline: Label of the cell that sets the budget and is compared against.
         relate: Which two measures of the points on the way are set against each other.
+        fit: Which numbers a power law in size and length is fitted to.
         sampling: Samplers that every trained cell is measured under.
         blocks: Lengths of rows that every trained cell is measured on.
         launcher: How its processes are started.
@@ -60,6 +64,7 @@ class Study:
     text: str
     path: Path
     relate: Relate | None = None
+    fit: Fit | None = None
     sampling: SamplingWish | None = None
     blocks: Blocks | None = None
     launcher: PartSpec = field(default_factory=lambda: PartSpec("local"))
@@ -96,7 +101,19 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
     match = read_match(root, kind.words.element)
     refuse_without_effect(root, match, kind.words.element)
     sampling = read_sampling(root, manager, kind)
+    known = of_kind(rankable(manager), name)
     refuse_impossible(sampling, root, recipes, manager)
+    relate = read_relate(
+        root,
+        relate_words(kind.words, on_the_way(recipes, manager)),
+        {one: it.number.name for one, it in known.items()},
+        {one for cell in cells for one in cell.settings},
+    )
+    fit = read_fit(root, cells, known)
+    for key, names in (("relate", (relate.x, relate.y) if relate else ()), ("fit", fit.y if fit else ())):
+        for one in names:
+            if one in known:
+                refuse_unmeasured(root, key, f"{key} asks for '{one}'", known[one], recipes)
     return Study(
         name=read_name(root),
         description=read_text(root, "description") if "description" in root.nodes else "",
@@ -105,11 +122,12 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
         match=match,
         cells=cells,
         seeds=tuple(recipe.seed for recipe in cells[0].recipes),
-        primary=read_primary(root, of_kind(rankable(manager), name), recipes, kind.words.primary),
+        primary=read_primary(root, known, recipes, kind.words.primary),
         baseline=read_baseline(root, cells),
         text=text,
         path=path,
-        relate=read_relate(root, relate_words(kind.words, on_the_way(recipes, manager))),
+        relate=relate,
+        fit=fit,
         sampling=sampling,
         blocks=read_blocks(root, recipes, kind),
         launcher=read_launcher(root, overrides, manager),

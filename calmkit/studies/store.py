@@ -25,7 +25,7 @@ from typing import Any
 from calmkit.data.digest import digest
 from calmkit.recipe.dump import as_dict
 from calmkit.recipe.parts import build_corpus
-from calmkit.recipe.schema import OF_A_KIND, Evaluation, PartSpec, Recipe
+from calmkit.recipe.schema import OBJECTIVE, OF_A_KIND, Evaluation, PartSpec, Recipe
 from calmkit.recipe.sections import unread
 from calmkit.registry import Manager
 from calmkit.training.errors import RunFailed
@@ -49,6 +49,7 @@ LATER: Mapping[str, Any] = {
     "transforms": [],
     "stages.lm.init_parts": [],
     "stages.lm.freeze": [],
+    OBJECTIVE: {"name": "data"},
     "trainer.ema": None,
     "trainer.activation_checkpointing": False,
     "trainer.compile": False,
@@ -102,6 +103,8 @@ class Keys:
             content[section] = settings and {name: told_by_content(v) for name, v in settings.items()}
         for stage in filter(None, content["stages"].values()):
             stage["init_from"] = told_by_content(stage["init_from"])
+            for run in filter(None, [stage.get("objective")]):
+                run |= {name: told_by_content(value) for name, value in run.items() if name != "name"}
         return digest(str(FORMAT), json.dumps(content, sort_keys=True))[:KEY_LENGTH]
 
     def _corpus(self, recipe: Recipe) -> list[str]:

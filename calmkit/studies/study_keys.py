@@ -30,6 +30,7 @@ KEYS = (
     "primary",
     "baseline",
     "relate",
+    "fit",
     "samplers",
     "sampling_units",
     "blocks",
@@ -125,14 +126,17 @@ def read_primary(root: Keys, known: Mapping[str, Rankable], recipes: Sequence[Re
     if name not in known:
         message = f"no study can be ranked by '{name}'"
         raise refuse("CK133", message, mark, "primary", suggest(name, known, "measures"))
-    measure = known[name].measure
-    if known[name].asked:
-        for recipe in recipes:
-            if measure not in [spec.name for spec in recipe.evaluation.metrics]:
-                message = f"the study is ranked by '{name}', and '{recipe.name}' is not measured by it"
-                help = f"write set: {{evaluation.metrics: [{measure}]}}"
-                raise refuse("CK133", message, mark, "primary", help)
+    refuse_unmeasured(root, "primary", f"the study is ranked by '{name}'", known[name], recipes)
     return name
+
+
+def refuse_unmeasured(root: Keys, key: str, asks: str, one: Rankable, recipes: Sequence[Recipe]) -> None:
+    """A number that recipes must ask for, and that a key of the study asks of runs, is asked for by all."""
+    for recipe in recipes if one.asked else ():
+        if one.measure not in [spec.name for spec in recipe.evaluation.metrics]:
+            message = f"{asks}, and '{recipe.name}' is not measured by it"
+            help = f"write set: {{evaluation.metrics: [{one.measure}]}}"
+            raise refuse("CK133", message, root.key_marks[key], key, help)
 
 
 def read_name(root: Keys) -> str:

@@ -16,7 +16,9 @@ from calmkit.interfaces import Batch, NotTrainable
 from calmkit.metrics.made_up import made_up_batch
 from calmkit.recipe.assemble import assemble
 from calmkit.recipe.dump import to_yaml
+from calmkit.recipe.objectives import build_objective
 from calmkit.recipe.parts import kind_of
+from calmkit.recipe.plan import plan
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
 from calmkit.training.checkpoints import write_json
@@ -104,7 +106,7 @@ class StepClock:
             with precision.forward_context():
                 return model.loss(batch(second.batch_size)).per_unit.mean()
 
-        step = accumulate * _seconds_of(model_step, model)
+        step = accumulate * _seconds_of(model_step, model) * self._with_objective(recipe)
         if first is None or first.init_from:
             return step, 0.0
         autoencoder = model.autoencoder.requires_grad_(True).train()
@@ -117,6 +119,16 @@ class StepClock:
             return step, accumulate * _seconds_of(first_step, autoencoder)
         except NotTrainable:
             return step, 0.0
+
+    def _with_objective(self, recipe: Recipe) -> float:
+        """How much longer a step is with what its objective asks of other runs, which may not be there yet:
+        going by FLOPs.
+        """
+        assert recipe.stages.lm is not None
+        if not build_objective(recipe, self.manager).runs:
+            return 1.0
+        flops = plan(recipe, self.manager).stages["lm"].train_flops
+        return sum(flops.values()) / (sum(flops.values()) - flops["objective"])
 
 
 def _seconds_of(loss: Callable[[], torch.Tensor], module: torch.nn.Module) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from calmkit.interfaces import Job, Launcher, StatesRoom
 from calmkit.recipe.load import to_yaml
 from calmkit.recipe.plan import Plan
+from calmkit.recipe.runs_named import with_cells
 from calmkit.recipe.schema import Recipe
 from calmkit.studies.failures import forget, note_failure, work_folder
 from calmkit.studies.half_done import can_go_on, forget_going_on, mark_going_on
@@ -83,8 +84,10 @@ def autoencoder_works(planned: StudyPlan) -> list[Work]:
 
 
 def trial_work(planned: StudyPlan, trial: Trial) -> Work:
-    """That of a trial, with its autoencoder taken over where it is shared."""
-    recipe, own = trial.recipe, ["lm"] if trial.autoencoder else ["autoencoder", "lm"]
+    """That of a trial, with its autoencoder taken over where it is shared, and other cells by their runs."""
+    before = {label: planned.places.trial(key) for label, key in trial.rests_on.items()}
+    recipe = with_cells(trial.recipe, {label: str(folder.resolve()) for label, folder in before.items()})
+    own = ["lm"] if trial.autoencoder else ["autoencoder", "lm"]
     if trial.autoencoder is not None:
         recipe = with_autoencoder(recipe, planned.places.autoencoder(trial.autoencoder))
     folder, peers = planned.places.trial(trial.key), len(planned.trials)

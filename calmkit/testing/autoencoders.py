@@ -12,6 +12,7 @@ from calmkit.interfaces import (
     Autoencoder,
     EventSpec,
     ImageAutoencoder,
+    PastReadingAutoencoder,
     TokenAutoencoder,
     UnitwiseAutoencoder,
 )
@@ -28,6 +29,7 @@ from calmkit.testing.autoencoder_laws import (
 )
 from calmkit.testing.image_autoencoders import check_image_autoencoder
 from calmkit.testing.laws import LEADING, VOCAB_SIZE, Subject
+from calmkit.testing.past_autoencoders import check_past_read
 from calmkit.testing.registered import check_registered
 from calmkit.testing.unit_autoencoders import check_unit_autoencoder
 
@@ -43,7 +45,8 @@ def check_autoencoder(
     in train and eval mode; `to_data` the most likely ids of `decode`, all below V; `decode` differentiable
     where the value is continuous; one finite loss per unit and gradient to every parameter, or `NotTrainable`
     exactly where there are none; `state_dict`; dtype and device follow the parameters; it holds under
-    bfloat16 autocast; frozen inside a `CalmModel`, after `.train()` too. An exception in it is told as the
+    bfloat16 autocast; frozen inside a `CalmModel`, after `.train()` too. One whose decoder reads the past, of
+    ids or of numbers, keeps the laws of `check_past_read` as well. An exception in it is told as the
     law that was being checked and the call that it came through.
 
     Args:
@@ -79,6 +82,8 @@ def _check_token_autoencoder(subject: Subject) -> None:
     autoencoder.eval()
     _check_encode(subject, autoencoder)
     _check_decode(subject, autoencoder)
+    if isinstance(autoencoder, PastReadingAutoencoder):
+        check_past_read(subject, autoencoder, lambda: _chunks(autoencoder))
     data = _chunks(autoencoder)
 
     def outputs(m: TokenAutoencoder) -> list[Tensor]:

@@ -18,6 +18,7 @@ from calmkit.interfaces import (
     IterativeHead,
     Posterior,
     SampleOptions,
+    ScheduledHead,
     WeightedHead,
 )
 from calmkit.testing import laws
@@ -26,6 +27,7 @@ from calmkit.testing.guidance import check_guidance
 from calmkit.testing.head_options import check_options
 from calmkit.testing.laws import CHUNK_SIZE, HIDDEN_DIM, LEADING, VOCAB_SIZE, Subject
 from calmkit.testing.registered import check_registered
+from calmkit.testing.schedules import check_schedule, loss_on_the_way
 from calmkit.testing.weighted import check_weighted
 
 EVENTS = {
@@ -43,8 +45,9 @@ def check_head(part: str | type[GenerativeHead], **settings: Any) -> None:
     deterministic and must stay so); `state_dict`; dtype and device; called as training calls it, in bfloat16
     or, where `info.half_precision` is false, in float32; sample options honoured or refused; a temperature
     below 1 narrows the draws; a density that sums to 1 and agrees with the draws; of a `GuidedHead`, guided
-    draws that are draws, and no guidance by terms of one condition; of a `WeightedHead`, picks by the weights
-    that follow the law of the draws.
+    draws that are draws, and no guidance by terms of one condition; of a `ScheduledHead`, a loss that goes by
+    the fraction alone, is that of the end unless told, and leaves nothing in the `state_dict`; of a
+    `WeightedHead`, picks by the weights that follow the law of the draws.
 
     An exception in the head is told as the law that was being checked and the call that it came through. A
     head is never asked for zero units, as the core never does.
@@ -71,6 +74,8 @@ def _check_event(part: Subject, event: EventSpec) -> None:
 
     def loss() -> Tensor:
         units = _leading(head)[-1]
+        if isinstance(head, ScheduledHead):
+            return loss_on_the_way(head, event, units)
         return head.loss(make_context(head, units), make_target(event, units)).mean()
 
     laws.check_gradients(part, head, loss)
@@ -81,6 +86,8 @@ def _check_event(part: Subject, event: EventSpec) -> None:
     _check_mode(part, head, event)
     _check_seed(part, head, event)
     check_options(part, head, event)
+    if isinstance(head, ScheduledHead):
+        check_schedule(part, head, event)
     if isinstance(head, GuidedHead):
         check_guidance(part, head, event)
     if isinstance(head, WeightedHead):

@@ -5,29 +5,28 @@ from __future__ import annotations
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Choice, RowSampler, Sampler
-from calmkit.interfaces.sampler import Schedule
+from calmkit.interfaces import Choice, RowSampler, Sampler, WeighingSampler, WeightedSource
+from calmkit.interfaces.sampler import Pick, Schedule
 from calmkit.testing import laws
 from calmkit.testing.laws import Subject
 
 PROBABILITIES = (0.6, 0.3, 0.1)
 
 
-class Recorder:
+class Recorder(WeightedSource):
     """A source of draws that remembers, per row, what it gave.
 
     Args:
-        law: (n, rows) -> ids `[n, len(rows), K]`.
+        law: What is drawn from.
         allowed: Rows that may be asked for.
     """
 
-    def __init__(self, law: Callable[[int, Tensor], Tensor], allowed: Tensor) -> None:
+    def __init__(self, law: WeightedSource, allowed: Tensor) -> None:
         self.law = law
         self.allowed = set(allowed.tolist())
         self.given: dict[int, list[Tensor]] = defaultdict(list)
@@ -35,11 +34,68 @@ class Recorder:
 
     def __call__(self, n: int, rows: Tensor) -> Tensor:
         """N draws for each of the rows."""
-        ids = self.law(n, rows)
+        return self._kept(self.law(n, rows), rows)
+
+    def weighted(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The values of the law for each of the rows, as given as any draw."""
+        log_weights, ids = self.law.weighted(rows)
+        return log_weights, self._kept(ids, rows)
+
+    def picked(self, rows: Tensor, pick: Pick) -> Tensor:
+        """What is picked of the law's values, as the only thing given."""
+        return self._kept(self.law.picked(rows, pick).unsqueeze(0), rows)[0]
+
+    def _kept(self, ids: Tensor, rows: Tensor) -> Tensor:
         self.strangers |= set(rows.tolist()) - self.allowed
         for column, row in enumerate(rows.tolist()):
             self.given[row].extend(ids[:, column])
         return ids
+
+
+class Values(WeightedSource):
+    """A source all of whose values are there, so that what is picked is one of them."""
+
+    def picked(self, rows: Tensor, pick: Pick) -> Tensor:
+        """Of each row the value at the place picked."""
+        log_weights, ids = self.weighted(rows)
+        return ids[pick(log_weights), torch.arange(len(rows), device=ids.device)]
+
+
+class RandomChunks(Values):
+    """Chunks of one repeated id with the probabilities above: few values, so that draws agree often.
+
+    Args:
+        chunk_size: K.
+        generator: Of the draws; None: torch's default. The weighted values have nothing random.
+    """
+
+    def __init__(self, chunk_size: int, generator: torch.Generator | None = None) -> None:
+        self.chunk_size, self.generator = chunk_size, generator
+
+    def __call__(self, n: int, rows: Tensor) -> Tensor:
+        """Draws of the law."""
+        weights = torch.tensor(PROBABILITIES, device=rows.device)
+        ids = torch.multinomial(weights, n * len(rows), replacement=True, generator=self.generator)
+        return ids.reshape(n, len(rows), 1).repeat(1, 1, self.chunk_size)
+
+    def weighted(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Each chunk with its probability, the likeliest one as two values."""
+        ids = torch.arange(-1, len(PROBABILITIES), device=rows.device).clamp(min=0)
+        shares = torch.tensor((PROBABILITIES[0] / 3, PROBABILITIES[0] * 2 / 3, *PROBABILITIES[1:]))
+        log_weights = shares.to(rows.device).log().repeat(len(rows), 1)
+        return log_weights, ids.reshape(-1, 1, 1).repeat(1, len(rows), self.chunk_size)
+
+
+class OwnChunks(Values):
+    """Row r can only draw chunk (r, r)."""
+
+    def __call__(self, n: int, rows: Tensor) -> Tensor:
+        """Draws of the rows' own chunks."""
+        return rows.reshape(1, -1, 1).repeat(n, 1, 2)
+
+    def weighted(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Two values, which are one chunk."""
+        return torch.full((len(rows), 2), 0.5, device=rows.device).log(), self(2, rows)
 
 
 def check_sampler(part: str | type[Sampler | RowSampler], **settings: Any) -> None:
@@ -51,7 +107,8 @@ def check_sampler(part: str | type[Sampler | RowSampler], **settings: Any) -> No
     Laws of a `Sampler`: constructor; only the rows given are asked for; the chosen ids are the draw at
     `index`; `draws` counts what was asked; level is a float per row; same seed same choice; the choice's
     randomness is the generator's where one is given; each row gets a chunk from its own draws, whatever the
-    order of the rows, and no row is favoured by its place; device.
+    order of the rows, and no row is favoured by its place; device. Of a `WeighingSampler` also: it asks for
+    weighted values as often as its `rounds` say, and decodes as many as `decodes_all` says.
 
     Args:
         part: Name in the registry, or a class.
@@ -70,6 +127,8 @@ def check_sampler(part: str | type[Sampler | RowSampler], **settings: Any) -> No
         for rows in (torch.tensor([0]), torch.arange(4), torch.tensor([5, 0, 3])):
             for chunk_size in (1, 3):
                 _check_choice(subject, sampler, rows, chunk_size)
+        if isinstance(sampler, WeighingSampler):
+            _check_rounds(subject, sampler)
         _check_generator(subject, sampler)
         _check_rows(subject, sampler)
         _check_places(subject, sampler)
@@ -97,27 +156,14 @@ def _check_device(part: Subject, sampler: Sampler) -> None:
     device = laws.accelerator()
     if device is None:
         return
-    choice = sampler.choose(_random_chunks(2), torch.arange(3, device=device))
+    choice = sampler.choose(RandomChunks(2), torch.arange(3, device=device))
     for name in ("data", "index", "draws", "level"):
         laws.check_device(part, getattr(choice, name), device, name)
 
 
-def _random_chunks(
-    chunk_size: int, generator: torch.Generator | None = None
-) -> Callable[[int, Tensor], Tensor]:
-    """Chunks of one repeated id with the probabilities above: few values, so that draws agree often."""
-
-    def draw(n: int, rows: Tensor) -> Tensor:
-        weights = torch.tensor(PROBABILITIES, device=rows.device)
-        ids = torch.multinomial(weights, n * len(rows), replacement=True, generator=generator)
-        return ids.reshape(n, len(rows), 1).repeat(1, 1, chunk_size)
-
-    return draw
-
-
 @laws.law("a choice has one entry per row")
 def _check_choice(part: Subject, sampler: Sampler, rows: Tensor, chunk_size: int) -> None:
-    source = Recorder(_random_chunks(chunk_size), rows)
+    source = Recorder(RandomChunks(chunk_size), rows)
     choice: Choice = laws.with_seed(0, lambda: sampler.choose(source, rows))
     where = f"rows {rows.tolist()}, K = {chunk_size}"
     part.require(not source.strangers, "only the rows given are asked for", f"{source.strangers}; {where}")
@@ -139,10 +185,22 @@ def _check_choice(part: Subject, sampler: Sampler, rows: Tensor, chunk_size: int
         )
         seen = f"{choice.data[i].tolist()} is not draw {index}, {given[index].tolist()}; {where}"
         part.require(torch.equal(choice.data[i], given[index]), "the ids are the draw at index", seen)
-    again = laws.with_seed(0, lambda: sampler.choose(_random_chunks(chunk_size), rows))
+    again = laws.with_seed(0, lambda: sampler.choose(RandomChunks(chunk_size), rows))
     for name in ("data", "index", "draws"):
         same = torch.equal(getattr(choice, name), getattr(again, name))
         part.require(same, "same seed, same choice", f"{name} differs; {where}")
+
+
+@laws.law("rounds is how often weighted values are asked for")
+def _check_rounds(part: Subject, sampler: WeighingSampler) -> None:
+    """A plan of its cost goes by `rounds`."""
+    law, rows = "rounds is how often weighted values are asked for", torch.arange(3)
+    source = RandomChunks(2)
+    stated = sampler.rounds
+    each = len(source.weighted(rows)[1]) if sampler.decodes_all else 1
+    draws = laws.with_seed(0, lambda: sampler.choose(source, rows)).draws
+    seen = f"{draws.tolist()} draws of {each} values a round, of {stated} rounds"
+    part.require(bool((draws == each * stated).all()), law, seen)
 
 
 @laws.law("the choice's randomness is the generator's where one is given")
@@ -156,7 +214,7 @@ def _check_generator(part: Subject, sampler: Sampler) -> None:
 
     def index(default_seed: int, seed: int) -> Tensor:
         given = laws.with_seed(default_seed, lambda: torch.Generator().manual_seed(seed))
-        source = _random_chunks(2, torch.Generator().manual_seed(0))
+        source = RandomChunks(2, torch.Generator().manual_seed(0))
         before = torch.get_rng_state()
         chosen = sampler.choose(source, rows, given).index
         same = torch.equal(before, torch.get_rng_state())
@@ -171,7 +229,7 @@ def _check_generator(part: Subject, sampler: Sampler) -> None:
 def _check_rows(part: Subject, sampler: Sampler) -> None:
     """Where row r can only draw chunk (r, r), it gets that, in any order of the rows."""
     for rows in (torch.tensor([2, 0, 3, 1]), torch.tensor([7, 4]), torch.arange(5)):
-        choice = sampler.choose(lambda n, asked: asked.reshape(1, -1, 1).repeat(n, 1, 2), rows)
+        choice = sampler.choose(OwnChunks(), rows)
         wanted = rows.unsqueeze(-1).repeat(1, 2)
         seen = f"rows {rows.tolist()} got {choice.data.tolist()}"
         part.require(torch.equal(choice.data, wanted), "a row gets one of its own draws", seen)
@@ -181,7 +239,7 @@ def _check_rows(part: Subject, sampler: Sampler) -> None:
 def _check_places(part: Subject, sampler: Sampler, count: int = 2000) -> None:
     """Rows of one law choose alike in the first and the second half of a batch."""
     rows = torch.arange(2 * count)
-    ids = laws.with_seed(0, lambda: sampler.choose(_random_chunks(1), rows)).data[:, 0]
+    ids = laws.with_seed(0, lambda: sampler.choose(RandomChunks(1), rows)).data[:, 0]
     for value in range(len(PROBABILITIES)):
         first, second = ((half == value).double().mean().item() for half in ids.split(count))
         share = (first + second) / 2

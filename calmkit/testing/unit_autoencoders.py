@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calmkit.interfaces import Posterior, UnitwiseAutoencoder
+from calmkit.interfaces import PastReadingAutoencoder, Posterior, UnitwiseAutoencoder
 from calmkit.testing import laws
 from calmkit.testing.autoencoder_laws import (
     FROZEN,
@@ -21,6 +21,7 @@ from calmkit.testing.autoencoder_laws import (
     frozen_model,
 )
 from calmkit.testing.laws import LEADING, Subject
+from calmkit.testing.past_autoencoders import check_past_read
 from calmkit.testing.registered import check_registered
 
 WHOLE = 12
@@ -60,6 +61,8 @@ def check_unit_autoencoder(part: Subject, sizes: Mapping[str, Any]) -> None:
     _check_alone(part, autoencoder)
     with part.under("decode is differentiable"):
         check_differentiable(part, autoencoder, autoencoder.encode(values(autoencoder)).mean)
+    if isinstance(autoencoder, PastReadingAutoencoder):
+        check_past_read(part, autoencoder, lambda: values(autoencoder))
     data = values(autoencoder)
 
     def outputs(m: UnitwiseAutoencoder) -> list[Tensor]:

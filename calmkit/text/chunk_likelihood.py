@@ -129,7 +129,7 @@ def _of_draws(
     read, head = [], []
     for values, rows in blocks:
         with torch.autocast(z.device.type, enabled=False):
-            every = model.decode(values).log_softmax(-1)  # [n, K, V]
+            every = model.decode(values, context[rows].past).log_softmax(-1)  # [n, K, V]
         own = every.gather(-1, chunks[rows].unsqueeze(-1)).squeeze(-1)
         read.append((own * _asked(chunks[rows], places[rows])).sum(-1))
         head.append(model.log_prob(context[rows], values).to(own.dtype))

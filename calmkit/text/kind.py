@@ -17,6 +17,7 @@ from calmkit.interfaces import (
     Front,
     GenerationAsked,
     Prepared,
+    Reward,
     Sampler,
     Scores,
     TextCorpus,
@@ -53,6 +54,7 @@ class Text(DataKind):
     row_length = True
     sections = ("tokenizer",)
     scores_samplers = True
+    rewards = ("digits", "upper_case", "vowels", "spaces", "length")  # calmkit.text.rewards, not loaded here
     takes = ("prompt", "prompts", "length", "num", "batch_size", "stream", "show_units", "json")
 
     def known_sizes(self, recipe: Any, manager: Any) -> dict[str, Any]:
@@ -117,6 +119,12 @@ class Text(DataKind):
         from calmkit.text.scores import TextScores
 
         return TextScores(model, recipe.evaluation.draws)
+
+    def reward(self, name: str, kept: Any) -> Reward:
+        """What a chunk's characters are worth."""
+        from calmkit.text.rewards import reward_of
+
+        return reward_of(name, kept.tokenizer)
 
     def about_rows(self, recipe: Any, model: CalmModel, data: Any) -> dict[str, float]:
         """How much text a scored position had before it: BrierLM grows with it, whatever the model."""

@@ -30,7 +30,7 @@ class Reconstruction(Scores):
 
     def update(self, measured: Autoencoder, batch: Batch) -> None:
         """Add the real units of a batch."""
-        drawn, from_mean = reconstruct(measured, batch.data)
+        drawn, from_mean = reconstruct(measured, batch.data, batch.valid)
         self.accuracy.update(batch.data, drawn, from_mean, batch.valid)
 
     def compute(self) -> Mapping[str, Tensor]:

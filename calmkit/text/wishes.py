@@ -86,5 +86,7 @@ def sampler_settings(
         return [("greedy", own)]
     if temperature == 1:
         return [("direct", own)]
-    same = [(name, {**options, "temperature": temperature})] if name in ("vote", "rejection") else []
+    same = (
+        [(name, {**options, "temperature": temperature})] if name in ("vote", "rejection", "sharpen") else []
+    )
     return [*same, *((other, {**own, "temperature": temperature}) for other in ("vote", "rejection"))]

@@ -12,6 +12,7 @@ from calmkit.recipe.load import to_yaml
 from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import Recipe
 from calmkit.registry import Manager
+from calmkit.training.begun_with import check_same_runs, weights_named
 from calmkit.training.fit import Session
 from calmkit.training.going_on import go_on
 from calmkit.training.legs import note_leg
@@ -69,11 +70,13 @@ def begin(
     until_the_end.push(lambda kind, error, trace: close_all(loggers, error))
     if start.resume:
         before = run.recipe(manager)
+        check_same_runs(run, recipe, manager)
         go_on(run, recipe, prepared.fingerprint)
     else:
         new_run(recipe, recipe.source.text or to_yaml(recipe), to_yaml(recipe), folder)
     if is_rank_zero() and not run.lock:
-        write_lock(run, recipe, prepared.fingerprint, prepared.notes)
+        begun_with = weights_named(recipe, manager)
+        write_lock(run, recipe, prepared.fingerprint, prepared.notes, begun_with)
     if is_rank_zero() and start.resume:
         note_leg(run, before, recipe, resumed)
     if is_rank_zero() and (folder / METRICS).is_file():  # also where it is not written any more

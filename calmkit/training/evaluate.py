@@ -21,6 +21,7 @@ from calmkit.training.environment import check_devices
 from calmkit.training.groups import write_groups
 from calmkit.training.kept import kept_numbers
 from calmkit.training.measures import asked_measures
+from calmkit.training.objectives import measuring_objective
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.protocol import KEY, evaluation_file, own_protocol, protocol_of, written
 from calmkit.training.run import NO_METRICS, Run, is_rank_zero, load_run, read_json, wait_for_all
@@ -166,7 +167,10 @@ def measure(
     stage = recipe.stages.lm
     assert stage is not None
     gathered = kind.scores(model, recipe, manager, prepared, final=prefix != "untrained")
-    module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed, prefix=prefix)
+    module = ModelModule(
+        model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed, prefix=prefix,
+        objective=measuring_objective(recipe, kind, manager, prepared),
+    )  # fmt: skip
     label = "evaluation" if prefix in ("final", "eval") else f"evaluation, {prefix}"
     told = RowsProgress(progress or Progress.silent(), label)
     trainer = trainer or make_trainer(recipe, callbacks=[told])

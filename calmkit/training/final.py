@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import build_sampler
+from calmkit.recipe.objectives import build_objective
 from calmkit.training.checkpoints import write_json
 from calmkit.training.evaluate import measure, reconstruction
 from calmkit.training.fit import Session
@@ -47,7 +48,7 @@ def evaluate_at_end(
     sampler = build_sampler(recipe, session.manager)
     front = kind.front(model.to(device), prepared, sampler, "auto")
     scores: dict[str, Any] = dict(measured.scores)
-    kept = kind.words.untrained
+    kept = (*kind.words.untrained, *build_objective(recipe, session.manager).numbers)
     scores |= {f"untrained_{name}": value for name, value in untrained.items() if name.startswith(kept)}
     scores |= kind.beside(recipe, session.manager, prepared, data, front, progress)
     scores = asked.beside(scores | known | prepared.scores())

@@ -22,9 +22,16 @@ from calmkit.training.checkpoints import write_text
 from calmkit.training.run import Run
 
 
-def write_lock(run: Run, recipe: Recipe, data_fingerprint: str, warnings: Sequence[str] = ()) -> None:
+def write_lock(
+    run: Run,
+    recipe: Recipe,
+    data_fingerprint: str,
+    warnings: Sequence[str] = (),
+    runs: Mapping[str, str] | None = None,
+) -> None:
     """Write `lock.yaml`: seed, data and what is to be said of it, what `surroundings` says, what stage 2 is
-    built on and what of it is frozen, command.
+    built on and what of it is frozen, command; and, by the key that names it, the SHA-256 of the weights of
+    every run that it begins with, where there is one.
     """
     here = surroundings()
     tables = ("versions", "plugins")
@@ -35,6 +42,7 @@ def write_lock(run: Run, recipe: Recipe, data_fingerprint: str, warnings: Sequen
         *(f"{name}: {json.dumps(value)}" for name, value in here.items() if name not in tables),
         *_built_on(recipe),
     ]
+    lines += [f"runs: {json.dumps(dict(runs))}"] if runs else []
     for name in tables:
         lines += [f"{name}:" + ("" if here[name] else " {}")]
         lines += [f"  {key}: {json.dumps(value)}" for key, value in here[name].items()]

@@ -20,13 +20,15 @@ from torchmetrics import MeanMetric
 
 from calmkit.generation import SeededRandomness
 from calmkit.head_calls import tell_progress
-from calmkit.interfaces import Autoencoder, Batch, Scores
+from calmkit.interfaces import Autoencoder, Batch, Objective, Scores
 from calmkit.model import CalmModel
+from calmkit.objectives.data import DataObjective
 from calmkit.recipe.schema import Optimizer
 from calmkit.training.agreed import Agreed, Asks
 from calmkit.training.errors import TrainingDiverged
 from calmkit.training.explosion import LossWatch
 from calmkit.training.measuring import Measuring
+from calmkit.training.own_numbers import OwnNumbers
 from calmkit.training.schedule import learning_rate_factor
 from calmkit.training.sharding import ShardedStrategy, gather, scatter, shard, whole
 from calmkit.training.stopping import INTERRUPTED, REQUEUE
@@ -226,6 +228,7 @@ class ModelModule(StageModule):
         seed: Of the run.
         prefix: In front of the names of its scores.
         beside: Measures that are taken at every validation too; None: none are.
+        objective: What a step makes smaller; None: the loss of the head on the data.
     """
 
     def __init__(
@@ -238,6 +241,7 @@ class ModelModule(StageModule):
         seed: int,
         prefix: str = "lm/val",
         beside: Measuring | None = None,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__(optimizer, max_steps, seed)
         self.model = model
@@ -245,6 +249,8 @@ class ModelModule(StageModule):
         self.prefix = prefix
         self.beside = beside
         self.val_loss = MeanMetric()
+        self.objective = DataObjective() if objective is None else objective
+        self.numbers = OwnNumbers(self.objective.numbers)
 
     @property
     def trained(self) -> nn.Module:
@@ -255,7 +261,7 @@ class ModelModule(StageModule):
         """Mean loss of the units that count, as far as training is."""
         del batch_idx
         tell_progress(self.model.head, self.global_step / self.max_steps)
-        loss = self.model.loss(batch).per_unit.mean()
+        loss = self.objective.loss(self.model, batch).per_unit.mean()
         self.log("lm/train/loss", self.checked(loss))
         return loss
 
@@ -266,16 +272,18 @@ class ModelModule(StageModule):
         with SeededRandomness(seed, self.device).borrowed():
             per_unit = self.model.loss(batch).per_unit
             self.scores.update(self.model, batch)
+            self.numbers.update(self.objective, self.model, batch)
         self.val_loss.update(per_unit)
         if self.beside is not None:
             self.beside.update(self.model, batch, seed, self.device)
 
     def log_scores(self) -> None:
         """Log over all processes."""
-        scores = {"loss": self.val_loss.compute(), **self.scores.compute()}
+        scores = {"loss": self.val_loss.compute(), **self.scores.compute(), **self.numbers.compute()}
         if self.beside is not None:
             reduce = partial(self.trainer.strategy.reduce, reduce_op="sum")
             scores = {**self.beside.finish(reduce, self.device), **scores}  # whose names come first
         self.log_dict({f"{self.prefix}/{name}": value.float() for name, value in scores.items()})
         self.val_loss.reset()
         self.scores.reset()
+        self.numbers.reset()

@@ -36,6 +36,7 @@ from calmkit.training.going_on import told_that_it_is_done
 from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
 from calmkit.training.loggers import finish_all
 from calmkit.training.measures import measures_on_the_way
+from calmkit.training.objectives import objective_cost, ready_objective
 from calmkit.training.progress import Progress, Say, quiet_libraries, said_once
 from calmkit.training.ranks import told_once
 from calmkit.training.resume import Wishes, is_finished
@@ -44,6 +45,7 @@ from calmkit.training.run_folder import forget_measured
 from calmkit.training.some_parts import check_parts, load_parts
 from calmkit.training.stages import AutoencoderModule, ModelModule
 from calmkit.training.standing import StandingFile
+from calmkit.training.start_head import start_head
 from calmkit.training.stopping import StopRequest
 from calmkit.training.trainer import make_trainer
 
@@ -193,10 +195,12 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     data, final = rows_of(max_rows=stage.eval_rows, among=all_rows), rows_of(max_rows=all_rows)
     if model.transform is not None:
         fit_transform(model, data, recipe.seed)
+    start_head(model, data, recipe.seed)
     if stage.init_from:
         _continue_from(Path(stage.init_from), model, session, stage.init_parts)
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
-    cost = count_flops(model, units)
+    cost, objective = count_flops(model, units), ready_objective(session, model)
+    training = {**cost.training, **objective_cost(objective, model, units)}
     untrained = _untrained(session, model, final)
     if session.resumed.trained:
         load_weights(session.run.weights, model)
@@ -205,7 +209,10 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         return
     gathered = kind.scores(model, recipe, manager, prepared, final=False)
     beside = measures_on_the_way(recipe, manager, model)
-    module = ModelModule(model, gathered, stage.optimizer, stage.max_steps, seed=recipe.seed, beside=beside)
+    steps, seed = stage.max_steps, recipe.seed
+    module = ModelModule(
+        model, gathered, stage.optimizer, steps, seed=seed, beside=beside, objective=objective
+    )
     with averaged(recipe.trainer.ema, module) as extra:
         trainer, seconds = fit_stage(session, module, data, "lm", stage.eval_every, extra)
     model = module.model
@@ -218,9 +225,9 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         },
         "lm_steps": stage.max_steps,
         "lm_seconds": seconds,
-        "lm_train_flops": cost.total * rows,
+        "lm_train_flops": sum(training.values()) * rows,
         f"lm_train_{element}s": round(rows * units * each),
-        "train_flops_by_part": {part: flops * rows for part, flops in cost.training.items()},
+        "train_flops_by_part": {part: flops * rows for part, flops in training.items()},
         f"inference_flops_per_{element}": None if per_unit is None else per_unit / each,
     }
     if is_rank_zero():

@@ -79,6 +79,7 @@ def test_help_needs_no_torch() -> None:
     )
     assert done.returncode == 0, done.stderr
     verbs = [
+        "calibrate",
         "compare",
         "cp",
         "diff",

@@ -18,12 +18,13 @@ from calmkit.registry import make_manager
 
 H, UNITS = 8, 5
 MANAGER = make_manager(guests=[])
-DENSITIES = {"mixture", "local_ar"}
+DENSITIES = {"mixture", "tied_mixture", "local_ar"}
 LATENT, IDS, ONE_ID = EventSpec((3,)), EventSpec((3,), 5), EventSpec((1,), 5)
 CASES: list[tuple[str, EventSpec, dict[str, Any]]] = [
     ("energy", LATENT, {"depth": 1, "noise_dim": 4, "num_targets": 6}),
     ("mixture", LATENT, {"depth": 1, "num_components": 3}),
     ("strata", LATENT, {"depth": 1, "noise_dim": 4, "num_codes": 3}),
+    ("tied_mixture", LATENT, {"depth": 1, "num_components": 3}),
     ("regression", LATENT, {"depth": 1}),
     ("flow", LATENT, {"depth": 1, "num_steps": 3}),
     ("flow", LATENT, {"depth": 1, "num_steps": 3, "solver": "euler"}),

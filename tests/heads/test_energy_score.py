@@ -45,11 +45,17 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def plain(draws: Tensor, targets: Tensor, exponent: float, repulsion: float = 1.0) -> Tensor:
+def plain(
+    draws: Tensor, targets: Tensor, exponent: float, repulsion: float = 1.0, offset: float = 0.0
+) -> Tensor:
     """Eq. 10 word for word, all pairs at once."""
-    cross = (draws.unsqueeze(1) - targets).norm(dim=-1).pow(exponent).mean((0, 1))
+
+    def rho(difference: Tensor) -> Tensor:
+        distance = difference.norm(dim=-1)
+        return ((distance**2 + offset**2).sqrt() - offset if offset else distance).pow(exponent)
+
     i, j = torch.triu_indices(len(draws), len(draws), 1)
-    return 2 * cross - repulsion * (draws[i] - draws[j]).norm(dim=-1).pow(exponent).mean(0)
+    return 2 * rho(draws.unsqueeze(1) - targets).mean((0, 1)) - repulsion * rho(draws[i] - draws[j]).mean(0)
 
 
 def column(values: list[float]) -> Tensor:
@@ -450,3 +456,96 @@ def test_no_units_and_too_few_draws() -> None:
     assert energy_loss(torch.randn(2, 0, 3), torch.randn(1, 0, 3)).shape == (0,)
     with pytest.raises(ValueError, match="at least 2 draws, got 1"):
         energy_loss(torch.randn(1, 2, 3), torch.randn(1, 2, 3))
+
+
+def test_e8_an_offset_by_hand() -> None:
+    """c = 3: 4 counts 5 - 3 = 2, 8 counts sqrt(73) - 3. Draws 0 and 4, target 0: 2 (0 + 2) / 2 - 2 = 0."""
+    for target, expected in ((0.0, 0.0), (8.0, 73**0.5 - 3)):  # (sqrt(73) - 3 + 2) - 2
+        value = energy_loss(column([0, 4]), column([target]), offset=3.0)
+        assert value.item() == pytest.approx(expected, abs=1e-12)
+        mean = torch.full((1, 1), target)  # the same target as a posterior of no width
+        value = gaussian_energy_loss(column([0, 4]), mean, mean - mean, torch.zeros(3, 1), offset=3.0)
+        assert value.item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("repulsion", [1.0, 0.7])
+def test_e8_both_forms_equal_the_plain_formula_with_an_offset(offset: float, repulsion: float) -> None:
+    draws, mean, log_std, noise = example()
+    targets = mean + log_std.exp() * noise.unsqueeze(1)
+    outer = torch.randn(6)
+    expected = plain(draws, targets, 1.0, repulsion, offset)
+    (slope,) = torch.autograd.grad(expected @ outer, draws)
+    for values in (
+        energy_loss(draws, targets, 1.0, repulsion, offset),
+        gaussian_energy_loss(draws, mean, log_std, noise, 1.0, repulsion, offset),
+    ):
+        torch.testing.assert_close(values, expected, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(torch.autograd.grad(values @ outer, draws)[0], slope, rtol=1e-9, atol=1e-9)
+
+
+def test_e8_with_an_offset_the_gradient_is_smooth_where_draws_meet() -> None:
+    draws, mean, log_std, noise = (tensor.detach() for tensor in example(units=2, dim=2))
+    targets = mean + log_std.exp() * noise.unsqueeze(1)
+    draws[1], draws[2] = draws[0], targets[0]
+    draws.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: energy_loss(x, targets, offset=0.3), (draws,))
+    assert torch.autograd.gradcheck(
+        lambda x: gaussian_energy_loss(x, mean, log_std, noise, offset=0.3), (draws,)
+    )
+
+
+def test_e8_near_distances_keep_their_digits_in_float32() -> None:
+    """sqrt(d^2 + c^2) - c of d = 1e-3 and c = 1 is 5e-7: as a difference it would have one digit."""
+    draws = torch.tensor([[[0.0]], [[1e-3]]]).float()
+    value = energy_loss(draws, torch.zeros(1, 1, 1).float() - 1e-3, offset=1.0)
+    distances = [math.hypot(1e-3 * k, 1.0) - 1 for k in (1, 2, 1)]
+    expected = distances[0] + distances[1] - distances[2]
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("offset", [1e-42, 1e-30, 1e-3])
+def test_e8_gradient_is_finite_however_small_the_offset_is(offset: float) -> None:
+    draws = torch.zeros(4, 1, 1, dtype=torch.float32)
+    draws[1] = 1e-22
+    draws.requires_grad_()
+    loss = energy_loss(draws, torch.zeros(1, 1, 1, dtype=torch.float32), offset=offset)
+    loss.sum().backward()
+    assert draws.grad is not None
+    assert bool(draws.grad.isfinite().all() and loss.isfinite().all())
+
+
+@LAWS
+@given(sets(dim=2), st.floats(0.05, 20), st.integers(0, 2**32 - 1))
+def test_e8_an_offset_leaves_the_distance_of_negative_type(
+    given_sets: tuple[Tensor, Tensor], offset: float, seed: int
+) -> None:
+    """sum_ij w_i w_j rho(x_i - x_j) <= 0 for weights of sum 0: what makes the score proper."""
+    points = torch.cat(given_sets)  # [P, 1, 2]
+    pairs = points.repeat(len(points), 1, 1).transpose(0, 1).expand(2, -1, -1)
+    others = points.repeat_interleave(len(points), 0).transpose(0, 1)
+    rho = energy_loss(pairs, others, offset=offset).reshape(len(points), -1) / 2  # no distance among draws
+    weights = torch.randn(len(points), generator=torch.Generator().manual_seed(seed))
+    weights = weights - weights.mean()
+    assert (weights @ rho @ weights).item() <= 1e-12 * rho.abs().sum().item()
+
+
+def test_e8_with_an_offset_the_truth_is_best_of_all_scales() -> None:
+    """Targets N(0, I), draws s N(0, I): the expected slope in s is 0 at 1, below it negative, above positive.
+
+    The false alarm is 1e-8 for each of the three.
+    """
+    for spread, sign in ((0.8, -1), (1.0, 0), (1.25, 1)):
+        s = torch.full((4000, 1), spread, requires_grad=True)
+        loss = energy_loss(s * torch.randn(8, 4000, 4), torch.randn(8, 4000, 4), offset=0.7)
+        (slopes,) = torch.autograd.grad(loss.sum(), s)
+        found, allowed = slopes.mean().item(), six_sigma(slopes)
+        assert abs(found) < allowed if sign == 0 else sign * found > allowed
+
+
+def test_e8_an_offset_is_refused_where_it_is_no_distance_or_no_proper_score() -> None:
+    for offset in (-0.1, math.inf, math.nan):
+        with pytest.raises(ValueError, match="energy: offset must be at least 0 and finite"):
+            energy_loss(torch.randn(2, 2, 3), torch.randn(1, 2, 3), offset=offset)
+    with pytest.raises(ValueError, match=r"offset 0\.5 is for exponent 1 alone.*got exponent 1\.5"):
+        gaussian_energy_loss(*example(), 1.5, offset=0.5)

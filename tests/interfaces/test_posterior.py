@@ -69,3 +69,52 @@ def test_indexing_picks_mean_and_width_together() -> None:
 def test_kind_follows_the_vocabulary() -> None:
     assert EventSpec((8,)).kind == "continuous"
     assert EventSpec((4,), 256).kind == "tokens"
+
+
+def test_values_that_are_alike_are_picked_as_often_as_each_other() -> None:
+    """30,000 picks of 3 values: each share within 1/3 +- 4.5 se; false alarms: 2 of 100,000 seeds."""
+    values = torch.arange(3.0).reshape(3, 1, 1)
+    picked = Posterior.among(values).sample(30_000, torch.Generator().manual_seed(1)).flatten()
+    for value in range(3):
+        share = float((picked == value).double().mean())
+        assert abs(share - 1 / 3) < 4.5 * (2 / 9 / 30_000) ** 0.5
+
+
+def test_values_are_picked_by_the_weights_of_their_own_unit() -> None:
+    """Unit 0 can only be its first value, unit 1 only its second; the mean is the weighted one."""
+    values = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]])  # [R, units, E]
+    posterior = Posterior.among(values, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    wanted = torch.tensor([[1.0, 2.0], [7.0, 8.0]])
+    assert torch.equal(posterior.sample(5), wanted.expand(5, 2, 2))
+    assert torch.equal(posterior.mean, wanted)
+    half = Posterior.among(values, torch.full((2, 2), 0.5))
+    assert torch.equal(half.mean, torch.tensor([[3.0, 4.0], [5.0, 6.0]]))
+    assert torch.equal(Posterior.among(values).mean, half.mean)
+
+
+def test_values_are_indexed_and_flattened_as_their_units_are() -> None:
+    values, weights = torch.randn(4, 2, 3, 5), torch.rand(4, 2, 3)
+    posterior = Posterior.among(values, weights)
+    keep = torch.tensor([[True, False, True], [False, True, True]])
+    kept = posterior[keep]
+    assert kept.values is not None
+    assert kept.weights is not None
+    assert torch.equal(kept.values, values[:, keep])
+    assert torch.equal(kept.weights, weights[:, keep])
+    row = posterior[1]
+    assert row.values is not None
+    assert torch.equal(row.values, values[:, 1])
+    flat = posterior.flattened()
+    assert flat.values is not None
+    assert torch.equal(flat.values, values.flatten(1, 2))
+    assert torch.equal(flat.mean, posterior.mean.flatten(0, 1))
+    few = Posterior.among(values)
+    assert torch.equal(few.points(2), values)
+    assert few.points(2).shape == posterior.points(4).shape
+
+
+def test_ids_have_no_mean_and_stand_for_themselves() -> None:
+    ids = torch.tensor([[[7, 8]], [[9, 10]]])
+    posterior = Posterior.among(ids)
+    assert torch.equal(posterior.mean, ids[0])
+    assert set(map(tuple, posterior.sample(40)[:, 0].tolist())) == {(7, 8), (9, 10)}

@@ -197,7 +197,7 @@ def test_a_part_on_the_meta_device_must_state_its_cost() -> None:
 V, R = 11, 3  # vocabulary; repeats of iterative heads
 CODERS = [
     (name, options)
-    for name in ("vae", "deterministic", "sigma_vae")
+    for name in ("vae", "deterministic", "sigma_vae", "sphere_vae")
     for options in (
         {"chunk_size": 4, "latent_dim": 6, "hidden_dim": 8},
         {"chunk_size": 1, "latent_dim": 3, "hidden_dim": 10, "encoder_layers": 3, "decoder_layers": 1},
@@ -224,6 +224,9 @@ BACKBONES: list[tuple[str, dict[str, Any]]] = [
 HEADS: list[tuple[str, dict[str, Any]]] = [
     ("energy", {"num_draws": 4, "num_targets": 10, "noise_dim": 5, "depth": 2}),
     ("energy", {"num_draws": 2, "num_targets": 3, "noise_dim": 3, "depth": 1, "width": 24}),
+    ("energy", {"num_draws": 3, "noise_dim": 3, "depth": 2, "noise": "modulation", "num_codes": 4}),
+    ("energy", {"num_draws": 3, "noise_dim": 3, "depth": 1, "marginal": 0.3, "likelihood_until": 0.2}),
+    ("energy", {"num_draws": 3, "noise_dim": 3, "depth": 1, "marginal": 1.0, "noise": "modulation"}),
     ("strata", {"num_codes": 3, "num_targets": 10, "noise_dim": 5}),
     ("strata", {"num_codes": 2, "num_targets": 3, "noise_dim": 3, "weights": "uniform", "width": 24}),
     ("flow", {"repeats": R, "depth": 4, "width": 256}),
@@ -231,8 +234,13 @@ HEADS: list[tuple[str, dict[str, Any]]] = [
     ("diffusion", {"repeats": R, "depth": 4, "width": 256, "num_steps": 4}),
     ("diffusion", {"repeats": 1, "depth": 3, "width": 300, "scheduler": "ddpm", "num_steps": 5}),
     ("diffusion", {"repeats": 2, "depth": 4, "width": 256, "variance": "learned", "scheduler": "ddpm"}),
+    ("mean_flow", {"repeats": 3, "jumps": 2, "depth": 4, "width": 256}),
+    ("mean_flow", {"repeats": 2, "jumps": 2, "depth": 3, "width": 300, "direction": "network"}),
+    ("consistency", {"repeats": R, "depth": 4, "width": 256}),
     ("mixture", {"num_components": 3, "depth": 2, "repeats": R}),
     ("mixture", {"num_components": 2, "depth": 1, "width": 24}),
+    ("tied_mixture", {"num_components": 7, "depth": 2, "repeats": R}),
+    ("tied_mixture", {"num_components": 5, "depth": 1, "width": 24, "offset": False}),
     ("regression", {"depth": 2}),
     ("regression", {"depth": 1, "width": 24}),
     ("local_ar", {"depth": 2, "heads": 2}),
@@ -363,6 +371,15 @@ def test_the_energy_head_by_hand() -> None:
     shared = d * d + blocks * d * d
     every = 64 * d + d * d + 6 * d * d * blocks + d * d + d * latent
     assert head.draw_flops(draws) == 2 * (shared + draws * (every - shared))
+
+
+def test_the_modulated_energy_head_by_hand() -> None:
+    """The condition's d^2 once; of each draw 64 d, 7 d^2 a block, 2 d^2 behind the last norm, d^2 and d l."""
+    d, latent, blocks, draws = 12, 5, 3, 4
+    options = {"depth": blocks, "noise": "modulation", "num_codes": 7}
+    head = build("heads", "energy", options, hidden_dim=d, event=EventSpec((latent,)))
+    every = 64 * d + 7 * d * d * blocks + 2 * d * d + d * d + d * latent
+    assert head.draw_flops(draws) == 2 * (d * d + draws * every)
 
 
 def test_an_adaptive_solver_has_no_fixed_count_and_options_are_heeded() -> None:

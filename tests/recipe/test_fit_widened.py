@@ -107,7 +107,8 @@ CASES = {
     "rows on text": (
         ("tiny/energy", "sampler: {name: rows}"),
         "error[CK143]: sampler 'rows' draws rows of a fixed number of units, and those of data 'stdlib' have "
-        "none\n  --> mine.yaml:3:11  (sampler)\n  help: samplers of units: direct, greedy, rejection, vote",
+        "none\n  --> mine.yaml:3:11  (sampler)\n  help: samplers of units: direct, greedy, rejection, "
+        "sharpen, vote",
     ),
     "guidance without a conditioner": (
         ("tiny/givt_causal", "conditioner: null", "sampler: {guidance: 1.5}"),
@@ -137,7 +138,8 @@ CASES = {
         "error[CK141]: autoencoder 'patches' is built with image_shape, which data 'stdlib' (text) don't "
         "have\n"
         "  --> mine.yaml:3:15  (autoencoder)\n"
-        "  help: autoencoders that would do: deterministic, sigma_vae, token_chunks, vae",
+        "  help: autoencoders that would do: deterministic, past_vae, sigma_vae, sphere_vae, "
+        "token_chunks, vae",
     ),
     "the ids of images": (
         ("tiny/givt_causal", "embedder: {name: tokens}"),
@@ -157,6 +159,12 @@ CASES = {
         "  help: orders that fit 'transformer' and head 'energy': left_to_right; backbones that fit this "
         "order: "
         "none",
+    ),
+    "weights of draws that a head does not know": (
+        ("tiny/energy", "sampler: {name: sharpen}"),
+        "error[CK143]: sampler 'sharpen' goes by the weights of what a draw is picked from, and head "
+        "'energy' knows none\n  --> mine.yaml:3:11  (sampler)\n"
+        "  help: heads with known weights: mixture, strata; sampler=vote works from draws alone",
     ),
     "labels on text": (
         ("tiny/energy", "conditioner: {name: label}"),
@@ -266,18 +274,18 @@ def test_a_head_that_cannot_be_guided_is_named_with_those_that_can() -> None:
     assert refused("tiny/givt_causal", *lines, manager=manager) == (
         "error[CK143]: guidance 2, and head 'mute' can't be guided (its HeadInfo.guidance is none)\n"
         "  --> mine.yaml:4:30  (sampler.guidance)\n  help: sampler.guidance=1 is no guidance; heads that can "
-        "be: diffusion, energy, flow, mixture, regression"
+        "be: diffusion, energy, flow, mixture, regression, strata"
     )
     lines = ("head: {name: mute}", "sampler: {temperature: null, guidance: 1.0}")
     validate(load_recipe(child("tiny/givt_causal", *lines), (), manager), manager)
 
 
-@pytest.mark.parametrize("sampler", ["vote", "rejection", "greedy"])
+@pytest.mark.parametrize("sampler", ["vote", "rejection", "greedy", "sharpen"])
 def test_samplers_that_ask_which_draws_are_equal_want_units_that_can_be(
     sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = make_manager()
-    recipe = load_recipe("tiny/energy", [f"sampler={{name: {sampler}}}"], manager)
+    recipe = load_recipe("tiny/mixture", [f"sampler={{name: {sampler}}}"], manager)
     validate(recipe, manager)
     monkeypatch.setattr(manager.find("autoencoders", "vae").cls, "discrete", False)
     with pytest.raises(

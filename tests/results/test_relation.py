@@ -179,3 +179,20 @@ def test_refusals(text: str, code: str, told: str) -> None:
     assert raised.value.problems[0].code == code
     assert told in str(raised.value)
     assert "s.yaml:1:" in str(raised.value)
+
+
+def test_ends_of_runs_are_asked_for_by_any_number_and_pairs_by_what_the_grid_varies() -> None:
+    known, varied = {"brier_lm": "BrierLM", "draw_nats": "draw nats"}, {"head", "model"}
+    text = "relate: {x: draw_nats, y: brier_lm, of: ends, by: head}"
+    assert read_relate(root(text), rankable=known, varied=varied) == Relate(
+        "draw_nats", "brier_lm", True, "head"
+    )
+    for wrong, told in (
+        ("relate: {x: draw_nats, y: brier_lm, of: end}", "relate.of says which points"),
+        ("relate: {x: draw_nats, y: brier_lm}", "no measure of the points on the way: 'draw_nats'"),
+        ("relate: {x: step, y: brier_lm, of: ends}", "no number that a run is measured by: 'step'"),
+        ("relate: {x: step, y: brier_lm, by: head}", "write of: ends"),
+        ("relate: {x: draw_nats, y: brier_lm, of: ends, by: hed}", "did you mean 'head'"),
+    ):
+        with pytest.raises(RecipeError, match=told):
+            read_relate(root(wrong), rankable=known, varied=varied)

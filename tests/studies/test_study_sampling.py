@@ -9,6 +9,7 @@ import pytest
 
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.local_ar import LocalARHead
+from calmkit.heads.mixture import MixtureHead
 from calmkit.heads.regression import RegressionHead
 from calmkit.interfaces import ColumnWords
 from calmkit.recipe.errors import RecipeError
@@ -38,7 +39,8 @@ def row(cell: str, name: str, accuracy: float = 10.0, **stated: Any) -> dict[str
         "accuracy_se": 0.5, "collision": 2 * accuracy, "collision_se": None, "brier_lm": 3.0,
         "brier_lm_seed_low": None, "brier_lm_seed_high": None, "brier_lm_text_low": 2.5,
         "brier_lm_text_high": 3.25,
-        "draws_per_unit": 50.0, "network_calls_per_unit": None, "mean_level": 1.75, "fallback_share": 0.125,
+        "draws_per_unit": 50.0, "network_calls_per_unit": None, "flops_per_unit": 1234567.0,
+        "mean_level": 1.75, "fallback_share": 0.125,
     }  # fmt: skip
 
 
@@ -97,11 +99,17 @@ def test_refusals(text: str, code: str, told: str) -> None:
 def test_a_head_that_does_not_offer_what_a_sampler_asks_is_left_out() -> None:
     sharp = MANAGER.build("samplers", "direct", {"head_temperature": 0.5})
     plain = MANAGER.build("samplers", "vote", {"temperature": 0.5})  # its own temperature asks nobody
-    assert honoured(sharp, LocalARHead.info.options) == ""
-    assert honoured(plain, RegressionHead.info.options) == ""
-    assert honoured(sharp, RegressionHead.info.options) == "its head does not offer head_temperature"
+    assert honoured(sharp, LocalARHead.info.options, False) == ""
+    assert honoured(plain, RegressionHead.info.options, False) == ""
+    assert honoured(sharp, RegressionHead.info.options, False) == "its head does not offer head_temperature"
     stepped = MANAGER.build("samplers", "direct", {"num_steps": 3})
-    assert honoured(stepped, EnergyHead.info.options) == "its head does not offer num_steps"
+    sharpen = MANAGER.build("samplers", "sharpen", {})
+    assert (
+        honoured(sharpen, EnergyHead.info.options, False)
+        == "its head does not know the weights of what it draws"
+    )
+    assert honoured(sharpen, MixtureHead.info.options, True) == ""
+    assert honoured(stepped, EnergyHead.info.options, False) == "its head does not offer num_steps"
 
 
 def test_lines_by_hand() -> None:
@@ -132,7 +140,7 @@ def test_the_text_by_hand() -> None:
     assert grid is not None
     assert [*grid.rows[0]] == [
         "a", "direct", "10.00", "0.50", "20.00", "-", "3.00", "-", "[2.50, 3.25]", "50.0", "adaptive",
-        "1.75", "12.5",
+        "1.23e+06", "1.75", "12.5",
     ]  # fmt: skip
     assert grid.notes[0].startswith("512 held-out units")
     assert grid.notes[1:] == ["Left out for a: vote, greedy: tired."]

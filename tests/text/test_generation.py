@@ -395,7 +395,9 @@ def test_max_tokens_is_rounded_up_to_whole_units_and_must_be_positive() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
-@pytest.mark.parametrize("head", ["energy", "flow", "diffusion", "mixture", "regression", "local_ar"])
+@pytest.mark.parametrize(
+    "head", ["energy", "strata", "flow", "diffusion", "mixture", "regression", "local_ar"]
+)
 def test_every_head_writes_in_bf16_the_same_for_the_same_seed(head: str, backbone: str) -> None:
     model = model_of(head, backbone)
     sampler = VoteSampler(candidates=8)

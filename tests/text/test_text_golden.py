@@ -92,15 +92,22 @@ def test_the_text_path_gives_the_numbers_that_it_gave(name: str, tmp_path: Path)
 
 def test_every_tiny_recipe_of_text_is_recorded() -> None:
     names = {name for name in shipped_recipes() if name.startswith("tiny/")}
-    text = {name for name in names if load_recipe(name).tokenizer is not None}
-    assert text == set(recorded())
+    recipes = {name: load_recipe(name) for name in names if not asks_another_run(name)}
+    assert {name for name, recipe in recipes.items() if recipe.tokenizer is not None} == set(recorded())
+
+
+def asks_another_run(name: str) -> bool:
+    """Whether its objective does: it can't be trained alone, and tests/objectives holds what it gives."""
+    lm = load_recipe(name).stages.lm
+    return lm is not None and lm.objective.name != "data"
 
 
 if __name__ == "__main__":
     import tempfile
 
     values: dict[str, Any] = {}
-    for recipe_name in sorted(n for n in shipped_recipes() if n.startswith("tiny/")):
+    tiny = [n for n in shipped_recipes() if n.startswith("tiny/") and not asks_another_run(n)]
+    for recipe_name in sorted(tiny):
         with tempfile.TemporaryDirectory() as scratch, workshop(Path(scratch)) as place:
             values[recipe_name] = found(recipe_name, place)
         print(recipe_name, values[recipe_name]["scores"], flush=True)

@@ -21,6 +21,7 @@ from calmkit.embedders.tokens import TokensEmbedder
 from calmkit.heads.diffusion import DiffusionHead
 from calmkit.heads.energy import EnergyHead
 from calmkit.heads.flow import FlowHead
+from calmkit.heads.noise_mlp import NoiseMLP
 from calmkit.interfaces import Autoencoder, Backbone, DataError, Embedder, GenerativeHead
 from calmkit.model import CalmModel
 from calmkit.text.interop.official_config import (
@@ -108,7 +109,7 @@ def _language(
         for name, value in model.state_dict().items()
         if not name.startswith("autoencoder.")
     }
-    left = state.keys() - names.values()
+    left = state.keys() - names.values() - {"head.log_scale"}
     assert left == {"backbone.first"}, left
     if model.predict_first:
         say("the learned condition of the first unit is left out: the official code never predicts that unit")
@@ -214,10 +215,22 @@ def _head(part: GenerativeHead, hidden_dim: int, say: Say) -> Section:
 
 
 def _energy(part: EnergyHead, say: Say) -> Section:
+    if not isinstance(part.network, NoiseMLP):
+        raise _refuse("head.noise", "modulation", "a head trained with input would do.")
+    if part.network.num_codes > 0:
+        raise _refuse("head.num_codes", part.network.num_codes, "a head trained with 0 would do.")
     if part.num_targets != 100:
         say(f"head.num_targets {part.num_targets} is left out: it is 100 in the official code")
     if part.repulsion != 1:
         say(f"head.repulsion {part.repulsion} is left out: it is 1 in the official code")
+    for name, value in (("offset", part.offset), ("marginal", part.marginal)):
+        if value != 0:
+            say(f"head.{name} {value} is left out: the official code has none")
+    if part.schedule.first_exponent is not None:
+        first = part.schedule.first_exponent
+        say(f"head.first_exponent {first} is left out: the official code trains with one exponent")
+    if part.log_scale is not None:
+        say("head.likelihood_until and its learned scale are left out: the official code has no likelihood")
     noise_dim, depth = part.network.noise_dim, len(part.network.blocks)
     section: Section = {"name": "energy", "depth": depth, "noise_dim": noise_dim}
     return section | {"num_draws": part.num_draws, "exponent": part.exponent}

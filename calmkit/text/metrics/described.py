@@ -38,6 +38,7 @@ class Brier(Measure):
                 better="higher",
                 meaning="100 times the geometric mean of Brier-1 to Brier-4.",
                 digits=2,
+                best=100.0,
             ),
             **{
                 f"{n}": Number(
@@ -48,6 +49,7 @@ class Brier(Measure):
                     digits=2,
                     factor=100.0,
                     proper=True,
+                    best=1.0,
                 )
                 for n in (1, 2, 3, 4)
             },

@@ -104,7 +104,7 @@ def robustness(units: CodedUnits, generator: torch.Generator) -> dict[str, Any]:
         found[f"chunk_accuracy{suffix}"] = chunk_accuracy(ids, units.chunks)
     rows = evenly(len(mean), CURVE_UNITS)
     noise = torch.randn(len(rows), mean.shape[1], generator=generator, dtype=mean.dtype)
-    some = (units.chunks[rows], mean[rows], noise)
-    curve = robustness_curve(units.read, *some, spread=spread_per_dim(mean))
+    some = units.at(rows)
+    curve = robustness_curve(some.read, some.chunks, some.posterior.mean, noise, spread=spread_per_dim(mean))
     found["robustness"] = curve
     return found | {f"tolerance_{percent}": tolerance(curve, percent / 100) for percent in (99, 50)}

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from calmkit.interfaces import Autoencoder, Batch, Posterior
+from calmkit.decoding import data_of, past_of
+from calmkit.interfaces import Autoencoder, Batch, Past, Posterior
 
 BLOCK = 1024  # units that are encoded at once
 
@@ -32,17 +33,26 @@ class CodedUnits:
         chunks: On the CPU.
         posterior: Over `[N, D]`; an event of several axes is flattened.
         like: One latent as the autoencoder gives it: of its device, dtype and shape.
+        past: What stands before each unit, where the decoder reads it.
     """
 
     autoencoder: Autoencoder
     chunks: Int[Tensor, "N K"]
     posterior: Posterior
     like: Float[Tensor, "*event"]
+    past: Past | None = None
 
     def read(self, z: Float[Tensor, "*units D"]) -> Int[Tensor, "*units K"]:
-        """The most likely ids of latents, on the CPU."""
+        """The most likely ids of latents, on the CPU; of these units' own `[*, N, D]`, where there is a
+        past.
+        """
         z = z.to(self.like).unflatten(-1, self.like.shape)  # [*units, *event]
-        return self.autoencoder.to_data(z).cpu()
+        return data_of(self.autoencoder, z, self.past).cpu()
+
+    def at(self, rows: Int[Tensor, " n"]) -> CodedUnits:
+        """Some of the units."""
+        past = None if self.past is None else self.past[rows.to(self.past.known.device)]
+        return CodedUnits(self.autoencoder, self.chunks[rows], self.posterior[rows], self.like, past)
 
 
 def spread_units(batches: Iterable[Batch], max_units: int) -> Int[Tensor, "N K"]:
@@ -61,6 +71,20 @@ def spread_units(batches: Iterable[Batch], max_units: int) -> Int[Tensor, "N K"]
     return chunks[evenly(len(chunks), max_units)]
 
 
+def spread_past(autoencoder: Autoencoder, batches: Iterable[Batch], max_units: int) -> Past | None:
+    """What stands before each of the units that `spread_units` picks; None where the decoder does not read
+    it.
+    """
+    found = []
+    for batch in batches:
+        past = past_of(autoencoder, batch.data.cpu(), batch.valid.cpu())
+        if past is None:
+            return None
+        found.append(past[:, :-1][batch.valid.cpu()])
+    every = Past(torch.cat([one.data for one in found]), torch.cat([one.known for one in found]))
+    return every[evenly(len(every.known), max_units)]
+
+
 def evenly(total: int, count: int) -> Int[Tensor, " n"]:
     """The middles of `count` equal stretches of 0..total - 1; all of them where there are fewer."""
     count = min(count, total)
@@ -75,8 +99,13 @@ def distinct(chunks: Int[Tensor, "N K"]) -> Int[Tensor, " n"]:
 
 
 @torch.no_grad()
-def code_units(autoencoder: Autoencoder, chunks: Int[Tensor, "N K"]) -> CodedUnits:
+def code_units(autoencoder: Autoencoder, chunks: Int[Tensor, "N K"], past: Past | None = None) -> CodedUnits:
     """Encode chunks, in blocks, on the autoencoder's device.
+
+    Args:
+        autoencoder: In eval mode.
+        chunks: Of ids.
+        past: What stands before each, where the decoder reads it.
 
     Raises:
         ValueError: If a latent is not finite: training has diverged, and no number below would mean anything.
@@ -93,7 +122,8 @@ def code_units(autoencoder: Autoencoder, chunks: Int[Tensor, "N K"]) -> CodedUni
             f"{type(autoencoder).__name__} gives latents that are not finite, for {int(bad.any(1).sum())} of "
             f"{len(chunks)} chunks; train it anew with a lower learning rate."
         )
-    return CodedUnits(autoencoder, chunks, Posterior(mean, log_std), parts[0].mean[0])
+    past = None if past is None else Past(past.data.to(device), past.known.to(device))
+    return CodedUnits(autoencoder, chunks, Posterior(mean, log_std), parts[0].mean[0], past)
 
 
 def _flat(blocks: list[Tensor]) -> Float[Tensor, "N D"]:

@@ -33,6 +33,7 @@ from calmkit.text.metrics.latent_units import (
     distinct,
     evaluating,
     evenly,
+    spread_past,
     spread_units,
 )
 
@@ -53,7 +54,7 @@ def latent_diagnostics(
 
     The autoencoder gets back its modes; torch's default generators stay where they were. A number that does
     not exist is left out: KL and widths of a point, a distance between chunks where all are the same, a KL
-    that is infinite.
+    that is infinite, and a line between two chunks where the decoder reads what stands before one.
 
     Args:
         autoencoder: Of continuous events; others have no latents, so nothing is said of them.
@@ -71,7 +72,10 @@ def latent_diagnostics(
         return {}
     generator = torch.Generator().manual_seed(seed)
     with evaluating(autoencoder):
-        units = code_units(autoencoder, spread_units(batches, max_units))
+        with torch.random.fork_rng(devices=[]):  # a loader draws a seed for its workers, even for none
+            kept = [*batches]
+        past = spread_past(autoencoder, kept, max_units)
+        units = code_units(autoencoder, spread_units(kept, max_units), past)
         rows = distinct(units.chunks)
         found: dict[str, Any] = {"units": len(units.chunks), "distinct_units": len(rows)}
         found |= robustness(units, generator)
@@ -79,7 +83,7 @@ def latent_diagnostics(
         found |= projection(units.posterior.mean, units.chunks, rows[evenly(len(rows), POINTS)])
         if len(rows) > 1:
             found |= nearness(units.chunks[rows], units.posterior.mean[rows], generator)
-            found |= smoothness(units, rows, generator)
+            found |= smoothness(units, rows, generator) if past is None else {}
     return {name: value for name, value in found.items() if not _is_unknown(value)}
 
 

@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
+from calmkit.decoding import behind
 from calmkit.interfaces import Context, DensityHead, Posterior
 from calmkit.metrics.blocks import ratio_standard_error
 from calmkit.model import CalmModel
@@ -122,6 +123,7 @@ def unit_nats(
     rows = keep.nonzero()[:, 0]
     target = model.encode(chunks)
     context = model.backbone(model.embedder(chunks, target.mean), valid)
+    context = behind(model.autoencoder, context, chunks, valid)
     if kind == "exact":
         return -_log_prob(model, context, chunks, keep).unsqueeze(1), rows
     columns: list[Tensor] = []
@@ -133,7 +135,7 @@ def unit_nats(
         if kind == "bound":
             dims = len(model.autoencoder.event.shape)
             known = torch.stack([posterior_log_prob(z[keep], spread[keep], dims) for z in draws])
-            read = torch.stack([_reconstruction(model, z, chunks, keep) for z in draws])
+            read = torch.stack([_reconstruction(model, context, z, chunks, keep) for z in draws])
             columns.append(average_inside(token_bound(read, latent, known.to(latent.dtype))))
     return torch.stack(columns, 1), rows
 
@@ -160,15 +162,23 @@ def _log_prob(
 
 
 def _reconstruction(
-    model: CalmModel, z: Shaped[Tensor, "B L *event"], chunks: Int[Tensor, "B L K"], keep: Bool[Tensor, "B L"]
+    model: CalmModel,
+    context: Context,
+    z: Shaped[Tensor, "B L *event"],
+    chunks: Int[Tensor, "B L K"],
+    keep: Bool[Tensor, "B L"],
 ) -> Float[Tensor, " N"]:
-    """-log p(chunk | z) in blocks; like `CalmModel.encode` outside autocast."""
+    """-log p(chunk | z), behind its past where the decoder reads it, in blocks; like `CalmModel.encode`
+    outside autocast.
+    """
     values, truth = z[keep], chunks[keep]
-    with torch.autocast(chunks.device.type, enabled=False):
-        blocks = [
-            chunk_cross_entropy(model.decode(values[i : i + UNITS_PER_BLOCK]), truth[i : i + UNITS_PER_BLOCK])
-            for i in range(0, len(values), UNITS_PER_BLOCK)
-        ]
+    past = None if context.past is None else context.past[keep]
+    blocks = []
+    for start in range(0, len(values), UNITS_PER_BLOCK):
+        part = slice(start, start + UNITS_PER_BLOCK)
+        with torch.autocast(chunks.device.type, enabled=False):
+            logits = model.decode(values[part], None if past is None else past[part])
+            blocks.append(chunk_cross_entropy(logits, truth[part]))
     nothing = torch.zeros(0, device=chunks.device)  # an autoencoder is never asked for no unit
     return torch.cat(blocks or [nothing]).to(torch.get_default_dtype())
 

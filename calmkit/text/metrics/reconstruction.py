@@ -13,16 +13,22 @@ import torchmetrics
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from calmkit.decoding import data_of, past_of
 from calmkit.interfaces import Autoencoder
 
 
 @torch.no_grad()
 def reconstruct(
-    autoencoder: Autoencoder, chunks: Int[Tensor, "*units K"]
-) -> tuple[Int[Tensor, "*units K"], Int[Tensor, "*units K"]]:
-    """What comes back from one posterior draw, and what from the posterior's mean."""
-    posterior = autoencoder.encode(chunks)
-    return autoencoder.to_data(posterior.sample(1)[0]), autoencoder.to_data(posterior.mean)
+    autoencoder: Autoencoder, chunks: Int[Tensor, "B L K"], valid: Bool[Tensor, "B L"] | None = None
+) -> tuple[Int[Tensor, "B L K"], Int[Tensor, "B L K"]]:
+    """What comes back from one posterior draw, and what from the posterior's mean; behind the true chunks
+    before, where the decoder reads them. `valid` None: all are real.
+    """
+    if valid is None:
+        valid = torch.ones(chunks.shape[:2], dtype=torch.bool, device=chunks.device)
+    posterior, past = autoencoder.encode(chunks), past_of(autoencoder, chunks, valid)
+    past = None if past is None else past[:, :-1]
+    return data_of(autoencoder, posterior.sample(1)[0], past), data_of(autoencoder, posterior.mean, past)
 
 
 @final

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from calmkit.interfaces import Context, DensityHead, SampleOptions, State
+from calmkit.decoding import behind
+from calmkit.interfaces import Context, DensityHead, Past, SampleOptions, State
 from calmkit.metrics.draws import DRAWS_PER_BLOCK, draw_units
 from calmkit.model import CalmModel
 from calmkit.text.metrics.brier import NUM_TOKENS, pair_collisions, prefix_hits
@@ -76,7 +77,7 @@ def brier_draws(
         nothing = torch.zeros(0, NUM_TOKENS, dtype=torch.get_default_dtype(), device=chunks.device)
         return nothing, nothing, rows
     x = model.embedder(chunks, model.encode(chunks).mean)
-    context = model.backbone(x, valid)
+    context = behind(model.autoencoder, model.backbone(x, valid), chunks, valid)
     exact = _is_exact(model, options)
     hits = torch.zeros(chunks.shape, dtype=torch.get_default_dtype(), device=chunks.device)
     drawn = eligible if exact else predict
@@ -91,7 +92,8 @@ def brier_draws(
     chances = _chances(model, context[eligible], ids) if exact else None
     state = model.causal.states(x, valid)
     branches = eligible.flatten().nonzero()[:, 0]
-    collision = _collision(model, state, branches, ids[:, begins], z[:, begins], chances, options)
+    past = context[eligible].past
+    collision = _collision(model, state, branches, past, ids[:, begins], z[:, begins], chances, options)
     return accuracy, collision, rows
 
 
@@ -151,6 +153,7 @@ def _collision(
     model: CalmModel,
     state: State,
     branches: Int[Tensor, " P"],
+    past: Past | None,
     ids: Int[Tensor, "S P K"],
     z: Shaped[Tensor, "S P *event"],
     chances: Float[Tensor, "S P 1"] | None,
@@ -168,8 +171,9 @@ def _collision(
     for start in range(0, len(live), BRANCHES_PER_BLOCK):
         block = live[start : start + BRANCHES_PER_BLOCK]
         branch_state = model.causal.select(state, branches[block])
+        here = None if past is None else past[block % positions]
         terms[block, chunk_size:] = _roll_out(
-            model, branch_state, pair[0, block], value[block], ahead, options, chances is not None
+            model, branch_state, here, pair[0, block], value[block], ahead, options, chances is not None
         )
     return terms[:, :NUM_TOKENS].view(half, positions, NUM_TOKENS).mean(0)
 
@@ -177,6 +181,7 @@ def _collision(
 def _roll_out(
     model: CalmModel,
     state: State,
+    past: Past | None,
     ids: Int[Tensor, "A K"],
     value: Shaped[Tensor, "A *event"],
     ahead: int,
@@ -190,11 +195,13 @@ def _roll_out(
     for step in range(ahead):
         real = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
         context, state = model.causal.step(model.embedder(ids.unsqueeze(1), value.unsqueeze(1)), real, state)
-        pair, z = model.draw(context, 2, options)  # [2, A, 1, K]
-        pair, z = pair[:, :, 0], z[:, :, 0]
-        chances = _chances(model, context[:, 0], pair) if exact else None
+        past = None if past is None else past.then(ids)
+        context = context[:, 0].behind(past)
+        pair, z = model.draw(context, 2, options)  # [2, A, K]
+        chances = _chances(model, context, pair) if exact else None
         terms[at, step * chunk_size : (step + 1) * chunk_size], alike = _agreement(pair, chances)
         if step == ahead - 1 or len(alike) == 0:
             break
         at, ids, value, state = at[alike], pair[0, alike], z[0, alike], model.causal.select(state, alike)
+        past = None if past is None else past[alike]
     return terms

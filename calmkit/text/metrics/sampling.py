@@ -17,13 +17,17 @@ https://arxiv.org/abs/2510.27688
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import final
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from calmkit.decoding import behind
 from calmkit.generation import SeededRandomness, UnitDraws
-from calmkit.interfaces import Batch, Context, Sampler, State
+from calmkit.interfaces import Batch, Choice, Context, Past, Sampler, State
+from calmkit.metrics.choice_flops import ChoiceFlops
 from calmkit.metrics.sampler_use import SamplerUse
 from calmkit.model import CalmModel
 from calmkit.text.metrics.brier import NUM_TOKENS, BrierLM
@@ -33,6 +37,27 @@ from calmkit.text.metrics.throughput import network_calls_per_draw
 from calmkit.text.units import chunk_size_of
 
 UNITS_PER_BLOCK = 64  # units that a sampler chooses for at once; with 200 draws each the head makes 12800
+
+
+@final
+@dataclass
+class Use:
+    """What the choices under teacher forcing cost, as they are made; `flops` None: no formula can say it."""
+
+    counted: ChoiceFlops
+    sampler: SamplerUse = field(default_factory=SamplerUse)
+    flops: int | None = 0
+
+    def add(self, choice: Choice, draws: UnitDraws) -> None:
+        """Count one choice of each row."""
+        self.sampler.add(choice.draws, choice.level)
+        cost = self.counted.of(draws)
+        self.flops = None if self.flops is None or cost is None else self.flops + cost
+
+    @property
+    def flops_per_unit(self) -> float | None:
+        """Mean FLOPs of a choice."""
+        return None if self.flops is None else self.flops / self.sampler.units
 
 
 @torch.no_grad()
@@ -71,7 +96,7 @@ def measure_sampling(
         raise ValueError("No position to score a sampler at: no unit of the data is followed by 4 tokens.")
     chosen = _evenly(eligible, total, min(total, max_units or total))
     device = next(model.parameters(), held[0][0]).device
-    use, metric = SamplerUse(), BrierLM()
+    use, metric = Use(ChoiceFlops(model, sampler.options)), BrierLM()
     metric.distributed_available_fn = lambda: False  # each process may measure for itself
     terms: list[Tensor] = []
     rows_before = 0
@@ -87,7 +112,8 @@ def measure_sampling(
                 terms.append(torch.cat([accuracy, collision, (rows + rows_before).unsqueeze(1)], 1).cpu())
             rows_before += len(chunks)
             progress(sum(map(len, terms)))
-    return summarise(metric, torch.cat(terms), use, network_calls_per_draw(model, sampler))
+    calls = network_calls_per_draw(model, sampler)
+    return summarise(metric, torch.cat(terms), use.sampler, calls, use.flops_per_unit)
 
 
 def _evenly(eligible: list[Tensor], total: int, count: int) -> list[Tensor]:
@@ -111,11 +137,11 @@ def _terms(
     chunks: Int[Tensor, "B L K"],
     valid: Bool[Tensor, "B L"],
     begins: Bool[Tensor, "B L"],
-    use: SamplerUse,
+    use: Use,
 ) -> tuple[Float[Tensor, "P 4"], Float[Tensor, "P 4"]]:
     """Accuracy and collision at the positions that begin in a batch."""
     x = model.embedder(chunks, model.encode(chunks).mean)
-    context = model.backbone(x, valid)
+    context = behind(model.autoencoder, model.backbone(x, valid), chunks, valid)
     ahead = units_per_continuation(chunk_size_of(model)) - 1
     needed = begins.clone()
     for further in range(1, ahead + 1):
@@ -135,12 +161,15 @@ def _terms(
     if ahead and len(live):
         branches = begins.flatten().nonzero()[:, 0]
         state = model.causal.select(model.causal.states(x, valid), branches[live])
-        collision[live, chunk_size_of(model) :] = _roll_out(model, sampler, state, ids[live], z[live], ahead)
+        past = context[begins][live].past
+        collision[live, chunk_size_of(model) :] = _roll_out(
+            model, sampler, state, past, ids[live], z[live], ahead
+        )
     return chained_accuracy(hits, begins), collision[:, :NUM_TOKENS]
 
 
 def _choices(
-    model: CalmModel, sampler: Sampler, context: Context, use: SamplerUse | None = None
+    model: CalmModel, sampler: Sampler, context: Context, use: Use | None = None
 ) -> tuple[Int[Tensor, "P K"], Shaped[Tensor, "P *event"]]:
     """One choice per position, as ids and as the value behind them, in blocks of positions."""
     made = []
@@ -151,7 +180,7 @@ def _choices(
         choice = sampler.choose(draws, rows)
         made.append((choice.data, draws.value(rows, choice.index)))
         if use is not None:
-            use.add(choice.draws, choice.level)
+            use.add(choice, draws)
     return torch.cat([ids for ids, _ in made]), torch.cat([z for _, z in made])
 
 
@@ -159,6 +188,7 @@ def _roll_out(
     model: CalmModel,
     sampler: Sampler,
     state: State,
+    past: Past | None,
     ids: Int[Tensor, "A K"],
     z: Shaped[Tensor, "A *event"],
     ahead: int,
@@ -171,12 +201,15 @@ def _roll_out(
         real = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
         x = model.embedder(ids.unsqueeze(1), z.unsqueeze(1))
         context, state = model.causal.step(x, real, state)
-        ids, z = _choices(model, sampler, context[:, 0])
-        other, _ = _choices(model, sampler, context[:, 0])
+        past = None if past is None else past.then(ids)
+        context = context[:, 0].behind(past)
+        ids, z = _choices(model, sampler, context)
+        other, _ = _choices(model, sampler, context)
         agree = (ids == other).cumprod(-1)
         terms[at, step * chunk_size : (step + 1) * chunk_size] = agree.to(terms.dtype)
         alike = agree[:, -1].nonzero()[:, 0]
         if step == ahead - 1 or len(alike) == 0:
             break
         at, ids, z, state = at[alike], ids[alike], z[alike], model.causal.select(state, alike)
+        past = None if past is None else past[alike]
     return terms

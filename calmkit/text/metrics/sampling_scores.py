@@ -39,6 +39,8 @@ class SamplingScores:
         level: Mean level of agreement of the choices that reached one; None where none did.
         levels: Level of agreement -> share of the choices, the highest first.
         fallback_share: Share of the choices for which the sampler fell back (level NaN).
+        flops_per_unit: FLOPs of a choice: all calls of the head and every value decoded, not the backbone;
+            None where no formula can say it (an adaptive solver).
         documents: Of each document its number, its sums of accuracy (4) and collision (4), and its positions;
             empty where documents are not known.
     """
@@ -59,6 +61,7 @@ class SamplingScores:
     level: float | None
     levels: dict[float, float]
     fallback_share: float
+    flops_per_unit: float | None = None
     documents: tuple[tuple[float, ...], ...] = ()
 
     def as_row(self) -> dict[str, Any]:
@@ -79,6 +82,7 @@ class SamplingScores:
             "draws_per_unit": self.draws_per_unit,
             "max_draws": self.max_draws,
             "network_calls_per_unit": self.network_calls_per_unit,
+            "flops_per_unit": self.flops_per_unit,
             "mean_level": mean_level,
             "levels": {f"{level:g}": share for level, share in self.levels.items()},
             "fallback_share": self.fallback_share,
@@ -91,7 +95,11 @@ def _percent(value: float | None) -> float | None:
 
 
 def summarise(
-    metric: BrierLM, table: Float[Tensor, "P 9"], use: SamplerUse, calls: int | None
+    metric: BrierLM,
+    table: Float[Tensor, "P 9"],
+    use: SamplerUse,
+    calls: int | None,
+    flops: float | None = None,
 ) -> SamplingScores:
     """Put the numbers of one measurement together.
 
@@ -100,6 +108,7 @@ def summarise(
         table: Accuracy and collision of each position, and its row.
         use: Of the choices under teacher forcing.
         calls: Network calls per draw; None for an adaptive solver.
+        flops: Of a choice; None: unknown.
     """
     found = {name: float(value) for name, value in metric.compute().items()}
     rows = table[:, 8].long()
@@ -122,6 +131,7 @@ def summarise(
         level=use.level,
         levels=use.level_shares,
         fallback_share=use.fallback_share,
+        flops_per_unit=flops,
         documents=() if metric.per_document is None else tuple(map(tuple, metric.per_document.tolist())),
     )
 

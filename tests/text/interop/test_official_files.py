@@ -367,6 +367,8 @@ UNSAYABLE = [
     ({"backbone": lambda: GRUBackbone(hidden_dim=16)}, "backbone GRUBackbone; backbone transformer"),
     ({"head": lambda: RegressionHead(16, E6)}, "head RegressionHead; head energy, flow or diffusion"),
     ({"head": lambda: EnergyHead(16, E6, width=8)}, "head.width 8; backbone.hidden_dim 16"),
+    ({"head": lambda: EnergyHead(16, E6, num_codes=4)}, "head.num_codes 4; a head trained with 0"),
+    ({"head": lambda: EnergyHead(16, E6, noise="modulation")}, "head.noise modulation; .* with input"),
     ({"head": lambda: FlowHead(16, E6)}, "head.quantize_time False"),
     ({"head": lambda: DiffusionHead(16, E6)}, "head.prediction v; a head trained with epsilon"),
     ({"head": lambda: DiffusionHead(16, E6, prediction="epsilon")}, "head.variance fixed"),
@@ -408,6 +410,24 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     model.predict_first, model.autoencoder = False, VAE(23, **V, mask_id=0)
     with pytest.warns(UserWarning, match="num_targets 7"):
         official.save(model, tmp_path / "again")
+
+
+def test_scores_that_the_official_code_has_not_are_said_and_their_head_is_exported(tmp_path: Path) -> None:
+    said: list[str] = []
+    options = {"offset": 0.5, "marginal": 0.3, "likelihood_until": 0.2}
+    model = own(head=EnergyHead(16, E6, noise_dim=4, depth=1, **options))
+    official.save(model, tmp_path / "one", say=said.append)
+    moving = own(head=EnergyHead(16, E6, noise_dim=4, depth=1, first_exponent=0.5))
+    official.save(moving, tmp_path / "two", say=said.append)
+    assert [line.split(" left out")[0] for line in said] == [
+        "head.offset 0.5 is",
+        "head.marginal 0.3 is",
+        "head.likelihood_until and its learned scale are",
+        "head.first_exponent 0.5 is",
+    ]
+    back, saved = official.load(tmp_path / "one").head.state_dict(), model.head.state_dict()
+    assert saved.keys() - back.keys() == {"log_scale"}
+    assert all(torch.equal(value, saved[name]) for name, value in back.items())
 
 
 def test_sampling_that_the_official_code_has_fixed_is_said(tmp_path: Path) -> None:

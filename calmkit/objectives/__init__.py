@@ -1,0 +1,1 @@
+"""Objectives: what stage 2 makes smaller."""
