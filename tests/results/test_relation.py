@@ -99,16 +99,17 @@ def test_points_that_are_cut_off_are_kept_to_be_looked_at() -> None:
 def test_numbers_that_recipes_ask_for_can_be_related_where_they_are_taken_on_the_way() -> None:
     manager = make_manager([])
     asked = [
-        load_recipe("tiny/energy", [f"evaluation.metrics={one}"], manager) for one in ("[energy_score]", "[]")
+        load_recipe("tiny/energy", [f"evaluation.metrics={one}"], manager)
+        for one in ("[latent_energy]", "[]")
     ]
     known = relate.on_the_way(asked, manager)
     words = relate.relate_words(WORDS, known)
-    study = root("relate: {x: energy_score_relative, y: brier_lm}")
-    assert relate.read_relate(study, words) == Relate("energy_score_relative", "brier_lm")
-    with pytest.raises(RecipeError, match="no measure of the points on the way: 'energy_score_relative'"):
+    study = root("relate: {x: latent_energy_relative, y: brier_lm}")
+    assert relate.read_relate(study, words) == Relate("latent_energy_relative", "brier_lm")
+    with pytest.raises(RecipeError, match="no measure of the points on the way: 'latent_energy_relative'"):
         read_relate(study)
-    points = [cell("a", [(9, 9), (3, 1), (2, 2), (1, 4)], name="energy_score_relative")]
-    result = related.relation(points, Relate("energy_score_relative", "brier_lm"), words)
+    points = [cell("a", [(9, 9), (3, 1), (2, 2), (1, 4)], name="latent_energy_relative")]
+    result = related.relation(points, Relate("latent_energy_relative", "brier_lm"), words)
     assert result["spearman"] == pytest.approx(-1)
     text = related.relation_text(result, RELATE)  # whoever shows it knows only the kind's own words
     assert text[0] == "BrierLM against energy score / R, 3 points on the way"
