@@ -296,7 +296,7 @@ def test_builtins_come_through_the_door() -> None:
         "tokenizers": {"bytes", "bpe", "file", "hub", "ids"},
         "launchers": {"local", "slurm"},
         "metrics": {
-            *("energy_score", "variogram", "reward"),
+            *("latent_energy", "variogram", "reward"),
             *("brier", "nll", "latent_nll", "tokens_per_second", "reconstruction"),
             "draw_nats",
             *("fd", "kd", "precision", "recall", "class_accuracy", "nearest_ratio", "network_accuracy"),
