@@ -88,7 +88,7 @@ def picture(
         panel(axes, world, points, colour)
         axes.set_title(name, fontsize=10, color=colour)
     draw_curves(figure.add_subplot(grid[:, 3:]), world, curves)
-    path.write_text(as_svg(figure, ink=False), encoding="utf-8")
+    path.write_text(as_svg(figure), encoding="utf-8")
 
 
 def draw_curves(axes: Any, world: LatentWorld, curves: dict[str, list[list[tuple[int, float]]]]) -> None:

@@ -4,14 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from calmkit.heads.average_velocity import average_and_target, mean_flow_errors, two_times, weighted
 from calmkit.heads.flow import flow_loss
-from calmkit.heads.mean_flow import (
-    MeanFlowHead,
-    average_and_target,
-    mean_flow_errors,
-    two_times,
-    weighted,
-)
+from calmkit.heads.mean_flow import MeanFlowHead
 from calmkit.interfaces import Context, EventSpec, Posterior, SampleOptions
 from calmkit.nn import adaln
 
