@@ -12,11 +12,11 @@ from calmkit.interfaces import Autoencoder, Context, Past, PastReadingAutoencode
 
 
 def past_of(
-    autoencoder: Autoencoder, data: Shaped[Tensor, "B L *data"], valid: Bool[Tensor, "B L"]
+    autoencoder: Autoencoder, data: Shaped[Tensor, "*rows_and_data"], valid: Bool[Tensor, "B U"]
 ) -> Past | None:
     """What stands before every unit of rows and before the one to follow, `[B, L + 1]`.
 
-    None where the autoencoder reads no past.
+    None where the autoencoder reads no past; data may then be of whole rows, such as images.
     """
     if not isinstance(autoencoder, PastReadingAutoencoder):
         return None
@@ -26,8 +26,8 @@ def past_of(
 def behind(
     autoencoder: Autoencoder,
     context: Context,
-    data: Shaped[Tensor, "B L *data"],
-    valid: Bool[Tensor, "B L"],
+    data: Shaped[Tensor, "*rows_and_data"],
+    valid: Bool[Tensor, "B U"],
 ) -> Context:
     """Conditions of all units of rows, `[B, L]`, with the true units before each: teacher forcing."""
     past = past_of(autoencoder, data, valid)

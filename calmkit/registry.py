@@ -97,7 +97,7 @@ BUILTINS = (
     "calmkit.text.tokenizers.file",
     "calmkit.text.tokenizers.hub",
     "calmkit.text.tokenizers.ids",
-    "calmkit.metrics.energy_score",
+    "calmkit.metrics.latent_energy",
     "calmkit.metrics.variogram",
     "calmkit.text.metrics.described",
     "calmkit.text.metrics.draw_nats",

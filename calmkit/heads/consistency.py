@@ -63,8 +63,9 @@ class ConsistencyHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops, Take
         depth: Blocks of the network.
         width: W, of the blocks; None: H.
         repeats: Posterior draws per unit and step of training, each with an angle and a noise of its own.
-        tangent_offset: c, in g / (|g| + c): far below |g| every row counts alike, far above it g is only
-            scaled, and the network that training leaves as it is has no change along a path on average.
+        tangent_offset: c, in g / (|g| + c): far below |g| every row counts alike, which favours the
+            likelier of several ends; far above |g| nothing is shortened. The paper has 0.1; in latent
+            worlds of 2 and 32 dimensions 1 was ahead of it and of no shortening.
         time_mean: Of the normal law of log tan(a).
         time_std: Of that law.
 

@@ -20,8 +20,7 @@ from calmkit.heads.draw_likelihood import draw_log_prob
 from calmkit.heads.energy_score import at_least_float32, energy_loss, gaussian_energy_loss
 from calmkit.heads.energy_settings import EnergySchedule, require_score
 from calmkit.heads.marginal_score import marginal_loss
-from calmkit.heads.modulated_mlp import ModulatedMLP
-from calmkit.heads.noise_mlp import NoiseMLP
+from calmkit.heads.modulated_mlp import network_with
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import (
     PASSES,
@@ -75,8 +74,8 @@ class EnergyHead(ScheduledHead, StatesDrawFlops, StatesTrainingFlops, TakesDraws
         first_exponent: Training starts at this exponent, in (0, 2), and moves linearly to `exponent` over its
             first half. None: it does not move.
         likelihood_until: Over this fraction of the training the loss also has the negative log-likelihood of
-            a posterior draw under Gaussians of one learned scale around the S draws, in nats, with a weight
-            that falls linearly from 1 to 0. 0: never.
+            a posterior draw under Gaussians of one learned scale (1 at first, in latent units) around the S
+            draws, in nats, with a weight that falls linearly from 1 to 0. 0: never.
 
     The last two depend on how far training is; everywhere else the loss is that of the end (`ScheduledHead`).
 
@@ -121,11 +120,10 @@ class EnergyHead(ScheduledHead, StatesDrawFlops, StatesTrainingFlops, TakesDraws
         require_at_least("energy", 2, num_draws=num_draws)  # the loss compares draws with each other
         require_at_least("energy", 1, num_targets=num_targets, noise_dim=noise_dim, depth=depth, width=width)
         require_at_least("energy", 0, num_codes=num_codes)
-        self.num_draws, self.num_targets = num_draws, num_targets
-        self.exponent, self.repulsion = exponent, repulsion
-        self.offset, self.marginal = offset, marginal
+        self.num_draws, self.num_targets, self.exponent = num_draws, num_targets, exponent
+        self.repulsion, self.offset, self.marginal = repulsion, offset, marginal
         self.progress = 1.0
-        network = {"input": NoiseMLP, "modulation": ModulatedMLP}[noise]
+        network = network_with(noise)
         self.network = network(noise_dim, hidden_dim, latent_dim, width or hidden_dim, depth, num_codes)
         if init_std > 0:
             nn.init.normal_(self.network.out.weight, std=init_std)

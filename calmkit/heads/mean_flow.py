@@ -71,8 +71,9 @@ class MeanFlowHead(GenerativeHead, StatesDrawFlops, StatesTrainingFlops, TakesDr
             forward pass of each jump.
         weight_power: p of the adaptive weight 1 / (error + c)^p of every row, error summed over D. At 0 the
             loss is the mean squared error, and the average velocity its best network; above 0 rows of large
-            errors count less, and that is only near. The paper takes 1.
-        weight_offset: c. The paper's 0.001 is small beside any error; where c is large nothing is weighted.
+            errors count less, and it need not be. The paper takes 1; in latent worlds of 2 and 32
+            dimensions 0 was ahead of it.
+        weight_offset: c. The larger it is, the more alike the weights.
         time_mean: Of the logit-normal law of the two times, whose earlier is t.
         time_std: Of that law.
 

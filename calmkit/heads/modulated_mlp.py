@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from calmkit.heads.noise_mlp import NoiseNetwork
+from calmkit.heads.noise_mlp import NoiseMLP, NoiseNetwork
 from calmkit.nn.adaln import modulate
 from calmkit.nn.linear_flops import linear_flops
 from calmkit.nn.swiglu import NORM_EPS
@@ -71,8 +71,19 @@ class ModulatedMLP(NoiseNetwork):
         for block in self.blocks:
             x = block(x, stream)
         shift, scale = self.out_modulation(stream).chunk(2, dim=-1)
-        return self.way_out(modulate(self.out_norm(x), shift, scale))
+        return self.out(F.silu(self.out_hidden(modulate(self.out_norm(x), shift, scale))))
 
     def condition_flops(self) -> int:
         """Reading h."""
         return linear_flops(self.condition_in)
+
+
+def network_with(noise: str) -> type[NoiseNetwork]:
+    """The network in which noise is what its name says: `input` or `modulation`.
+
+    Raises:
+        ValueError: For another name.
+    """
+    if noise not in ("input", "modulation"):
+        raise ValueError(f"energy: noise must be input or modulation, got {noise!r}; input would do.")
+    return NoiseMLP if noise == "input" else ModulatedMLP

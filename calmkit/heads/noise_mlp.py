@@ -20,7 +20,7 @@ from calmkit.nn.swiglu import NORM_EPS
 
 
 class NoiseNetwork(nn.Module, ABC):
-    """A network with the noise of its draws: both at width W with the condition, blocks, and the way out.
+    """A network with the noise of its draws: both at width W with the condition, blocks, and the last layers.
 
     The last layer starts at 0, so every draw of a fresh network is 0.
 
@@ -99,11 +99,6 @@ class NoiseNetwork(nn.Module, ABC):
             stream = stream + self.codes(code)
         return stream, self.condition_norm(self.condition_in(h))
 
-    @final
-    def way_out(self, x: Float[Tensor, "S N W"]) -> Float[Tensor, "S N D"]:
-        """What comes behind the last norm."""
-        return self.out(F.silu(self.out_hidden(x)))
-
 
 @final
 class NoiseBlock(nn.Module):
@@ -145,7 +140,8 @@ class NoiseMLP(NoiseNetwork):
         x, condition = self.noise_and_condition(noise, h, code)
         for block in self.blocks:
             x = block(x, condition)
-        return self.way_out(self.out_norm(x))
+        # In one expression: under autocast the norm gives float32, and a name would keep it to the end.
+        return self.out(F.silu(self.out_hidden(self.out_norm(x))))
 
     def condition_flops(self) -> int:
         """Reading h, and the condition's half of every `join`."""

@@ -57,8 +57,7 @@ Precision = Literal["auto", "64-true", "32-true", "bf16-mixed", "bf16-true", "16
 
 
 FrozenPart = Literal["embedder", "conditioner", "backbone", "head"]
-TakenPart = Literal["embedder", "conditioner", "backbone", "head", "transform"]
-"""Parts of stage 2, by the names of a model's; a transform is fitted, or learns, with what rests on it."""
+TakenPart = Literal["embedder", "conditioner", "backbone", "head", "transform"]  # of stage 2
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from calmkit.report.block_table import block_grid
 from calmkit.report.figure_latents import visible
 from calmkit.report.figures import as_svg
 from calmkit.report.fit_table import fit_grid
-from calmkit.report.gallery import FIGURES, LATENT_FIGURES, Draw, draw, picture
+from calmkit.report.gallery import FIGURES, LATENT_FIGURES, Draw, alone, draw, picture
 from calmkit.report.kind import words_of
 from calmkit.report.latent_table import distinct_latents, latent_grid
 from calmkit.report.measures import measure
@@ -61,9 +61,21 @@ def write_report(summary: Summary, path: Path) -> None:
     write_text(path, report_page(summary))
 
 
-def write_picture(summary: Summary, path: Path) -> None:
-    """The scores and the curves side by side as one SVG file, for a README."""
-    write_text(path, picture(summary))
+def write_picture(summary: Summary, path: Path, kind: str = "") -> None:
+    """A figure as one SVG file, for a README.
+
+    Args:
+        summary: A study's results.
+        path: Of the file.
+        kind: Of the report's figures, such as `relation`; empty: scores and curves side by side.
+
+    Raises:
+        ValueError: The results hold nothing for that figure.
+    """
+    drawn = alone(kind, summary) if kind else None
+    if kind and drawn is None:
+        raise ValueError(f"these results hold nothing for the figure {kind!r}")
+    write_text(path, picture(summary) if drawn is None else as_svg(drawn.figure))
 
 
 def table_html(summary: Summary) -> str:

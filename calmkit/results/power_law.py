@@ -104,7 +104,7 @@ def unidentified(runs: Runs) -> str:
         for what, values in (("sizes", runs.size[here]), ("lengths", runs.length[here])):
             if len(np.unique(values)) < FEWEST:
                 told = ", ".join(f"{value:,.0f}" for value in np.unique(values))
-                return f"{len(np.unique(values))} different {what} ({told}) where {FEWEST} are needed"
+                return f"the {what} of a series are {told}, and {FEWEST} different ones are needed"
     cells = len({*zip(runs.series.tolist(), runs.size.tolist(), runs.length.tolist(), strict=True)})
     if cells <= runs.parameters:
         return f"{cells} cells for {runs.parameters} numbers to fit; there must be more"

@@ -76,7 +76,7 @@ def relation(
     """Correlations of two measures over the points of all cells.
 
     Left out are the untrained models, points at which one of the two is not known, and those at which one
-    that is cut off stands at 0; how many, is said.
+    that is cut off stands at 0; how many, is said, and the last are kept apart to be looked at.
 
     Args:
         cells: Results, each with a `label` and a `curve`; where ends are asked for, that is a point for each
@@ -86,49 +86,53 @@ def relation(
         ends: Where these are asked for, how they are told.
 
     Returns:
-        `pearson`, `spearman` with `_low` and `_high` of a 95 % interval (None below three points, or where
-        a measure is constant), `points`, `by_cell`, `left_out`, `paper`, and `series`: the points
-        themselves. Of ends also `kendall` with its interval, `names`, and `pairs` as `pairs_alike` gives
-        them.
+        `pearson`, `spearman` with `_low` and `_high` of a 95 % interval (None below three points, or where a
+        measure is constant), `points`, `by_cell`, `left_out`, `paper`, `names`, what both are called, and
+        `series`: the points themselves, and as `cut_off` those at 0. Of ends also `kendall` with its
+        interval, and `pairs` as `pairs_alike` gives them.
     """
     left_out = {"untrained": 0, "unknown": 0, "zero": 0}
     series, kinds = [], []
     for cell in cells:
         points = [_pair(point, asked, words, left_out) for point in cell["curve"]]
-        known = [pair for pair in points if pair is not None]
+        known, zero = ([pair for why, pair in points if why == wanted] for wanted in ("", "zero"))
         exact = any(words.exact in point for point in cell["curve"])
-        if known:
-            series.append({"label": cell["label"], "exact": exact, "points": known})
-            kinds.append(cell.get("kind", ""))
-    groups = [np.array(one["points"]) for one in series]
+        if known or zero:
+            one = {"label": cell["label"], "exact": exact, "points": known}
+            series.append(one | ({"cut_off": zero} if zero else {}))
+            kinds += [cell.get("kind", "")] if known else []
+    shown = [one for one in series if one["points"]]
+    groups = [np.array(one["points"]) for one in shown]
+    called = {**names_of(words), **(ends.names if ends is not None else {})}
     result: dict[str, Any] = {"x": asked.x, "y": asked.y, "points": sum(map(len, groups))}
+    result["names"] = {name: called.get(name, name) for name in (asked.x, asked.y)}
     statistics = STATISTICS if ends is None else {**STATISTICS, "kendall": kendall}
     result |= _correlations(groups, statistics)
     result["by_cell"] = [
         {"label": one["label"], "points": len(group)}
         | {name: _or_none(f(group)) for name, f in statistics.items()}
-        for one, group in zip(series, groups, strict=True)
+        for one, group in zip(shown, groups, strict=True)
     ]
     for x, y, *theirs in words.published:
         if (asked.x, asked.y) == (x, y) and ends is None:
             result["paper"] = dict(zip(STATISTICS, theirs, strict=True))
     if ends is not None:
-        result |= {"names": dict(ends.names), "by": asked.by}
+        result["by"] = asked.by
         result["pairs"] = pairs_alike(groups, kinds, ends.sign, REPLICATES, SEED) if asked.by else {}
     return result | {"left_out": left_out, "interval": _how(len(groups)), "series": series}
 
 
-def _pair(point: Point, asked: Relate, words: RelateWords, left_out: dict[str, int]) -> list[float] | None:
+def _pair(
+    point: Point, asked: Relate, words: RelateWords, left_out: dict[str, int]
+) -> tuple[str, list[float] | None]:
+    """Why a point is left out, empty where it is not, and its two measures as far as both are known."""
     x, y = measure_of(point, asked.x, words), measure_of(point, asked.y, words)
     clamped = any(name in (asked.x, asked.y) and point.get(name) == 0 for name in words.clamped)
     why = "untrained" if point["step"] == 0 else "unknown" if x is None or y is None else ""
     why = why or ("zero" if clamped else "")
     if why:
         left_out[why] += 1
-        return None
-    assert x is not None
-    assert y is not None
-    return [x, y]
+    return why, None if x is None or y is None else [x, y]
 
 
 def _how(cells: int) -> str:
@@ -202,9 +206,14 @@ def _or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def of_ends(result: dict[str, Any]) -> bool:
+    """Whether the points of a relation are finished runs."""
+    return "kendall" in result
+
+
 def relation_text(result: dict[str, Any], words: RelateWords | None) -> list[str]:
     """The relation in lines of plain text."""
-    names, ends = result.get("names") or names_of(words), "names" in result
+    names, ends = {**names_of(words), **result.get("names", {})}, of_ends(result)
     what = "finished runs" if ends else "points on the way"
     lines = [f"{names[result['y']]} against {names[result['x']]}, {result['points']} {what}"]
     statistics = (*STATISTICS, "kendall") if ends else STATISTICS

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
+from typing import cast
 
-from calmkit.interfaces import RelateWords
+from calmkit.interfaces import KindWords, Measure, RelateWords
 from calmkit.recipe.convert import Misfit
 from calmkit.recipe.errors import refuse, suggest
+from calmkit.recipe.schema import Recipe
 from calmkit.recipe.tree import Keys, Scalar
+from calmkit.registry import Manager
 from calmkit.results.relation import Relate, names_of
+from calmkit.studies.rankable import Rankable, rankable
+
+
+def on_the_way(recipes: Iterable[Recipe], manager: Manager) -> dict[str, Rankable]:
+    """Numbers that some of the recipes ask for and that are taken at every validation."""
+    asked = {spec.name for recipe in recipes for spec in recipe.evaluation.metrics}
+    known = rankable(manager)
+    infos = {name: cast(type[Measure], manager.find("metrics", name).cls).info for name in asked}
+    return {
+        name: one for name, one in known.items() if one.measure in asked and infos[one.measure].on_the_way
+    }
+
+
+def relate_words(words: KindWords, known: Mapping[str, Rankable]) -> RelateWords:
+    """What can be related in a study: what the kind of data says, and numbers that recipes ask for."""
+    own = words.relate or RelateWords({})
+    asked = {name: one.number.name for name, one in known.items() if one.asked}
+    return replace(own, names={**own.names, **asked})
+
 
 KEYS = ("x", "y", "of", "by")
 WAY, ENDS = "way", "ends"

@@ -26,6 +26,7 @@ from calmkit.studies.match import Match, told_match
 from calmkit.studies.plan import StudyPlan
 from calmkit.studies.protocols import Measured, measured_alike, told_protocols, warnings_of_protocols
 from calmkit.studies.rankable import Rankable, measured_unalike, words
+from calmkit.studies.relate import relate_words
 from calmkit.studies.sampling_rows import names_of, over_seeds
 from calmkit.studies.trial_results import TrialRun, trial_results
 from calmkit.training.checkpoints import check_file
@@ -92,10 +93,11 @@ def results(
     A trial is `done`, `short` (it stopped before or after its budget), `failed` or `open`; only those that
     are done count in means. Cells are ranked, and differences taken, among those that were measured alike.
     """
+    asked = [name for name, one in known.items() if one.asked]
     by_cell: dict[str, list[dict[str, Any]]] = {}
     tables: dict[str, dict[int, Table]] = {}
     for run in runs:
-        trial = trial_results(run, kind.words)
+        trial = trial_results(run, kind.words, asked)
         by_cell.setdefault(run.cell, []).append(trial)
         if trial["state"] == "done":
             table = _by_group(run.folder / run.evaluation, primary, known, kind.words.group)
@@ -130,7 +132,7 @@ def results(
     if warnings:
         summary["warnings"] = [*summary.get("warnings", []), *warnings]
     if relate is not None and done:
-        summary["relation"] = _relation(cells, relate, kind.words.relate or RelateWords({}), known)
+        summary["relation"] = _relation(cells, relate, relate_words(kind.words, known), known)
     if fit is not None and done:
         numbers = {name: known[name].number for name in fit.y}
         summary["fit"] = scaling(cells, fit, numbers, kind.words.element)

@@ -20,7 +20,7 @@ from calmkit.studies.kinds import kind_of_cells
 from calmkit.studies.launcher_choice import is_launcher, read_launcher
 from calmkit.studies.match import Match, read_match
 from calmkit.studies.rankable import of_kind, rankable
-from calmkit.studies.relate import read_relate
+from calmkit.studies.relate import on_the_way, read_relate, relate_words
 from calmkit.studies.sampling import SamplingWish, read_sampling, refuse_impossible
 from calmkit.studies.study_keys import (
     checked_keys,
@@ -105,7 +105,7 @@ def read_study(text: str, path: Path, manager: Manager, overrides: Sequence[str]
     refuse_impossible(sampling, root, recipes, manager)
     relate = read_relate(
         root,
-        kind.words.relate,
+        relate_words(kind.words, on_the_way(recipes, manager)),
         {one: it.number.name for one, it in known.items()},
         {one for cell in cells for one in cell.settings},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,14 @@ class TrialRun:
     evaluation: str = EVALUATION
 
 
-def trial_results(run: TrialRun, words: KindWords) -> dict[str, Any]:
-    """Its state, `done`, `short`, `failed` or `open`, and why; of a finished run everything it wrote."""
+def trial_results(run: TrialRun, words: KindWords, asked: Collection[str] = ()) -> dict[str, Any]:
+    """Its state, `done`, `short`, `failed` or `open`, and why; of a finished run everything it wrote.
+
+    Args:
+        run: A run folder.
+        words: Of its kind of data.
+        asked: Numbers that recipes ask for, which points on the way may hold beside those of the kind.
+    """
     known: dict[str, Any] = {"seed": run.seed, "key": run.folder.name, "run": str(run.folder), "why": ""}
     known["steps"] = run.steps
     if not is_trained(run.folder):
@@ -65,7 +71,7 @@ def trial_results(run: TrialRun, words: KindWords) -> dict[str, Any]:
         "evaluation_file": run.evaluation,
         "eval_rows": int(recipe["stages.lm.eval_rows"]) if "stages.lm.eval_rows" in recipe else None,
         "protocol": protocol_in(folder, evaluation, recipe, words).as_dict(),
-        "curve": curve(folder, facts, evaluation, words),
+        "curve": curve(folder, facts, evaluation, words, asked),
         "losses": losses_of(folder),
         "resolved": resolved,
         "sample": _sample(run.folder / words.sample, words.sample_media),
@@ -84,11 +90,15 @@ def _sample(path: Path, media: str) -> str:
 
 
 def curve(
-    run: Run, facts: Mapping[str, Any], evaluation: Mapping[str, Any], words: KindWords
+    run: Run,
+    facts: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    words: KindWords,
+    asked: Collection[str] = (),
 ) -> list[dict[str, int | float]]:
     """The scores on the way: step, training FLOPs and seconds of the second stage, and what its kind of data
-    keeps for curves, where that is known; the untrained model first, and last the trained one, as the
-    evaluation scored them.
+    keeps for curves and recipes ask for, where that is known; the untrained model first, and last the trained
+    one, as the evaluation scored them.
 
     Only the points between these two were measured on `stages.lm.eval_rows` of the evaluation's rows.
     """
@@ -101,15 +111,17 @@ def curve(
         points.append({"step": 0, "flops": 0.0, "seconds": 0.0, **known})
     if not (run.folder / "metrics.csv").exists():  # a run without the csv logger has no curve
         return points
-    last = int(facts["lm_steps"])
-    for row in read_metrics(run.folder):
+    last, rows = int(facts["lm_steps"]), read_metrics(run.folder)
+    on_the_way = [name for name in asked if any(row.get(f"lm/val/{name}") for row in rows)]
+    names = dict.fromkeys((*words.curve, *on_the_way))
+    for row in rows:
         if row.get(f"lm/val/{words.primary}"):
             step = int(row["step"]) + 1
             if step >= last:
                 continue
-            known = {name: float(v) for name in words.curve if (v := row.get(f"lm/val/{name}"))}
+            known = {name: float(v) for name in names if (v := row.get(f"lm/val/{name}"))}
             points.append({"step": step, "flops": step * per_step, "seconds": step * pace, **known})
-    known = {name: float(evaluation[name]) for name in words.curve if name in evaluation}
+    known = {name: float(evaluation[name]) for name in names if name in evaluation}
     return [*points, {"step": last, "flops": last * per_step, "seconds": last * pace, **known}]
 
 

@@ -10,7 +10,6 @@ from torch.testing import assert_close
 from calmkit.autoencoders.past_vae import PastVAE
 from calmkit.autoencoders.vae import VAE
 from calmkit.interfaces import Past
-from calmkit.metrics.measured_flops import flops_of
 
 V, K = 11, 3
 
@@ -102,13 +101,6 @@ def test_every_chunk_of_a_longer_past_is_read_at_its_place() -> None:
         after = model.decode(z, Past.of_rows(changed, torch.ones(2, 6, dtype=torch.bool), 3)[:, :-1])
         differs = (before != after).flatten(2).any(-1).any(0)
         assert differs.tolist() == [unit < other <= unit + 3 for other in range(6)]
-
-
-def test_flops_are_those_that_are_counted() -> None:
-    model, (_, past) = small(encoder_layers=3), rows()
-    z = torch.randn(2, 4, 5)
-    assert flops_of(lambda: model.decode(z, past)) == 8 * model.decode_flops()
-    assert model.decode_flops() > VAE(V, chunk_size=K, latent_dim=5, hidden_dim=8).decode_flops()
 
 
 @pytest.mark.parametrize("settings", [{"past": 0}, {"past_dropout": 1.0}, {"kl_weight": -1.0}])

@@ -15,7 +15,7 @@ from calmkit.heads.energy import EnergyHead
 from calmkit.heads.energy_score import energy_loss, gaussian_energy_loss
 from calmkit.heads.energy_settings import EnergySchedule
 from calmkit.heads.marginal_score import marginal_loss
-from calmkit.heads.modulated_mlp import ModulatedMLP
+from calmkit.heads.modulated_mlp import ModulatedMLP, network_with
 from calmkit.heads.noise_mlp import NoiseMLP
 from calmkit.interfaces import Context, EventSpec, Posterior, SampleOptions, ScheduledHead
 
@@ -255,3 +255,8 @@ def test_a_likelihood_beside_the_score_finds_its_scale() -> None:
 def test_impossible_options_are_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"energy: {next(iter(options))} .* would do"):
         make_head(**options)
+
+
+def test_noise_that_is_neither_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="energy: noise must be input or modulation, got 'both'; "):
+        network_with("both")

@@ -34,10 +34,21 @@ def drawn(head: type[GenerativeHead], steps: int) -> Tensor:
         return (h * net.sample(Context(h), 2000)).flatten(0, 1)
 
 
-@pytest.mark.parametrize("head", [ConsistencyHead, MeanFlowHead])
-def test_a_short_training_draws_both_clusters_in_their_shares(head: type[GenerativeHead]) -> None:
+# How far the share and the mean distance to the nearest centre may be off. Over 12 seeds consistency
+# had 0.703 and 0.282, with standard deviations of 0.039 and 0.033; over 8 seeds mean_flow had 0.675 and
+# 0.588, with 0.053 and 0.072. Each bound lies 4.98 of those away or more: for a normal estimate a false
+# alarm in 7e-7 of the seeds.
+HEADS = [(ConsistencyHead, 0.2, 0.6), (MeanFlowHead, 0.29, 0.95)]
+
+
+@pytest.mark.parametrize(("head", "off", "away"), HEADS)
+def test_a_short_training_draws_both_clusters_in_their_shares(
+    head: type[GenerativeHead], off: float, away: float
+) -> None:
+    """Noise alone would be 1.26 from the nearest centre on average. A head that averages would have all draws
+    in the first cluster, 0.3 off.
+    """
     z = drawn(head, 150)
     nearest = torch.cdist(z, CENTRES).min(1)
-    share, distance = float((nearest.indices == 0).float().mean()), float(nearest.values.mean())
-    assert abs(share - SHARE) < 0.2
-    assert distance < 0.6
+    assert abs(float((nearest.indices == 0).double().mean()) - SHARE) < off < 1 - SHARE
+    assert float(nearest.values.mean()) < away < 1.26

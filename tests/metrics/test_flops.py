@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from calmkit.autoencoders.token_chunks import TokenChunks
+from calmkit.decoding import data_of, decoded, past_of
 from calmkit.interfaces import (
     AnyOrderBackbone,
     Backbone,
@@ -205,6 +206,7 @@ CODERS = [
 ] + [
     ("vae", {"chunk_size": 2, "latent_dim": 6, "hidden_dim": 8, "encoder_layers": 3, "odd_layer": "unused"}),
     ("token_chunks", {"chunk_size": 3}),
+    ("past_vae", {"chunk_size": 2, "latent_dim": 6, "hidden_dim": 8, "past": 3, "encoder_layers": 3}),
 ]
 EMBEDDERS: list[tuple[str, dict[str, Any]]] = [
     ("tokens", {}),
@@ -278,8 +280,10 @@ def test_autoencoders_cost_what_they_say(name: str, options: dict[str, Any]) -> 
     chunks = torch.randint(V, (1, L, coder.chunk_size))
     z = coder.encode(chunks).mean.detach()
     assert counted(lambda: coder.encode(chunks)) == L * coder.encode_flops()
-    assert counted(lambda: coder.decode(z)) == L * coder.decode_flops()
-    assert counted(lambda: coder.to_data(z)) == L * coder.decode_flops()
+    past = past_of(coder, chunks, torch.ones(1, L, dtype=torch.bool))
+    past = None if past is None else past[:, :-1]
+    assert counted(lambda: decoded(coder, z, past)) == L * coder.decode_flops()
+    assert counted(lambda: data_of(coder, z, past)) == L * coder.decode_flops()
     shapes = on_meta("autoencoders", name, options, vocab_size=V)
     assert (shapes.encode_flops(), shapes.decode_flops()) == (coder.encode_flops(), coder.decode_flops())
     if name != "token_chunks":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from calmkit.interfaces import HeldOut, Posterior
-from calmkit.metrics.energy_score import EnergyScore
+from calmkit.metrics.latent_energy import LatentEnergy
 from calmkit.metrics.latent_law import (
     dimension_pairs,
     gaussian_score,
@@ -23,7 +23,7 @@ from calmkit.metrics.variogram import Variogram
 from calmkit.testing import units_by_hand
 
 
-def measured(measure: EnergyScore | Variogram, *helds: HeldOut) -> dict[str, float]:
+def measured(measure: LatentEnergy | Variogram, *helds: HeldOut) -> dict[str, float]:
     metric: Any = measure.metric()
     for held in helds:
         measure.update(metric, held)
@@ -41,7 +41,7 @@ def test_numbers_by_hand() -> None:
     and 3 from each other: 2 * 4.5 - 3 = 6. The mean is 3, over R 0.6.
     """
     draws = torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[0.0, 2.0], [3.0, 0.0]]])
-    found = measured(EnergyScore(), units_by_hand(draws, torch.tensor([[0.0, 0.0], [3.0, 4.0]])))
+    found = measured(LatentEnergy(), units_by_hand(draws, torch.tensor([[0.0, 0.0], [3.0, 4.0]])))
     assert (found[""], found["spread"], found["within"]) == pytest.approx((3, 5, 0))
     assert found["relative"] == pytest.approx(0.6)
     assert "spread_low" not in found
@@ -74,8 +74,8 @@ def test_draws_of_the_law_of_all_units_score_r_and_exact_ones_score_the_width_of
     units, dim = 4000, 8
     mean = torch.randn(units, dim) * math.sqrt(1 - 0.01)
     truth = math.sqrt(2) * chi_mean(dim)
-    blind = measured(EnergyScore(), world(torch.randn(4, units, dim), mean, 0.1))
-    knows = measured(EnergyScore(), world(mean + 0.1 * torch.randn(4, units, dim), mean, 0.1))
+    blind = measured(LatentEnergy(), world(torch.randn(4, units, dim), mean, 0.1))
+    knows = measured(LatentEnergy(), world(mean + 0.1 * torch.randn(4, units, dim), mean, 0.1))
     assert blind["spread"] == pytest.approx(truth, rel=0.02)
     assert blind["within"] == pytest.approx(0.1 * truth, rel=0.03)
     assert blind["relative"] == pytest.approx(1, abs=0.03)
@@ -102,7 +102,7 @@ def test_the_energy_score_of_a_shifted_gaussian_is_that_of_the_closed_form() -> 
     torch.manual_seed(0)
     m, units = 0.7, 20000
     folded = math.sqrt(2 / math.pi) * math.exp(-m * m / 2) + m * math.erf(m / math.sqrt(2))
-    found = measured(EnergyScore(), world(m + torch.randn(2, units, 1), torch.randn(units, 1) * 1e-9))
+    found = measured(LatentEnergy(), world(m + torch.randn(2, units, 1), torch.randn(units, 1) * 1e-9))
     assert found[""] == pytest.approx(2 * folded - 2 / math.sqrt(math.pi), abs=0.04)
 
 
@@ -159,8 +159,8 @@ def test_distances_are_over_different_units_alone() -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: EnergyScore(draws=1), "energy_score: draws must be at least 2, got 1"),
-        (lambda: EnergyScore(targets=1), "energy_score: targets must be at least 2, got 1"),
+        (lambda: LatentEnergy(draws=1), "latent_energy: draws must be at least 2, got 1"),
+        (lambda: LatentEnergy(targets=1), "latent_energy: targets must be at least 2, got 1"),
         (lambda: Variogram(power=0.0), "variogram: power must be above 0, got 0.0"),
         (lambda: Variogram(pairs=0), "variogram: pairs must be at least 1, got 0"),
         (lambda: variogram_score(torch.zeros(1, 2, 2), torch.zeros(2, 2)), "at least 2 draws, got 1"),

@@ -40,7 +40,10 @@ def test_the_table_has_a_row_per_series_and_says_over_what_range(summary: dict[s
     assert "N from 30,000 to 270,000 parameters, D from 200,000 to 1,800,000 tokens. What" in told
     assert "95 % by percentiles of 3 bootstrap replicates over runs" in told
     assert "Every point is a finished run" in told
-    assert "energy: not fitted: 2 different sizes (90,000, 270,000) where 3 are needed." in told
+    assert (
+        "energy: not fitted: the sizes of a series are 90,000, 270,000, and 3 different ones are needed."
+        in told
+    )
     assert "mixture K=1 30000 200000, seed 1. What is left is the better ones." in told
 
 

@@ -242,6 +242,22 @@ def test_the_picture_is_an_svg_file(tmp_path: Path) -> None:
     assert root.get("width") is not None
 
 
+def test_a_figure_of_the_report_can_be_a_file_of_its_own(tmp_path: Path) -> None:
+    number = {"label": "share", "better": "lower", "meaning": "A share.", "mark": 1.0}
+    points = {"points": [[0.9, 2.0], [0.8, 3.0]], "cut_off": [[1.2, 0.0]]}
+    relation = {"x": "share", "y": "brier_lm", "names": {"share": "a share", "brier_lm": "BrierLM"}}
+    relation |= {"series": [{"label": "energy", "exact": False, **points}]}
+    summary = rich_results() | {"relation": relation}
+    write_picture(summary, tmp_path / "without.svg", "relation")
+    summary["measures"] = {"share": number}
+    write_picture(summary, tmp_path / "with.svg", "relation")
+    without, marked = ((tmp_path / f"{name}.svg").read_text(encoding="utf-8") for name in ("without", "with"))
+    assert "a share" in marked
+    assert marked.count("stroke-dasharray") == without.count("stroke-dasharray") + 1  # the line at 1
+    with pytest.raises(ValueError, match="hold nothing for the figure 'relation'"):
+        write_picture(rich_results(), tmp_path / "none.svg", "relation")
+
+
 def test_a_key_that_an_older_run_does_not_say_is_no_difference() -> None:
     summary = made_results([made_cell("a", [1.0]), made_cell("b", [2.0])])
     (trial,) = summary["cells"][1]["trials"]

@@ -84,8 +84,10 @@ def part(keep: np.ndarray) -> Runs:
 def test_a_grid_that_cannot_tell_says_why() -> None:
     whole = runs()
     assert unidentified(whole) == ""
-    assert unidentified(part(whole.size < 1e5)).startswith("2 different sizes (30,000, 60,000)")
-    assert unidentified(part(whole.length > 5e5)).startswith("2 different lengths (800,000, 1,600,000)")
+    assert unidentified(part(whole.size < 1e5)).startswith("the sizes of a series are 30,000, 60,000, and 3")
+    assert unidentified(part(whole.length > 5e5)).startswith(
+        "the lengths of a series are 800,000, 1,600,000, and 3"
+    )
     corner = (whole.size == 3e4) | (whole.length == 2e5)
     assert unidentified(part(corner)) == ""  # 7 cells, 5 numbers
     few = corner & (whole.size < 2e5) & (whole.length < 1e6)
@@ -104,5 +106,5 @@ def test_a_grid_that_cannot_tell_says_why() -> None:
 def test_what_has_no_logarithm_or_tells_no_law_is_refused() -> None:
     with pytest.raises(ValueError, match="must be above 0"):
         fit_law(Runs(*[np.zeros(1, dtype=int)] * 4))
-    with pytest.raises(ValueError, match="1 different sizes"):
+    with pytest.raises(ValueError, match="the sizes of a series are 30,000, and 3"):
         fit_law(part(runs().size == 3e4))

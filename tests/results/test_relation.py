@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from calmkit.recipe.errors import RecipeError
+from calmkit.recipe.load import load_recipe
 from calmkit.recipe.tree import Keys, parse
+from calmkit.registry import make_manager
 from calmkit.results import relation as related
 from calmkit.results.relation import Relate, pearson, resample, spearman
 from calmkit.studies import relate
-from calmkit.text.words import RELATE
+from calmkit.text.words import RELATE, WORDS
 
 EXACT = Relate("nll_per_token", "brier_lm")
 relation, relation_text, read_relate = (
@@ -85,6 +87,32 @@ def test_points_of_all_cells_count_but_the_untrained_unknown_and_clamped() -> No
     assert result["pearson_low"] <= result["pearson"] <= result["pearson_high"]
     assert result["by_cell"][0] == {"label": "a", "points": 2, "pearson": None, "spearman": None}
     assert result == relation(cells, EXACT)  # seeded
+
+
+def test_points_that_are_cut_off_are_kept_to_be_looked_at() -> None:
+    result = relation([cell("a", [(9.0, 9.0), (3.0, 1.0), (1.0, 0.0)]), cell("b", [(9, 9), (5, 0.0)])], EXACT)
+    assert [one.get("cut_off") for one in result["series"]] == [[[1.0, 0.0]], [[5.0, 0.0]]]
+    assert [one["label"] for one in result["by_cell"]] == ["a"]
+    assert result["points"] == 1
+
+
+def test_numbers_that_recipes_ask_for_can_be_related_where_they_are_taken_on_the_way() -> None:
+    manager = make_manager([])
+    asked = [
+        load_recipe("tiny/energy", [f"evaluation.metrics={one}"], manager)
+        for one in ("[latent_energy]", "[]")
+    ]
+    known = relate.on_the_way(asked, manager)
+    words = relate.relate_words(WORDS, known)
+    study = root("relate: {x: latent_energy_relative, y: brier_lm}")
+    assert relate.read_relate(study, words) == Relate("latent_energy_relative", "brier_lm")
+    with pytest.raises(RecipeError, match="no measure of the points on the way: 'latent_energy_relative'"):
+        read_relate(study)
+    points = [cell("a", [(9, 9), (3, 1), (2, 2), (1, 4)], name="latent_energy_relative")]
+    result = related.relation(points, Relate("latent_energy_relative", "brier_lm"), words)
+    assert result["spearman"] == pytest.approx(-1)
+    text = related.relation_text(result, RELATE)  # whoever shows it knows only the kind's own words
+    assert text[0] == "BrierLM against energy score / R, 3 points on the way"
 
 
 def test_either_takes_the_bound_where_nothing_exact_is_known() -> None:

@@ -59,7 +59,7 @@ def test_what_is_left_may_be_too_little() -> None:
     for cell in cells[:3]:
         cell["trials"][0]["evaluation"]["brier_lm"] = 0.0
     (found,) = fits(cells)
-    assert found["why"].startswith("2 different sizes")
+    assert found["why"].startswith("the sizes of a series are 90,000, 270,000, and 3")
     for cell in cells:
         cell["trials"][0]["evaluation"]["brier_lm"] = 0.0
     (found,) = fits(cells)

@@ -75,7 +75,7 @@ def test_a_grid_that_can_tell_the_law_is_planned_and_one_that_cannot_is_refused(
     planned = plan_study(study, make_manager(), places(study, Path("out")))
     assert len(planned.trials) == 9
     for text, told in (
-        (CROSSED.replace("[3, 6, 9]", "[3, 6]"), "2 different lengths (768, 1,536) where 3 are needed"),
+        (CROSSED.replace("[3, 6, 9]", "[3, 6]"), "the lengths of a series are 768, 1,536, and 3 different"),
         (CROSSED + "exclude: [" + ", ".join(CORNER) + "]\n", "5 cells for 5 numbers to fit"),
     ):
         study = read(text + fit)

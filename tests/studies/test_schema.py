@@ -9,7 +9,7 @@ import pytest
 from small_runs import workshop
 
 from calmkit.recipe.errors import RecipeError
-from calmkit.recipe.load import shipped_files
+from calmkit.recipe.load import find_recipe, shipped_files
 from calmkit.registry import make_manager
 from calmkit.results.relation import Relate
 from calmkit.studies.match import Match
@@ -192,8 +192,8 @@ def test_a_base_file_lies_beside_its_study(folder: Path, monkeypatch: pytest.Mon
 def test_the_shipped_studies_are_found_by_either_name() -> None:
     manager = make_manager()
     for name in shipped_files("studies"):
-        name = name.removeprefix("studies/")
-        assert load_study(name, manager) == load_study(f"studies/{name}", manager)
+        assert load_study(name.removeprefix("studies/"), manager).path == find_recipe(name)
+    assert load_study("likelihood", manager) == load_study("studies/likelihood", manager)
 
 
 @pytest.mark.parametrize(

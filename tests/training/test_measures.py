@@ -22,7 +22,9 @@ from calmkit.recipe.assemble import assemble, validate
 from calmkit.recipe.errors import RecipeError
 from calmkit.recipe.parts import build_corpus
 from calmkit.registry import Manager, Part, make_manager
+from calmkit.studies.trial_results import curve
 from calmkit.text.prepare import prepare_data
+from calmkit.text.words import WORDS
 from calmkit.training.evaluate import evaluate
 from calmkit.training.measures import Asked, asked_measures
 from calmkit.training.progress import Progress
@@ -322,19 +324,25 @@ def test_names_that_are_taken_are_told_once() -> None:
 def test_a_cheap_metric_is_taken_at_every_validation_and_changes_nothing_there(folder: Path) -> None:
     few = [*SHORT[:1], "stages.lm.max_steps=4", "stages.lm.eval_every=2", "evaluation.untrained=false"]
     plain = small_run(folder, "plain", *few, manager=MANAGER)
-    asked = "evaluation.metrics=[on_the_way, width, fails_on_the_way, energy_score]"
+    asked = "evaluation.metrics=[on_the_way, width, fails_on_the_way, latent_energy]"
     run = small_run(folder, "way", *few, asked, manager=MANAGER)
     assert len(column(run, "lm/val/on_the_way")) == 2
-    assert len(column(run, "lm/val/energy_score_relative")) == 2
+    assert len(column(run, "lm/val/latent_energy_relative")) == 2
     columns = (run.folder / "metrics.csv").read_text().split("\n", 1)[0].split(",")
     own = {"on_the_way", "on_the_way_noise"}
-    own |= {"energy_score"} | {f"energy_score_{one}" for one in ("relative", "spread", "within", "gaussian")}
+    own |= {"latent_energy"} | {
+        f"latent_energy_{one}" for one in ("relative", "spread", "within", "gaussian")
+    }
     before = (plain.folder / "metrics.csv").read_text().split("\n", 1)[0].split(",")
     assert set(columns) - set(before) == {f"lm/val/{name}" for name in own}
     for name in before:
         assert column(run, name) == column(plain, name)
     assert all(torch.equal(a, b) for a, b in zip(tensors(run).values(), tensors(plain).values(), strict=True))
     found = run.evaluation
-    assert found["energy_score_relative"] == pytest.approx(
-        found["energy_score"] / found["energy_score_spread"]
-    )
+    share = found["latent_energy"] / found["latent_energy_spread"]
+    assert found["latent_energy_relative"] == pytest.approx(share)
+    points = curve(run, run.facts, found, WORDS, ["latent_energy_relative", "width"])
+    assert [point["latent_energy_relative"] for point in points] == [
+        column(run, "lm/val/latent_energy_relative")[0], found["latent_energy_relative"],
+    ]  # fmt: skip
+    assert not any("width" in point for point in points)  # measured at the end alone

@@ -28,7 +28,7 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from calmkit.decoding import behind
-from calmkit.interfaces import Context, DensityHead, Posterior
+from calmkit.interfaces import Context, DensityHead, Past, Posterior
 from calmkit.metrics.blocks import ratio_standard_error
 from calmkit.model import CalmModel
 from calmkit.nn.chunk_mlp import chunk_cross_entropy
@@ -135,7 +135,7 @@ def unit_nats(
         if kind == "bound":
             dims = len(model.autoencoder.event.shape)
             known = torch.stack([posterior_log_prob(z[keep], spread[keep], dims) for z in draws])
-            read = torch.stack([_reconstruction(model, context, z, chunks, keep) for z in draws])
+            read = torch.stack([_reconstruction(model, z, chunks, keep, context.past) for z in draws])
             columns.append(average_inside(token_bound(read, latent, known.to(latent.dtype))))
     return torch.stack(columns, 1), rows
 
@@ -163,16 +163,16 @@ def _log_prob(
 
 def _reconstruction(
     model: CalmModel,
-    context: Context,
     z: Shaped[Tensor, "B L *event"],
     chunks: Int[Tensor, "B L K"],
     keep: Bool[Tensor, "B L"],
+    past: Past | None = None,
 ) -> Float[Tensor, " N"]:
     """-log p(chunk | z), behind its past where the decoder reads it, in blocks; like `CalmModel.encode`
     outside autocast.
     """
     values, truth = z[keep], chunks[keep]
-    past = None if context.past is None else context.past[keep]
+    past = None if past is None else past[keep]
     blocks = []
     for start in range(0, len(values), UNITS_PER_BLOCK):
         part = slice(start, start + UNITS_PER_BLOCK)

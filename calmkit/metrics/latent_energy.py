@@ -1,6 +1,6 @@
 """The energy score of draws on held-out units, and what it is as a share of R, for any head.
 
-    energy_score = 2 E|x - y| - E|x - x'|        x, x' draws of the head, y a draw of the unit's posterior
+    latent_energy = 2 E|x - y| - E|x - x'|        x, x' draws of the head, y a draw of the unit's posterior
 
 R = E|y - y'| of two different held-out units is what this score is for a head that draws from the law of all
 units at once, without looking at the context: 2 R - R. r = E|y - y'| of one posterior is what it is for a
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @final
-class EnergyScore(HeldOutMeasure):
+class LatentEnergy(HeldOutMeasure):
     """Energy score of a head's draws at exponent 1, whatever it was trained by, and as a share of R.
 
     It takes the draws that measures share, so that beside another of them it costs next to nothing, and alone
@@ -81,7 +81,7 @@ class EnergyScore(HeldOutMeasure):
     )
 
     def __init__(self, *, draws: int | None = None, targets: int = 4) -> None:
-        require_at_least("energy_score", 2, draws=draws, targets=targets)
+        require_at_least("latent_energy", 2, draws=draws, targets=targets)
         self.draws, self.targets = draws, targets
 
     def metric(self) -> torchmetrics.Metric:
@@ -107,4 +107,4 @@ def _whole(y: Tensor) -> dict[str, Tensor]:
 @hookimpl
 def calmkit_metrics() -> dict[str, type[Measure]]:
     """Register this."""
-    return {"energy_score": EnergyScore}
+    return {"latent_energy": LatentEnergy}
