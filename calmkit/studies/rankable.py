@@ -57,14 +57,14 @@ def _rankable(stored: str, number: Number, part: Part) -> Rankable:
 
 
 def words(known: Mapping[str, Rankable], primary: str, trials: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Words of the primary number, and of all that trials that are done were asked to measure, for
-    `results.json`: whoever shows it needs no plugin.
+    """Words of the primary number, and of all that trials that are done were asked to measure, or measured
+    for their objective (numbers of no kind of data), for `results.json`: whoever shows it needs no plugin.
     """
     measured = {name for trial in trials if trial["state"] == "done" for name in trial["evaluation"]}
     return {
         name: asdict(one.number)
         for name, one in known.items()
-        if name == primary or (one.asked and name in measured)
+        if name == primary or (name in measured and (one.asked or not one.kind))
     }
 
 
