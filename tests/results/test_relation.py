@@ -98,10 +98,8 @@ def test_points_that_are_cut_off_are_kept_to_be_looked_at() -> None:
 
 def test_numbers_that_recipes_ask_for_can_be_related_where_they_are_taken_on_the_way() -> None:
     manager = make_manager([])
-    asked = [
-        load_recipe("tiny/energy", [f"evaluation.metrics={one}"], manager)
-        for one in ("[latent_energy]", "[]")
-    ]
+    given = ("evaluation.metrics=[latent_energy]", "evaluation.metrics=[]")
+    asked = [load_recipe("tiny/energy", [one], manager) for one in given]
     known = relate.on_the_way(asked, manager)
     words = relate.relate_words(WORDS, known)
     study = root("relate: {x: latent_energy_relative, y: brier_lm}")

@@ -16,7 +16,7 @@ from small_runs import SHORT, column, rows_of, small_recipe, small_run, tensors,
 from torch import Tensor
 
 from calmkit.data.cache import default_cache
-from calmkit.interfaces import DensityHead, HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number
+from calmkit.interfaces import DensityHead, HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number, stored_name
 from calmkit.metrics.unit_means import UnitMeans
 from calmkit.recipe.assemble import assemble, validate
 from calmkit.recipe.errors import RecipeError
@@ -330,9 +330,7 @@ def test_a_cheap_metric_is_taken_at_every_validation_and_changes_nothing_there(f
     assert len(column(run, "lm/val/latent_energy_relative")) == 2
     columns = (run.folder / "metrics.csv").read_text().split("\n", 1)[0].split(",")
     own = {"on_the_way", "on_the_way_noise"}
-    own |= {"latent_energy"} | {
-        f"latent_energy_{one}" for one in ("relative", "spread", "within", "gaussian")
-    }
+    own |= {stored_name("latent_energy", key) for key in ("", "relative", "spread", "within", "gaussian")}
     before = (plain.folder / "metrics.csv").read_text().split("\n", 1)[0].split(",")
     assert set(columns) - set(before) == {f"lm/val/{name}" for name in own}
     for name in before:
