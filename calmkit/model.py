@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from calmkit.head_calls import UnitLoss, head_draws, head_log_prob, head_weighted_draws, unit_loss
+from calmkit.head_calls import UnitLoss, head_draws, head_log_prob, unit_loss
 from calmkit.head_calls import guided_draws as guided_draws  # the docs import it from here
 from calmkit.interfaces import (
     AnyOrderBackbone,
@@ -41,7 +41,6 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
     UnitwiseAutoencoder,
-    WeightedHead,
 )
 from calmkit.transforms.chain import Chain
 
@@ -260,27 +259,12 @@ class CalmModel(nn.Module):
         Raises:
             TypeError: The autoencoder maps whole rows only, so a unit alone is no data.
         """
-        autoencoder = self._unitwise()
+        if not isinstance(self.autoencoder, UnitwiseAutoencoder):
+            raise TypeError(f"{type(self.autoencoder).__name__} decodes whole rows; a unit alone is no data.")
         if context.h[..., 0].numel() == 0:
-            return self._no_draws(autoencoder, context.h, num)
+            return self._no_draws(self.autoencoder, context.h, num)
         z = head_draws(self.head, context, num, options)
         return self.to_data(z), z
-
-    def weighted_draws(
-        self, context: Context, options: SampleOptions | None = None
-    ) -> tuple[Float[Tensor, "*units M"], Shaped[Tensor, "M *units_and_event"]]:
-        """Log weights of the values that a draw of the head is picked from, and these, of one unit at least.
-
-        Raises:
-            TypeError: The head does not know its weights, or the autoencoder maps whole rows only.
-        """
-        self._unitwise()
-        if not isinstance(self.head, WeightedHead):
-            raise TypeError(
-                f"{type(self.head).__name__} is no WeightedHead: the weights of what it draws are not known, "
-                "and a sampler asks for them; one that works from draws alone, such as vote, would do."
-            )
-        return head_weighted_draws(self.head, context, options)
 
     def decode(self, z: Shaped[Tensor, "*rows_and_event"]) -> Tensor:
         """Values of the model, back through the transform, as the autoencoder decodes them."""
@@ -294,11 +278,6 @@ class CalmModel(nn.Module):
         """Exact log density of values, nats per unit, of a model whose head is a `DensityHead`."""
         assert isinstance(self.head, DensityHead)
         return head_log_prob(self.head, context, z)
-
-    def _unitwise(self) -> UnitwiseAutoencoder:
-        if not isinstance(self.autoencoder, UnitwiseAutoencoder):
-            raise TypeError(f"{type(self.autoencoder).__name__} decodes whole rows; a unit alone is no data.")
-        return self.autoencoder
 
     def _dropped(self, rows: int) -> Bool[Tensor, " B"] | None:
         """Rows that train without their condition, by torch's default generator."""
