@@ -18,8 +18,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from calmkit.decoding import past_of
-from calmkit.interfaces import Choice, Context, Ending, SampleOptions, Sampler, WeightedSource
-from calmkit.interfaces.sampler import Pick
+from calmkit.head_calls import head_weighted_draws
+from calmkit.interfaces import Choice, Context, Ending, SampleOptions, Sampler, WeightedHead
+from calmkit.interfaces.sampler import Pick, WeightedSource
 from calmkit.model import CalmModel
 
 Precision = Literal["auto", "32", "bf16"]
@@ -122,14 +123,23 @@ class UnitDraws(WeightedSource):
         self, rows: Int[Tensor, " R"]
     ) -> tuple[Float[Tensor, "R M"], Shaped[Tensor, "*values_rows_and_data"]]:
         """The values that a draw of each row is picked from, for a sampler that weighs them."""
-        log_weights, z = self.model.weighted_draws(self.context[rows], self.options)
+        log_weights, z = self._values(rows)
         return log_weights, self._weighted(rows, z)
 
     def picked(self, rows: Int[Tensor, " R"], pick: Pick) -> Shaped[Tensor, "*rows_and_data"]:
         """One of these values of each row, which alone is decoded."""
-        log_weights, z = self.model.weighted_draws(self.context[rows], self.options)
+        log_weights, z = self._values(rows)
         chosen = z[pick(log_weights), torch.arange(len(rows), device=z.device)]
         return self._weighted(rows, chosen.unsqueeze(0))[0]
+
+    def _values(self, rows: Int[Tensor, " R"]) -> tuple[Tensor, Tensor]:
+        head = self.model.head
+        if not isinstance(head, WeightedHead):
+            raise TypeError(
+                f"{type(head).__name__} is no WeightedHead, and the sampler asks for the weights of what it "
+                "draws; one that works from draws alone, such as vote, would do."
+            )
+        return head_weighted_draws(head, self.context[rows], self.options)
 
     def _weighted(self, rows: Int[Tensor, " R"], z: Tensor) -> Tensor:
         self.weighted_calls.add(len(self.calls))

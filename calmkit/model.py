@@ -4,11 +4,8 @@
          -> embedder, behind the conditioner's prefix -> backbone (in an order) -> context -> keep = valid
             & predict -> head.loss -> one value per unit
 
-What the data are made of is known to their kind and its autoencoders alone. How a head is called is said in
-`calmkit.head_calls`.
-
-A discrete model is the same thing with an identity autoencoder and a head over ids, so one training loop and
-one table serve both.
+What the data are made of is known to their kind and its autoencoders alone; how a head is called, to
+`calmkit.head_calls`. A discrete model is the same thing with an identity autoencoder and a head over ids.
 
 Source: Shao et al., Continuous Autoregressive Language Models, 2025, sections 2 and 3. https://arxiv.org/abs/2510.27688
 """
@@ -24,7 +21,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from calmkit.decoding import behind, data_of, decoded, require_past
-from calmkit.head_calls import UnitLoss, head_draws, head_log_prob, head_weighted_draws, unit_loss
+from calmkit.head_calls import UnitLoss, head_draws, head_log_prob, unit_loss
 from calmkit.head_calls import guided_draws as guided_draws  # the docs import it from here
 from calmkit.interfaces import (
     AnyOrderBackbone,
@@ -43,7 +40,6 @@ from calmkit.interfaces import (
     Posterior,
     SampleOptions,
     UnitwiseAutoencoder,
-    WeightedHead,
 )
 from calmkit.transforms.chain import Chain
 
@@ -262,28 +258,13 @@ class CalmModel(nn.Module):
             TypeError: The autoencoder maps whole rows only, so a unit alone is no data.
             ValueError: Its decoder reads the past, and the context has none.
         """
-        autoencoder = self._unitwise()
+        if not isinstance(self.autoencoder, UnitwiseAutoencoder):
+            raise TypeError(f"{type(self.autoencoder).__name__} decodes whole rows; a unit alone is no data.")
         if context.h[..., 0].numel() == 0:
-            return self._no_draws(autoencoder, context.h, num)
+            return self._no_draws(self.autoencoder, context.h, num)
         require_past(self.autoencoder, context)
         z = head_draws(self.head, context, num, options)
         return self.to_data(z, context.past), z
-
-    def weighted_draws(
-        self, context: Context, options: SampleOptions | None = None
-    ) -> tuple[Float[Tensor, "*units M"], Shaped[Tensor, "M *units_and_event"]]:
-        """Log weights of the values that a draw of the head is picked from, and these, of one unit at least.
-
-        Raises:
-            TypeError: The head does not know its weights, or the autoencoder maps whole rows only.
-        """
-        self._unitwise()
-        if not isinstance(self.head, WeightedHead):
-            raise TypeError(
-                f"{type(self.head).__name__} is no WeightedHead: the weights of what it draws are not known, "
-                "and a sampler asks for them; one that works from draws alone, such as vote, would do."
-            )
-        return head_weighted_draws(self.head, context, options)
 
     def decode(self, z: Shaped[Tensor, "*rows_and_event"], past: Past | None = None) -> Tensor:
         """Values of the model, back through the transform, as the autoencoder decodes them."""
@@ -298,11 +279,6 @@ class CalmModel(nn.Module):
         assert isinstance(self.head, DensityHead)
         return head_log_prob(self.head, context, z)
 
-    def _unitwise(self) -> UnitwiseAutoencoder:
-        if not isinstance(self.autoencoder, UnitwiseAutoencoder):
-            raise TypeError(f"{type(self.autoencoder).__name__} decodes whole rows; a unit alone is no data.")
-        return self.autoencoder
-
     def _dropped(self, rows: int) -> Bool[Tensor, " B"] | None:
         """Rows that train without their condition, by torch's default generator."""
         if self.conditioner is None or not self.training or not self.conditioner.drop:
@@ -314,11 +290,14 @@ class CalmModel(nn.Module):
         leading = (num, *h.shape[:-1])
         data = h.new_empty(*leading, *autoencoder.unit_shape)
         data = data.long() if autoencoder.discrete else data
-        return data, data if self.event.kind != "continuous" else h.new_empty(*leading, *self.event.shape)
+        return data, h.new_empty(*leading, *self.event.shape) if self.event.kind == "continuous" else data
 
     def _keep_frozen(self) -> None:
-        fixed = self.transform is not None and not self.transform.learned
+        fixed = None if self.transform is None or self.transform.learned else self.transform
         for part in self.children():
-            known = part is self.autoencoder or (part is self.transform and fixed)
-            if known or {p.requires_grad for p in part.parameters()} == {False}:
+            if (
+                part is self.autoencoder
+                or part is fixed
+                or {p.requires_grad for p in part.parameters()} == {False}
+            ):
                 part.eval()

@@ -35,6 +35,7 @@ from calmkit.interfaces import (
     StatesDrawFlops,
     StatesTrainingFlops,
     StatesWeightedFlops,
+    TakesDraws,
     WeightedHead,
 )
 from calmkit.nn.conditional_mlp import ConditionalMLP
@@ -54,6 +55,7 @@ class TiedMixtureHead(
     DensityHead,
     WeightedHead,
     StartsFromData,
+    TakesDraws,
     StatesDrawFlops,
     StatesTrainingFlops,
     StatesDensityFlops,

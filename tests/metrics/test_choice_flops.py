@@ -95,3 +95,8 @@ def test_a_plan_tells_the_same_without_a_weight_built(head: str, setting: str) -
     whole = chosen + (read["embedder"] or 0) + (read["backbone"] or 0)
     assert planned.draws_per_unit == choice.draws.item()
     assert planned.sampler_flops_per_element == whole / 2
+
+
+def test_a_source_whose_head_knows_no_weights_says_so() -> None:
+    with pytest.raises(TypeError, match=r"EnergyHead is no WeightedHead, .* such as vote, would do"):
+        cost(model("energy"), SharpenSampler())
