@@ -295,9 +295,5 @@ class CalmModel(nn.Module):
     def _keep_frozen(self) -> None:
         fixed = None if self.transform is None or self.transform.learned else self.transform
         for part in self.children():
-            if (
-                part is self.autoencoder
-                or part is fixed
-                or {p.requires_grad for p in part.parameters()} == {False}
-            ):
+            if part in (self.autoencoder, fixed) or {p.requires_grad for p in part.parameters()} == {False}:
                 part.eval()
