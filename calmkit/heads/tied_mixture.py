@@ -208,16 +208,21 @@ class TiedMixtureHead(
     def _scale(self) -> Float[Tensor, "M D"]:
         return self.log_scale.exp().clamp(min=self.min_scale)
 
-    def _parts(
-        self, h: Float[Tensor, "N H"], options: SampleOptions | None = None
-    ) -> tuple[Float[Tensor, "N M"], Float[Tensor, "N D"] | None]:
-        """Log weights, and by how much the places move, in float32 or wider."""
+    def _numbers(self, h: Float[Tensor, "N H"]) -> tuple[Float[Tensor, "N M"], Float[Tensor, "N D"] | None]:
+        """Logits of the weights, and by how much the places move, in float32 or wider."""
         numbers = self.network(h)
         numbers = numbers.to(at_least_float32(numbers.dtype))
         logits, offset = numbers.split([self.num_components, numbers.shape[-1] - self.num_components], -1)
-        if options is not None and options.temperature is not None:
+        return logits, offset if self.offset else None
+
+    def _parts(
+        self, h: Float[Tensor, "N H"], options: SampleOptions
+    ) -> tuple[Float[Tensor, "N M"], Float[Tensor, "N D"] | None]:
+        """Log weights at a temperature, and by how much the places move."""
+        logits, offset = self._numbers(h)
+        if options.temperature is not None:
             logits = (logits - logits.amax(-1, keepdim=True)) / options.temperature
-        return logits.log_softmax(-1), offset if self.offset else None
+        return logits.log_softmax(-1), offset
 
     def _draw(
         self, loc: Tensor, scale: Tensor, offset: Float[Tensor, "N D"] | None, options: SampleOptions
@@ -241,8 +246,8 @@ class TiedMixtureHead(
 
     def _density(self, h: Float[Tensor, "N H"], z: Float[Tensor, "R N D"]) -> Float[Tensor, "R N"]:
         """|(z - c) / s|^2 = z^2 . s^-2 - 2 z . c s^-2 + c^2 . s^-2, about the middle of all places."""
-        log_weights, offset = self._parts(h)
-        wide = log_weights.dtype
+        logits, offset = self._numbers(h)
+        wide = logits.dtype
         with torch.autocast(h.device.type, enabled=False):
             middle = self.loc.mean(0)
             loc, scale = (self.loc - middle).to(wide), self._scale().to(wide)
@@ -250,8 +255,13 @@ class TiedMixtureHead(
             z = z if offset is None else z - offset
             precision = scale.square().reciprocal()
             constant = -0.5 * (loc.square() * precision).sum(-1) - scale.log().sum(-1)
-            inside = z @ (loc * precision).T - 0.5 * (z.square() @ precision.T)  # [R, N, M]
-            log_density = torch.logsumexp(inside + (log_weights + constant), -1)
+            both, of_both = (
+                torch.cat([z, z.square()], -1),
+                torch.cat([loc * precision, -0.5 * precision], -1).T,
+            )
+            base = logits + constant  # [N, M]: few passes over what is as large as this
+            inside = torch.stack([torch.addmm(base, one, of_both) for one in both])  # [R, N, M]
+            log_density = inside.logsumexp(-1) - logits.logsumexp(-1)
             return log_density - 0.5 * z.shape[-1] * math.log(2 * math.pi)
 
 
