@@ -15,7 +15,7 @@ import math
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -124,25 +124,20 @@ class TiedMixtureHead(
     def start(self, target: Posterior) -> None:
         """Components at the posteriors of the commonest of these units, weighted as often as they occur.
 
-        Where fewer differ than there are components, the rest go to draws from these posteriors. Points,
-        which have no spread, give components a quarter as wide as the whole.
+        Of units that occur equally often, as most of an image do, those that were read first. Where fewer
+        differ than there are components, the rest go to draws from these posteriors, which share the weight
+        of their unit. Points, which have no spread, give components a quarter as wide as the whole.
         """
-        wide = target.mean.reshape(-1, self.loc.shape[-1]).to(self.loc.dtype)  # [N, D]
-        _, kind, counts = (wide * SAME).round().unique(dim=0, return_inverse=True, return_counts=True)
-        first = torch.full_like(counts, len(wide)).scatter_reduce_(
-            0, kind, torch.arange(len(wide), device=wide.device), "amin"
-        )
-        common = counts.argsort(descending=True, stable=True)[: self.num_components]
-        again = torch.arange(self.num_components, device=wide.device) % len(common)  # over and over
-        unit = first[common][again]
+        wide = target.mean.reshape(-1, self.loc.shape[-1]).to(at_least_float32(self.loc.dtype))  # [N, D]
+        unit, share = _commonest(wide, self.num_components)
         spread = 0.25 * wide.std(0, correction=0).expand_as(wide)
         if target.log_std is not None:
             spread = target.log_std.reshape(wide.shape).to(wide.dtype).exp()
-        extra = torch.arange(self.num_components, device=wide.device).unsqueeze(-1) >= len(common)
-        self.loc.copy_(wide[unit] + extra * spread[unit] * torch.randn_like(wide[unit]))
+        first = torch.arange(len(unit), device=unit.device) < len(unit.unique())
+        noise = torch.randn_like(wide[unit]) * ~first.unsqueeze(-1)
+        self.loc.copy_(wide[unit] + spread[unit] * noise)
         self.log_scale.copy_((WIDER * spread[unit]).clamp(min=self.min_scale).log())
-        share = counts[common][again].to(wide.dtype)
-        self.network.write.bias[: self.num_components].copy_((share / share.sum()).log())
+        self.network.write.bias[: self.num_components].copy_(share.log())
 
     def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
         """Negative log density of posterior draws, nats per unit; may be negative."""
@@ -244,8 +239,9 @@ class TiedMixtureHead(
         log_weights, offset = self._parts(h)
         wide = log_weights.dtype
         with torch.autocast(h.device.type, enabled=False):
-            middle = self.loc.mean(0)
-            loc, scale = (self.loc - middle).to(wide), self._scale().to(wide)
+            loc, scale = self.loc.to(wide), self._scale().to(wide)  # wide first: half rounds a difference
+            middle = loc.mean(0)
+            loc = loc - middle
             z = z.to(wide) - middle
             z = z if offset is None else z - offset
             precision = scale.square().reciprocal()
@@ -253,6 +249,20 @@ class TiedMixtureHead(
             inside = z @ (loc * precision).T - 0.5 * (z.square() @ precision.T)  # [R, N, M]
             log_density = torch.logsumexp(inside + (log_weights + constant), -1)
             return log_density - 0.5 * z.shape[-1] * math.log(2 * math.pi)
+
+
+def _commonest(wide: Float[Tensor, "N D"], num: int) -> tuple[Int[Tensor, " num"], Float[Tensor, " num"]]:
+    """The first place of each of the commonest units, over and over where there are fewer than `num`; and how
+    often each of these occurs, as shares that sum to 1.
+    """
+    _, kind, counts = (wide * SAME).round().unique(dim=0, return_inverse=True, return_counts=True)
+    places = torch.arange(len(wide), device=wide.device)
+    first = torch.full_like(counts, len(wide)).scatter_reduce_(0, kind, places, "amin")
+    read = first.argsort()  # kinds come sorted by their values, so a tie among them would favour small ones
+    common = read[counts[read].argsort(descending=True, stable=True)][:num]
+    again = torch.arange(num, device=wide.device) % len(common)
+    share = (counts[common] / again.bincount()).to(wide.dtype)[again]
+    return first[common][again], share / share.sum()
 
 
 @hookimpl

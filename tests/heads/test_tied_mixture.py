@@ -126,6 +126,37 @@ def test_it_starts_from_fewer_units_than_components_and_from_points() -> None:
     torch.testing.assert_close(head.network.write.bias[:7].exp().sum(), torch.tensor(1.0))
 
 
+def test_of_units_that_occur_equally_often_it_starts_at_those_that_were_read_first() -> None:
+    """And not at those of the smallest values, which `unique` gives first."""
+    means = torch.randn(50, 2)
+    head = TiedMixtureHead(4, EventSpec((2,)), num_components=20, depth=1)
+    head.start(Posterior(torch.cat([means, means[40:41]]), torch.full((51, 2), -2.0)))
+    torch.testing.assert_close(head.loc.detach(), torch.cat([means[40:41], means[:19]]))
+
+
+def test_components_of_one_unit_share_its_weight() -> None:
+    head = TiedMixtureHead(4, EventSpec((2,)), num_components=5, depth=1)
+    mean = torch.tensor(
+        [[0.0, 0.0], [9.0, 9.0], [9.0, 9.0]]
+    )  # 9 begins, as it is commoner: places 0, 2 and 4
+    head.start(Posterior(mean, torch.full_like(mean, -4.0)))
+    shares = torch.tensor([2 / 9, 1 / 6, 2 / 9, 1 / 6, 2 / 9])
+    torch.testing.assert_close(head.network.write.bias[:5].exp(), shares)
+
+
+def test_weights_of_half_precision_have_the_density_that_they_say() -> None:
+    """bfloat16 holds these places, but not their differences from the middle of all: by several widths."""
+    head = TiedMixtureHead(4, EventSpec((2,)), num_components=8, depth=1)
+    torch.nn.init.zeros_(head.network.write.weight)
+    head.loc.data = 20 * torch.randn(8, 2)
+    head.log_scale.data.fill_(-4.0)
+    head.bfloat16()
+    z = head.loc.detach().clone()
+    found = head.log_prob(Context(torch.randn(8, 4).bfloat16()), z)
+    expected = head.double().log_prob(Context(torch.randn(8, 4).double()), z.double())
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1.0)
+
+
 @pytest.mark.parametrize(("setting", "value"), [("num_components", 0), ("repeats", 0), ("min_scale", 0.0)])
 def test_a_setting_out_of_range_is_refused(setting: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"tied_mixture: {setting}"):
