@@ -110,10 +110,16 @@ class TiedMixtureHead(
         self.offset = offset
         out_dim = num_components + (latent_dim if offset else 0)
         self.network = ConditionalMLP(hidden_dim, out_dim, depth=depth, width=width)
-        self.loc = nn.Parameter(torch.randn(num_components, latent_dim))
-        self.log_scale = nn.Parameter(torch.zeros(num_components, latent_dim))
+        # Vectors of M D numbers: weight decay is for matrices, and would pull places to 0 and widths to 1.
+        self.loc = nn.Parameter(torch.randn(num_components * latent_dim))
+        self.log_scale = nn.Parameter(torch.zeros(num_components * latent_dim))
         nn.init.normal_(self.network.write.weight, std=0.02)  # as an embedding table begins
         nn.init.zeros_(self.network.write.bias)
+
+    @property
+    def places(self) -> Float[Tensor, "M D"]:
+        """Where the components are, c."""
+        return self.loc.view(self.num_components, -1)
 
     @property
     def units_wanted(self) -> int:
@@ -128,15 +134,15 @@ class TiedMixtureHead(
         differ than there are components, the rest go to draws from these posteriors, which share the weight
         of their unit. Points, which have no spread, give components a quarter as wide as the whole.
         """
-        wide = target.mean.reshape(-1, self.loc.shape[-1]).to(at_least_float32(self.loc.dtype))  # [N, D]
+        wide = target.mean.reshape(-1, self.places.shape[-1]).to(at_least_float32(self.loc.dtype))  # [N, D]
         unit, share = _commonest(wide, self.num_components)
         spread = 0.25 * wide.std(0, correction=0).expand_as(wide)
         if target.log_std is not None:
             spread = target.log_std.reshape(wide.shape).to(wide.dtype).exp()
         first = torch.arange(len(unit), device=unit.device) < len(unit.unique())
         noise = torch.randn_like(wide[unit]) * ~first.unsqueeze(-1)
-        self.loc.copy_(wide[unit] + spread[unit] * noise)
-        self.log_scale.copy_((WIDER * spread[unit]).clamp(min=self.min_scale).log())
+        self.places.copy_(wide[unit] + spread[unit] * noise)
+        self.log_scale.copy_((WIDER * spread[unit]).clamp(min=self.min_scale).log().flatten())
         self.network.write.bias[: self.num_components].copy_(share.log())
 
     def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
@@ -159,7 +165,7 @@ class TiedMixtureHead(
         component = torch.multinomial(
             weights, num, replacement=True, generator=options.generator
         ).T  # [num, N]
-        draws = self._draw(self.loc[component], self._scale()[component], offset, options)
+        draws = self._draw(self.places[component], self._scale()[component], offset, options)
         return draws.reshape(num, *context.h.shape[:-1], draws.shape[-1]).to(h.dtype)
 
     def weighted_draws(
@@ -169,8 +175,8 @@ class TiedMixtureHead(
         options = self.info.accept(options)
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
         log_weights, offset = self._parts(h, options)
-        every = (len(self.loc), len(h), self.loc.shape[-1])  # [M, N, D]
-        loc, scale = (value.unsqueeze(1).expand(every) for value in (self.loc, self._scale()))
+        both = (self.places, self._scale())  # [M, D]
+        loc, scale = (value.unsqueeze(1).expand(-1, len(h), -1) for value in both)
         draws = self._draw(loc, scale, offset, options).to(h.dtype)
         units = context.h.shape[:-1]
         return log_weights.reshape(*units, -1), draws.reshape(len(draws), *units, draws.shape[-1])
@@ -201,7 +207,7 @@ class TiedMixtureHead(
         return 2 * 2 * self.loc.numel()
 
     def _scale(self) -> Float[Tensor, "M D"]:
-        return self.log_scale.exp().clamp(min=self.min_scale)
+        return self.log_scale.view_as(self.places).exp().clamp(min=self.min_scale)
 
     def _parts(
         self, h: Float[Tensor, "N H"], options: SampleOptions | None = None
@@ -239,7 +245,7 @@ class TiedMixtureHead(
         log_weights, offset = self._parts(h)
         wide = log_weights.dtype
         with torch.autocast(h.device.type, enabled=False):
-            loc, scale = self.loc.to(wide), self._scale().to(wide)  # wide first: half rounds a difference
+            loc, scale = self.places.to(wide), self._scale().to(wide)  # wide first: half rounds a difference
             middle = loc.mean(0)
             loc = loc - middle
             z = z.to(wide) - middle
