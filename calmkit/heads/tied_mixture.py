@@ -75,7 +75,7 @@ class TiedMixtureHead(
         width: W, of the blocks; None: `hidden_dim`.
         offset: Whether g, a linear map, moves all places of a unit together.
         min_scale: Smallest standard deviation s, in latent units. The density is found by matrix products, so
-            float32 leaves it an error of about 1e-7 |z - c|^2 / s^2: at 1e-3, where only points end, some nats.
+            float32 leaves it an error of about 1e-7 |z - c|^2 / s^2: at 1e-3, where points end, some nats.
 
     Raises:
         ValueError: For a setting out of its range, or an event that is no latent vector.
