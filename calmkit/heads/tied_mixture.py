@@ -247,7 +247,7 @@ class TiedMixtureHead(
         wide = log_weights.dtype
         with torch.autocast(h.device.type, enabled=False):
             loc, scale = self.places.to(wide), self._scale().to(wide)  # wide first: half rounds a difference
-            middle = loc.mean(0)
+            middle = loc.detach().mean(0)  # any point would do, so it has no gradient: z would have one by it
             loc = loc - middle
             z = z.to(wide) - middle
             z = z if offset is None else z - offset
