@@ -15,7 +15,7 @@ import math
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -74,7 +74,8 @@ class TiedMixtureHead(
         depth: Residual blocks before the weights.
         width: W, of the blocks; None: `hidden_dim`.
         offset: Whether g, a linear map, moves all places of a unit together.
-        min_scale: Smallest standard deviation, in latent units.
+        min_scale: Smallest standard deviation s, in latent units. The density is found by matrix products, so
+            float32 leaves it an error of about 1e-7 |z - c|^2 / s^2: at 1e-3, where points end, some nats.
 
     Raises:
         ValueError: For a setting out of its range, or an event that is no latent vector.
@@ -110,10 +111,16 @@ class TiedMixtureHead(
         self.offset = offset
         out_dim = num_components + (latent_dim if offset else 0)
         self.network = ConditionalMLP(hidden_dim, out_dim, depth=depth, width=width)
-        self.loc = nn.Parameter(torch.randn(num_components, latent_dim))
-        self.log_scale = nn.Parameter(torch.zeros(num_components, latent_dim))
+        # Vectors of M D numbers: weight decay is for matrices, and would pull places to 0 and widths to 1.
+        self.loc = nn.Parameter(torch.randn(num_components * latent_dim))
+        self.log_scale = nn.Parameter(torch.zeros(num_components * latent_dim))
         nn.init.normal_(self.network.write.weight, std=0.02)  # as an embedding table begins
         nn.init.zeros_(self.network.write.bias)
+
+    @property
+    def places(self) -> Float[Tensor, "M D"]:
+        """Where the components are, c."""
+        return self.loc.view(self.num_components, -1)
 
     @property
     def units_wanted(self) -> int:
@@ -124,25 +131,20 @@ class TiedMixtureHead(
     def start(self, target: Posterior) -> None:
         """Components at the posteriors of the commonest of these units, weighted as often as they occur.
 
-        Where fewer differ than there are components, the rest go to draws from these posteriors. Points,
-        which have no spread, give components a quarter as wide as the whole.
+        Of units that occur equally often, as most of an image do, those that were read first. Where fewer
+        differ than there are components, the rest go to draws from these posteriors, which share the weight
+        of their unit. Points, which have no spread, give components a quarter as wide as the whole.
         """
-        wide = target.mean.reshape(-1, self.loc.shape[-1]).to(self.loc.dtype)  # [N, D]
-        _, kind, counts = (wide * SAME).round().unique(dim=0, return_inverse=True, return_counts=True)
-        first = torch.full_like(counts, len(wide)).scatter_reduce_(
-            0, kind, torch.arange(len(wide), device=wide.device), "amin"
-        )
-        common = counts.argsort(descending=True, stable=True)[: self.num_components]
-        again = torch.arange(self.num_components, device=wide.device) % len(common)  # over and over
-        unit = first[common][again]
+        wide = target.mean.reshape(-1, self.places.shape[-1]).to(at_least_float32(self.loc.dtype))  # [N, D]
+        unit, share = _commonest(wide, self.num_components)
         spread = 0.25 * wide.std(0, correction=0).expand_as(wide)
         if target.log_std is not None:
             spread = target.log_std.reshape(wide.shape).to(wide.dtype).exp()
-        extra = torch.arange(self.num_components, device=wide.device).unsqueeze(-1) >= len(common)
-        self.loc.copy_(wide[unit] + extra * spread[unit] * torch.randn_like(wide[unit]))
-        self.log_scale.copy_((WIDER * spread[unit]).clamp(min=self.min_scale).log())
-        share = counts[common][again].to(wide.dtype)
-        self.network.write.bias[: self.num_components].copy_((share / share.sum()).log())
+        first = torch.arange(len(unit), device=unit.device) < len(unit.unique())
+        noise = torch.randn_like(wide[unit]) * ~first.unsqueeze(-1)
+        self.places.copy_(wide[unit] + spread[unit] * noise)
+        self.log_scale.copy_((WIDER * spread[unit]).clamp(min=self.min_scale).log().flatten())
+        self.network.write.bias[: self.num_components].copy_(share.log())
 
     def loss(self, context: Context, target: Posterior) -> Float[Tensor, "*units"]:
         """Negative log density of posterior draws, nats per unit; may be negative."""
@@ -164,7 +166,7 @@ class TiedMixtureHead(
         component = torch.multinomial(
             weights, num, replacement=True, generator=options.generator
         ).T  # [num, N]
-        draws = self._draw(self.loc[component], self._scale()[component], offset, options)
+        draws = self._draw(self.places[component], self._scale()[component], offset, options)
         return draws.reshape(num, *context.h.shape[:-1], draws.shape[-1]).to(h.dtype)
 
     def weighted_draws(
@@ -174,8 +176,8 @@ class TiedMixtureHead(
         options = self.info.accept(options)
         h = context.h.reshape(-1, context.h.shape[-1])  # [N, H]
         log_weights, offset = self._parts(h, options)
-        every = (len(self.loc), len(h), self.loc.shape[-1])  # [M, N, D]
-        loc, scale = (value.unsqueeze(1).expand(every) for value in (self.loc, self._scale()))
+        both = (self.places, self._scale())  # [M, D]
+        loc, scale = (value.unsqueeze(1).expand(-1, len(h), -1) for value in both)
         draws = self._draw(loc, scale, offset, options).to(h.dtype)
         units = context.h.shape[:-1]
         return log_weights.reshape(*units, -1), draws.reshape(len(draws), *units, draws.shape[-1])
@@ -206,7 +208,7 @@ class TiedMixtureHead(
         return 2 * 2 * self.loc.numel()
 
     def _scale(self) -> Float[Tensor, "M D"]:
-        return self.log_scale.exp().clamp(min=self.min_scale)
+        return self.log_scale.view_as(self.places).exp().clamp(min=self.min_scale)
 
     def _numbers(self, h: Float[Tensor, "N H"]) -> tuple[Float[Tensor, "N M"], Float[Tensor, "N D"] | None]:
         """Logits of the weights, and by how much the places move, in float32 or wider."""
@@ -249,8 +251,9 @@ class TiedMixtureHead(
         logits, offset = self._numbers(h)
         wide = logits.dtype
         with torch.autocast(h.device.type, enabled=False):
-            middle = self.loc.mean(0)
-            loc, scale = (self.loc - middle).to(wide), self._scale().to(wide)
+            loc, scale = self.places.to(wide), self._scale().to(wide)  # wide first: half rounds a difference
+            middle = loc.detach().mean(0)  # any point would do, so it has no gradient: z would have one by it
+            loc = loc - middle
             z = z.to(wide) - middle
             z = z if offset is None else z - offset
             precision = scale.square().reciprocal()
@@ -263,6 +266,20 @@ class TiedMixtureHead(
             inside = torch.stack([torch.addmm(base, one, of_both) for one in both])  # [R, N, M]
             log_density = inside.logsumexp(-1) - logits.logsumexp(-1)
             return log_density - 0.5 * z.shape[-1] * math.log(2 * math.pi)
+
+
+def _commonest(wide: Float[Tensor, "N D"], num: int) -> tuple[Int[Tensor, " num"], Float[Tensor, " num"]]:
+    """The first place of each of the commonest units, over and over where there are fewer than `num`; and how
+    often each of these occurs, as shares that sum to 1.
+    """
+    _, kind, counts = (wide * SAME).round().unique(dim=0, return_inverse=True, return_counts=True)
+    places = torch.arange(len(wide), device=wide.device)
+    first = torch.full_like(counts, len(wide)).scatter_reduce_(0, kind, places, "amin")
+    read = first.argsort()  # kinds come sorted by their values, so a tie among them would favour small ones
+    common = read[counts[read].argsort(descending=True, stable=True)][:num]
+    again = torch.arange(num, device=wide.device) % len(common)
+    share = (counts[common] / again.bincount()).to(wide.dtype)[again]
+    return first[common][again], share / share.sum()
 
 
 @hookimpl

@@ -13,7 +13,6 @@ makes all logits before an argmax; this file does the first two only where its c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
@@ -206,16 +205,21 @@ class ChunkMLP(nn.Module):
     def predict(
         self, z: Float[Tensor, "*units D"], beside: Float[Tensor, "*some_units W"] | None = None
     ) -> Int[Tensor, "*units K"]:
-        """Latents, and what stands beside them -> most likely ids, in blocks of units: the logits of all
-        draws never exist at once.
+        """Latents, and what stands beside them -> most likely ids, in blocks of units: neither the logits of
+        all draws nor copies of what they share ever exist at once.
         """
         rows = max(1, BLOCK_ELEMENTS // self.widest)
         blocks = z.reshape(-1, z.shape[-1]).split(rows)
-        others: Sequence[Tensor | None] = [None] * len(blocks)
-        if beside is not None:
-            others = beside.expand(*z.shape[:-1], -1).reshape(-1, beside.shape[-1]).split(rows)
-        ids = torch.cat([self.logits(*pair).argmax(-1) for pair in zip(blocks, others, strict=True)])
-        return ids.view(*z.shape[:-1], self.decoder.chunk_size)
+        shared = None if beside is None else beside.reshape(-1, beside.shape[-1])
+        assert beside is None or z.shape[z.ndim - beside.ndim : -1] == beside.shape[:-1]
+        found = []
+        for number, block in enumerate(blocks):
+            others = shared
+            if shared is not None and len(shared) > 1:
+                place = torch.arange(number * rows, number * rows + len(block), device=z.device)
+                others = shared[place % len(shared)]
+            found.append(self.logits(block, others).argmax(-1))
+        return torch.cat(found).view(*z.shape[:-1], self.decoder.chunk_size)
 
 
 def chunk_cross_entropy(

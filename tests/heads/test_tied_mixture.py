@@ -23,7 +23,7 @@ def fixed_head(offset: bool = True) -> TiedMixtureHead:
     head = TiedMixtureHead(4, EventSpec((2,)), num_components=3, depth=1, offset=offset).double()
     torch.nn.init.zeros_(head.network.write.weight)
     head.network.write.bias.data[:3] = WEIGHTS.log() + 0.7  # what is added to all of them must not matter
-    head.loc.data, head.log_scale.data = LOC.clone(), SCALE.log()
+    head.loc.data, head.log_scale.data = LOC.flatten(), SCALE.log().flatten()
     return head
 
 
@@ -107,11 +107,11 @@ def test_it_starts_at_the_commonest_units_weighted_as_often_as_they_occur() -> N
     jitter = 1e-6 * torch.randn(10, 2)  # as sums of another order differ
     head = TiedMixtureHead(4, EventSpec((2,)), num_components=3, depth=1)
     head.start(Posterior((kinds[often] * 1e3).round() / 1e3 + jitter, log_std))
-    where = (head.loc.unsqueeze(1) - kinds).norm(dim=-1).argmin(1).tolist()
+    where = (head.places.unsqueeze(1) - kinds).norm(dim=-1).argmin(1).tolist()
     assert where[0] == 4
     assert set(where) == {4, 0, 3}
     torch.testing.assert_close(head.network.write.bias[:3].exp(), torch.tensor([5.0, 2.0, 2.0]) / 9)
-    torch.testing.assert_close(head.log_scale.exp(), torch.full((3, 2), 1.5 * math.exp(-2)))
+    torch.testing.assert_close(head.log_scale.exp(), torch.full((6,), 1.5 * math.exp(-2)))
     assert not head.network.write.bias[3:].any()  # of the offset
 
 
@@ -119,11 +119,48 @@ def test_it_starts_from_fewer_units_than_components_and_from_points() -> None:
     head = TiedMixtureHead(4, EventSpec((2,)), num_components=7, depth=1)
     head.start(Posterior(torch.tensor([[0.0, 1.0], [4.0, 1.0]])))
     assert torch.isfinite(head.loc).all()
-    assert len(head.loc.unique(dim=0)) == 7  # those that are left over lie beside the two
-    scale = head.log_scale.exp()
+    assert len(head.places.unique(dim=0)) == 7  # those that are left over lie beside the two
+    scale = head.log_scale.view(7, 2).exp()
     torch.testing.assert_close(scale[:, 0], torch.full((7,), 1.5 * 0.25 * 2.0))
     torch.testing.assert_close(scale[:, 1], torch.full((7,), head.min_scale))  # no spread at all
     torch.testing.assert_close(head.network.write.bias[:7].exp().sum(), torch.tensor(1.0))
+
+
+def test_of_units_that_occur_equally_often_it_starts_at_those_that_were_read_first() -> None:
+    """And not at those of the smallest values, which `unique` gives first."""
+    means = torch.randn(50, 2)
+    head = TiedMixtureHead(4, EventSpec((2,)), num_components=20, depth=1)
+    head.start(Posterior(torch.cat([means, means[40:41]]), torch.full((51, 2), -2.0)))
+    torch.testing.assert_close(head.places.detach(), torch.cat([means[40:41], means[:19]]))
+
+
+def test_components_of_one_unit_share_its_weight() -> None:
+    head = TiedMixtureHead(4, EventSpec((2,)), num_components=5, depth=1)
+    mean = torch.tensor(
+        [[0.0, 0.0], [9.0, 9.0], [9.0, 9.0]]
+    )  # 9 begins, as it is commoner: places 0, 2 and 4
+    head.start(Posterior(mean, torch.full_like(mean, -4.0)))
+    shares = torch.tensor([2 / 9, 1 / 6, 2 / 9, 1 / 6, 2 / 9])
+    torch.testing.assert_close(head.network.write.bias[:5].exp(), shares)
+
+
+def test_places_and_widths_are_no_matrices_that_weight_decay_would_shrink() -> None:
+    decayed = {n for n, p in TiedMixtureHead(4, EventSpec((2,)), depth=1).named_parameters() if p.ndim >= 2}
+    assert decayed
+    assert all(name.startswith("network.") for name in decayed)
+
+
+def test_weights_of_half_precision_have_the_density_that_they_say() -> None:
+    """bfloat16 holds these places, but not their differences from the middle of all: by several widths."""
+    head = TiedMixtureHead(4, EventSpec((2,)), num_components=8, depth=1)
+    torch.nn.init.zeros_(head.network.write.weight)
+    head.loc.data = 20 * torch.randn(16)
+    head.log_scale.data.fill_(-4.0)
+    head.bfloat16()
+    z = head.places.detach().clone()
+    found = head.log_prob(Context(torch.randn(8, 4).bfloat16()), z)
+    expected = head.double().log_prob(Context(torch.randn(8, 4).double()), z.double())
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1.0)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("num_components", 0), ("repeats", 0), ("min_scale", 0.0)])

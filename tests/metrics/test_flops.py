@@ -241,8 +241,8 @@ HEADS: list[tuple[str, dict[str, Any]]] = [
     ("consistency", {"repeats": R, "depth": 4, "width": 256}),
     ("mixture", {"num_components": 3, "depth": 2, "repeats": R}),
     ("mixture", {"num_components": 2, "depth": 1, "width": 24}),
-    ("tied_mixture", {"num_components": 7, "depth": 2, "repeats": R}),
-    ("tied_mixture", {"num_components": 5, "depth": 1, "width": 24, "offset": False}),
+    ("tied_mixture", {"num_components": 300, "depth": 1, "width": 24, "repeats": R}),
+    ("tied_mixture", {"num_components": 300, "depth": 1, "repeats": 8, "offset": False}),  # places are most
     ("regression", {"depth": 2}),
     ("regression", {"depth": 1, "width": 24}),
     ("local_ar", {"depth": 2, "heads": 2}),

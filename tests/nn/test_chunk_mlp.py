@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from calmkit.nn import chunk_mlp
 from calmkit.nn.chunk_mlp import ChunkMLP, chunk_cross_entropy
 from calmkit.nn.swiglu import SwiGLUBlock
 
@@ -200,3 +201,16 @@ def test_initial_weights() -> None:
 def test_refuses_sizes_that_leave_nothing_to_build(settings: dict[str, int], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make(**settings)
+
+
+@pytest.mark.parametrize(("units", "near"), [((7, 2, 3), (2, 3)), ((4,), ()), ((5, 4), (4,)), ((3, 0), (0,))])
+def test_what_stands_beside_is_shared_by_the_dimensions_in_front(
+    monkeypatch: pytest.MonkeyPatch, units: tuple[int, ...], near: tuple[int, ...]
+) -> None:
+    """In blocks of any size, which end anywhere among the draws."""
+    net = make()
+    z, beside = torch.randn(*units, 5), torch.randn(*near, 4)
+    expected = net.logits(z, beside).argmax(-1)
+    for rows in (1, 4, 1000):
+        monkeypatch.setattr(chunk_mlp, "BLOCK_ELEMENTS", net.widest * rows)
+        assert torch.equal(net.predict(z, beside), expected)

@@ -60,8 +60,8 @@ def test_the_components_are_the_posteriors_of_the_units_that_count() -> None:
     expected = model.encode(torch.tensor([[[7, 7]]]))
     assert isinstance(model.head, TiedMixtureHead)
     assert expected.log_std is not None
-    torch.testing.assert_close(model.head.loc, expected.mean[0])
-    torch.testing.assert_close(model.head.log_scale, expected.log_std[0] + torch.tensor(1.5).log())
+    torch.testing.assert_close(model.head.places, expected.mean[0])
+    torch.testing.assert_close(model.head.log_scale, expected.log_std.flatten() + torch.tensor(1.5).log())
     assert data.read == 2  # 16 units are wanted, nine are in each batch
 
 
