@@ -268,6 +268,19 @@ def test_a_plan_counts_the_forward_pass_and_the_draws_of_the_teacher(folder: Pat
     assert found.train_flops["objective"] == wanted * found.rows_per_step * found.steps
 
 
+def test_what_a_teacher_froze_saves_its_pupil_nothing(folder: Path, teacher: Run) -> None:
+    """Reading a row and drawing cost what they cost, and the plan says what the run writes down."""
+    frozen = ("head=flow", "head.num_steps=2", "sampler=direct", "stages.lm.freeze=[backbone]")
+    other = small_run(folder, "frozen", *of_teacher(teacher, *frozen))
+    counted = []
+    for run in (teacher, other):
+        given = of_teacher(teacher, *DISTIL, f"stages.lm.objective.teacher={run.folder}")
+        pupil = plan(small_recipe(folder, *given), make_manager()).stages["lm"].train_flops
+        counted.append(pupil["objective"])
+    assert counted[0] == counted[1]
+    assert small_run(folder, "pupil", *given).facts["train_flops_by_part"]["objective"] == counted[1]
+
+
 def test_a_key_of_a_study_knows_a_teacher_by_content(folder: Path, teacher: Run) -> None:
     """`data` changes no key that was made before; a copy of a teacher is that teacher."""
     keys = Keys(make_manager())
