@@ -33,7 +33,7 @@ from calmkit.training.final import evaluate_at_end
 from calmkit.training.fit import Session, fit_stage
 from calmkit.training.fit_transform import fit_transform
 from calmkit.training.going_on import told_that_it_is_done
-from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
+from calmkit.training.lineage import check_gate, check_lineage, check_trained_anew, load_autoencoder
 from calmkit.training.loggers import finish_all
 from calmkit.training.measures import measures_on_the_way
 from calmkit.training.objectives import objective_cost, ready_objective
@@ -87,6 +87,8 @@ def train(
         return Run(out)
     model = validate(recipe, manager)
     check_environment(recipe, manager, model)
+    if any(True for _ in model.autoencoder.parameters()):
+        check_trained_anew(recipe, manager)
     if recipe.stages.lm is not None and recipe.stages.lm.init_from:
         check_parts(Path(recipe.stages.lm.init_from), model, recipe.stages.lm.init_parts)
     with told_once(make_trainer(recipe).world_size), ExitStack() as until_the_end:

@@ -248,9 +248,14 @@ def test_refusals_name_what_is_missing_or_unlike(folder: Path, teacher: Run) -> 
 def test_another_autoencoder_of_the_same_settings_is_refused_before_a_step(
     folder: Path, teacher: Run
 ) -> None:
+    """Before stage 1 where that would train it anew and otherwise, else behind it."""
     given = (*SHORT, *DISTIL, f"stages.lm.objective.teacher={teacher.folder}", "seed=2")
-    with pytest.raises(RunFailed, match="rests on another autoencoder than this run's"):
+    with pytest.raises(RunFailed, match=r"rest on another .* with another seed; take it from there too"):
         small_run(folder, "unlike", *given)
+    assert not (folder / "unlike").exists()
+    other = small_run(folder, "other", *SHORT, "seed=2")
+    with pytest.raises(RunFailed, match="rests on another autoencoder than this run's"):
+        small_run(folder, "unlike", *given, f"stages.autoencoder.init_from={other.folder}")
 
 
 def test_a_plan_counts_the_forward_pass_and_the_draws_of_the_teacher(folder: Path, teacher: Run) -> None:
