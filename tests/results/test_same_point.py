@@ -122,6 +122,14 @@ def test_calibration_reads_the_exact_line() -> None:
     assert temperature_of(row("sharpen", 17.0, temperature=0.1), exact, NAMES) is None
 
 
+def test_where_no_temperature_changes_anything_none_is_told() -> None:
+    """A model whose draws never agree: collision 0 at each."""
+    flat = [(1.0, row("rejection", 0.0)), (0.5, row("rejection", 0.0))]
+    assert temperature_of(row("sharpen", 0.0, temperature=0.3), flat, NAMES) is None
+    falling = [*flat, (0.25, row("rejection", 2.0))]
+    assert temperature_of(row("sharpen", 1.0, temperature=0.3), falling, NAMES) == (1 / 3, None, None)
+
+
 def test_the_table_by_hand() -> None:
     rows = [*sharpen(), row("vote", 8.0, accuracy=2.5, flops=1500.0, temperature=0.5, candidates=200)]
     kept = {"units": 64, "levels": {}, "max_draws": 9, "brier_lm": 1.0}
