@@ -50,6 +50,7 @@ def asked_flops(recipe: Recipe, manager: Manager, model: CalmModel, units: int) 
         build_what_is_measured(
             models[name], other, manager, kind_of(other, manager).known_sizes(other, manager)
         )
+        models[name].requires_grad_(False)  # as in training, whatever learned there
     if not models:
         return {}
     with refusals(recipe, OBJECTIVE, recipe.stages.lm.objective):

@@ -67,10 +67,10 @@ def _told(number: Mapping[str, float]) -> str:
 def _notes(summary: Summary, fits: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     element = words_of(summary).element
     yield (
-        f"loss = E + A (N/N0)^-alpha + B (D/D0)^-beta. N: parameters that stage 2 trains; D: {element}s "
-        "that it read, repeats counted; N0, D0: means of their logarithms over the runs of a fit, so A "
-        "and B are what size and training would still take away there. Series of one fit share alpha and"
-        " beta. Misses: median distance of a run from the law."
+        f"loss = E + A (N/N0)^-alpha + B (D/D0)^-beta. N: parameters of stage 2, frozen ones too; D: "
+        f"{element}s that it read, repeats counted; N0, D0: means of their logarithms over the runs of a fit,"
+        " so A and B are what size and training would still take away there. Series of one fit share alpha"
+        " and beta. Misses: median distance of a run from the law."
     )
     known = [fit for fit in fits if "why" not in fit]
     if known:

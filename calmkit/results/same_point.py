@@ -128,14 +128,14 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Line]:
 
 
 def point_at(line: Line, agree: float, names: Names) -> Point | None:
-    """Where a line first has that collision, from its highest temperature down; None where it has not."""
+    """Where a line first has that collision, from its highest temperature down; None where it has not, or
+    has it at several temperatures in a row, as where no two draws agree at any: nothing tells these apart.
+    """
     for before, after in pairwise(line):
         ends = [names.agree_of(row)[0] for _, row in (before, after)]
-        if not min(ends) <= agree <= max(ends):
+        if ends[0] == ends[1] or not min(ends) <= agree <= max(ends):
             continue
-        if ends[0] == ends[1]:
-            share = 0.0
-        elif min(ends) > 0:
+        if min(ends) > 0:
             share = math.log(agree / ends[0]) / math.log(ends[1] / ends[0])
         else:
             share = (agree - ends[0]) / (ends[1] - ends[0])

@@ -1,8 +1,8 @@
 """Scaling: the power law of a study's finished runs, for each of the numbers that it asks for.
 
-N is the parameters that stage 2 trains, D what it read, repeats counted. A run is one point: its score at the
-end of its own training. Points on the way are left alone: under a schedule that falls to its end, a model in
-mid-training is not what a shorter training would have made.
+N is the parameters of stage 2, frozen ones too, D what it read, repeats counted. A run is one point: its
+score at the end of its own training. Points on the way are left alone: under a schedule that falls to
+its end, a model in mid-training is not what a shorter training would have made.
 
 A number of which less is better is the loss itself. One of which more is better, and whose best is known,
 enters as log(best / number), so that its best is a loss of 0: for a score that is a mean of chances this is

@@ -59,6 +59,17 @@ LATER: Mapping[str, Any] = {
 """Keys of a recipe that came later, with the value that changes nothing: then keys are as they were
 before.
 """
+LATER_OF_PARTS: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("head", "energy"): {
+        "num_codes": 0,
+        "noise": "input",
+        "offset": 0.0,
+        "marginal": 0.0,
+        "first_exponent": None,
+        "likelihood_until": 0.0,
+    }
+}
+"""Settings of a section's part that came later, with the value that trains bit for bit as before."""
 FORMAT = 2  # raised when the same recipe trains to another result; 2: one epoch flows into the next
 RUNNING, LOCK = "running.json", ".lock"
 POLL_SECONDS = 2.0
@@ -95,6 +106,11 @@ class Keys:
             where, name = _place(content, key)
             if where.get(name) == unset:
                 where.pop(name, None)
+        for (section, part), later in LATER_OF_PARTS.items():
+            said = content.get(section) or {}
+            for name in later if said.get("name") == part else ():
+                if name in said and said[name] == later[name]:
+                    said.pop(name)
         for name in unread(recipe.data.part.name, self.manager):
             content.get("evaluation", {}).pop(name, None)
         content["data"] = [recipe.data.sequence_length, *self._corpus(recipe)]

@@ -20,7 +20,7 @@ from calmkit.metrics.flops import autoencoder_train_flops, count_flops
 from calmkit.model import CalmModel
 from calmkit.recipe.assemble import assemble, validate
 from calmkit.recipe.parts import build_part
-from calmkit.recipe.schema import Recipe
+from calmkit.recipe.schema import LmStage, Recipe
 from calmkit.registry import Manager, make_manager
 from calmkit.sums import complete_sums
 from calmkit.training.beginning import Start, begin, lineage_of
@@ -33,7 +33,7 @@ from calmkit.training.final import evaluate_at_end
 from calmkit.training.fit import Session, fit_stage
 from calmkit.training.fit_transform import fit_transform
 from calmkit.training.going_on import told_that_it_is_done
-from calmkit.training.lineage import check_gate, check_lineage, load_autoencoder
+from calmkit.training.lineage import check_gate, check_lineage, check_trained_anew, load_autoencoder
 from calmkit.training.loggers import finish_all
 from calmkit.training.measures import measures_on_the_way
 from calmkit.training.objectives import objective_cost, ready_objective
@@ -87,6 +87,8 @@ def train(
         return Run(out)
     model = validate(recipe, manager)
     check_environment(recipe, manager, model)
+    if any(True for _ in model.autoencoder.parameters()):
+        check_trained_anew(recipe, manager)
     if recipe.stages.lm is not None and recipe.stages.lm.init_from:
         check_parts(Path(recipe.stages.lm.init_from), model, recipe.stages.lm.init_parts)
     with told_once(make_trainer(recipe).world_size), ExitStack() as until_the_end:
@@ -195,7 +197,8 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
     data, final = rows_of(max_rows=stage.eval_rows, among=all_rows), rows_of(max_rows=all_rows)
     if model.transform is not None:
         fit_transform(model, data, recipe.seed)
-    start_head(model, data, recipe.seed)
+    if _head_is_fresh(session, stage):
+        start_head(model, data, recipe.seed)
     if stage.init_from:
         _continue_from(Path(stage.init_from), model, session, stage.init_parts)
     units = kind.num_units(recipe, model.autoencoder) if model.layout is None else math.prod(model.layout)
@@ -234,6 +237,13 @@ def _second_stage(session: Session, facts: dict[str, Any], autoencoder: Autoenco
         forget_measured(session.run.folder)
         session.run.save_model(model, prepared, facts, kept=kind.words.kept)
     evaluate_at_end(session, model, final, facts, untrained)
+
+
+def _head_is_fresh(session: Session, stage: LmStage) -> bool:
+    """Whether nothing else gives the head its weights: no checkpoint of this run, and no other run."""
+    goes_on = session.resumed.trained or "lm" in session.resumed.snapshots
+    taken = stage.init_from and (not stage.init_parts or "head" in stage.init_parts)
+    return not goes_on and not taken
 
 
 def _untrained(session: Session, model: CalmModel, data: Any) -> dict[str, float]:

@@ -248,9 +248,14 @@ def test_refusals_name_what_is_missing_or_unlike(folder: Path, teacher: Run) -> 
 def test_another_autoencoder_of_the_same_settings_is_refused_before_a_step(
     folder: Path, teacher: Run
 ) -> None:
+    """Before stage 1 where that would train it anew and otherwise, else behind it."""
     given = (*SHORT, *DISTIL, f"stages.lm.objective.teacher={teacher.folder}", "seed=2")
-    with pytest.raises(RunFailed, match="rests on another autoencoder than this run's"):
+    with pytest.raises(RunFailed, match=r"rest on another .* with another seed; take it from there too"):
         small_run(folder, "unlike", *given)
+    assert not (folder / "unlike").exists()
+    other = small_run(folder, "other", *SHORT, "seed=2")
+    with pytest.raises(RunFailed, match="rests on another autoencoder than this run's"):
+        small_run(folder, "unlike", *given, f"stages.autoencoder.init_from={other.folder}")
 
 
 def test_a_plan_counts_the_forward_pass_and_the_draws_of_the_teacher(folder: Path, teacher: Run) -> None:
@@ -266,6 +271,19 @@ def test_a_plan_counts_the_forward_pass_and_the_draws_of_the_teacher(folder: Pat
     wanted = forward + 8 * counted.inference["head"]
     found = plan(recipe, manager).stages["lm"]
     assert found.train_flops["objective"] == wanted * found.rows_per_step * found.steps
+
+
+def test_what_a_teacher_froze_saves_its_pupil_nothing(folder: Path, teacher: Run) -> None:
+    """Reading a row and drawing cost what they cost, and the plan says what the run writes down."""
+    frozen = ("head=flow", "head.num_steps=2", "sampler=direct", "stages.lm.freeze=[backbone]")
+    other = small_run(folder, "frozen", *of_teacher(teacher, *frozen))
+    counted = []
+    for run in (teacher, other):
+        given = of_teacher(teacher, *DISTIL, f"stages.lm.objective.teacher={run.folder}")
+        pupil = plan(small_recipe(folder, *given), make_manager()).stages["lm"].train_flops
+        counted.append(pupil["objective"])
+    assert counted[0] == counted[1]
+    assert small_run(folder, "pupil", *given).facts["train_flops_by_part"]["objective"] == counted[1]
 
 
 def test_a_key_of_a_study_knows_a_teacher_by_content(folder: Path, teacher: Run) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from calmkit.report.sampling_table import same_point_grid
-from calmkit.results.same_point import Names, lines_of, point_at, same_points, temperature_of
+from calmkit.results.same_point import Line, Names, lines_of, point_at, same_points, temperature_of
 from calmkit.results.statistics import t_interval
 from calmkit.studies.asked_rows import Score
 from calmkit.studies.sampling_rows import names_of, over_seeds
@@ -120,6 +120,14 @@ def test_calibration_reads_the_exact_line() -> None:
     known = temperature_of(row("sharpen", 8.0, temperature=0.2), exact, NAMES)
     assert known == (pytest.approx(1 / 3), None, None)
     assert temperature_of(row("sharpen", 17.0, temperature=0.1), exact, NAMES) is None
+
+
+def test_where_no_temperature_changes_anything_none_is_told() -> None:
+    """A model whose draws never agree: collision 0 at each."""
+    flat: Line = [(1.0, row("rejection", 0.0)), (0.5, row("rejection", 0.0))]
+    assert temperature_of(row("sharpen", 0.0, temperature=0.3), flat, NAMES) is None
+    falling: Line = [*flat, (0.25, row("rejection", 2.0))]
+    assert temperature_of(row("sharpen", 1.0, temperature=0.3), falling, NAMES) == (1 / 3, None, None)
 
 
 def test_the_table_by_hand() -> None:

@@ -245,3 +245,10 @@ def test_metrics_are_part_of_a_key_and_none_at_all_leaves_it_as_it_was() -> None
     asked = replace(recipe, evaluation=replace(recipe.evaluation, metrics=(PartSpec("m"),)))
     assert Keys(MANAGER).of_trial(asked) != key()
     assert Keys(MANAGER).of_autoencoder(asked) == autoencoder_key()
+
+
+def test_settings_that_a_head_got_later_leave_its_key_as_it_was() -> None:
+    """Of recipes with an energy head, as made before it had codes; another value is another result."""
+    assert Keys(MANAGER).of_trial(load_recipe("tiny/markov", (), MANAGER)) == "b061bc74b583"
+    assert key("head=energy", "head.num_codes=2") != key("head=energy")
+    assert key("head=energy", "head.marginal=0.5") != key("head=energy")

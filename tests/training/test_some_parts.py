@@ -179,6 +179,7 @@ def test_parts_of_a_run_on_another_autoencoder_are_refused(folder: Path, source:
     other = [*FEW, f"stages.lm.init_from={source.folder}", "stages.lm.init_parts=[backbone]", "seed=9"]
     with pytest.raises(RunFailed, match="rest on another autoencoder than this run's"):
         small_run(folder, "other", *other, manager=MANAGER)
+    assert not (folder / "other").exists()  # stage 1 would have trained another one
 
 
 def test_studies_find_what_was_trained_before_these_settings_came(

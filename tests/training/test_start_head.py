@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from lightning.pytorch import LightningDataModule
+from small_runs import TINY, differences, go_on, small_run, stopped, workshop
 from torch import Tensor
 
 from calmkit.autoencoders.vae import VAE
@@ -89,3 +92,28 @@ def test_every_other_head_is_left_alone_and_nothing_is_read() -> None:
     start_head(model, data, seed=1)
     assert data.read == 0
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_run_that_goes_on_or_takes_a_head_over_starts_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are there already, so the training split is not read for them; of other parts it is."""
+    heads: list[str] = []
+
+    def counted(model: CalmModel, data: Any, seed: int) -> None:
+        heads.append(type(model.head).__name__)
+        start_head(model, data, seed)
+
+    monkeypatch.setattr("calmkit.training.train.start_head", counted)
+    given = (*TINY, "evaluation.untrained=false", "head=tied_mixture", "head.num_components=8")
+    with workshop(tmp_path) as folder:
+        whole = small_run(folder, "whole", *given)
+        stopped(small_run, "lm", 1, folder, "stopped", *given)
+        assert len(heads) == 2
+        assert differences(whole, go_on(folder / "stopped")) == []
+        given += (f"stages.autoencoder.init_from={whole.folder}", f"stages.lm.init_from={whole.folder}")
+        small_run(folder, "all", *given)
+        small_run(folder, "head", *given, "stages.lm.init_parts=[head]")
+        assert len(heads) == 2
+        small_run(folder, "backbone", *given, "stages.lm.init_parts=[backbone]")
+    assert heads == ["TiedMixtureHead"] * 3
