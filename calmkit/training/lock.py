@@ -17,7 +17,6 @@ import torch
 import calmkit
 from calmkit import registry
 from calmkit.recipe.schema import Recipe
-from calmkit.sums import file_digest
 from calmkit.training.checkpoints import write_text
 from calmkit.training.run import Run
 
@@ -70,12 +69,10 @@ def surroundings() -> dict[str, Any]:
 
 
 def _built_on(recipe: Recipe) -> Iterator[str]:
-    """What stage 2 began with and which parts did not learn, where that is said: a path says no content."""
+    """Which parts stage 2 took from another run and which did not learn, where that is said."""
     stage = recipe.stages.lm
-    if stage is not None and stage.init_from is not None:
-        weights = Run(Path(stage.init_from)).weights
-        known = {"run": stage.init_from, "sha256": file_digest(weights), "parts": list(stage.init_parts)}
-        yield f"began_with: {json.dumps(known)}"
+    if stage is not None and stage.init_parts:
+        yield f"taken: {json.dumps(list(stage.init_parts))}"
     if stage is not None and stage.freeze:
         yield f"frozen: {json.dumps(list(stage.freeze))}"
 

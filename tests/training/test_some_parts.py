@@ -69,8 +69,8 @@ def test_frozen_parts_keep_the_weights_of_the_run_they_were_taken_from_and_other
     assert not same("head", run, source)
     lock = run.lock
     assert lock["frozen"] == ["embedder", "backbone"]
-    assert lock["began_with"]["parts"] == ["embedder", "backbone"]
-    assert len(lock["began_with"]["sha256"]) == 64
+    assert lock["taken"] == ["embedder", "backbone"]
+    assert len(lock["runs"]["stages.lm.init_from"]) == 64
 
 
 def test_a_stopped_run_with_frozen_parts_goes_on_as_if_nothing_had_been(folder: Path) -> None:
