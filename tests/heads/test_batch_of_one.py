@@ -25,6 +25,8 @@ CASES: list[tuple[str, EventSpec, dict[str, Any]]] = [
     ("mixture", LATENT, {"depth": 1, "num_components": 3}),
     ("strata", LATENT, {"depth": 1, "noise_dim": 4, "num_codes": 3}),
     ("tied_mixture", LATENT, {"depth": 1, "num_components": 3}),
+    ("mean_flow", LATENT, {"depth": 1}),
+    ("consistency", LATENT, {"depth": 1}),
     ("regression", LATENT, {"depth": 1}),
     ("flow", LATENT, {"depth": 1, "num_steps": 3}),
     ("flow", LATENT, {"depth": 1, "num_steps": 3, "solver": "euler"}),

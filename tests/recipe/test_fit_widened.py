@@ -58,7 +58,8 @@ CASES = {
         "error[CK141]: order 'confidence' keeps the draws that are most likely, and head 'diffusion' "
         "knows no "
         "density\n  --> mine.yaml:3:9  (order)\n"
-        "  help: heads that do: mixture; orders that fit 'any_order' and head 'diffusion': random",
+        "  help: heads that do: mixture, tied_mixture; orders that fit 'any_order' and head 'diffusion': "
+        "random",
     ),
     "an order that wants any order, causal backbone": (
         ("tiny/givt_causal", "order: {name: random}"),
@@ -96,7 +97,7 @@ CASES = {
         ("tiny/givt_causal", "head: {name: flow}", "sampler: {name: beam, temperature: null}"),
         "error[CK143]: sampler 'beam' keeps the likeliest rows, and head 'flow' knows no density\n"
         "  --> mine.yaml:4:11  (sampler)\n"
-        "  help: heads that do: mixture; sampler=rows draws without beams",
+        "  help: heads that do: mixture, tied_mixture; sampler=rows draws without beams",
     ),
     "a vote on images": (
         ("tiny/givt_causal", "sampler: {name: vote, temperature: 0.5}"),
@@ -164,7 +165,8 @@ CASES = {
         ("tiny/energy", "sampler: {name: sharpen}"),
         "error[CK143]: sampler 'sharpen' goes by the weights of what a draw is picked from, and head "
         "'energy' knows none\n  --> mine.yaml:3:11  (sampler)\n"
-        "  help: heads with known weights: mixture, strata; sampler=vote works from draws alone",
+        "  help: heads with known weights: mixture, strata, tied_mixture; sampler=vote works from draws "
+        "alone",
     ),
     "labels on text": (
         ("tiny/energy", "conditioner: {name: label}"),
@@ -274,7 +276,7 @@ def test_a_head_that_cannot_be_guided_is_named_with_those_that_can() -> None:
     assert refused("tiny/givt_causal", *lines, manager=manager) == (
         "error[CK143]: guidance 2, and head 'mute' can't be guided (its HeadInfo.guidance is none)\n"
         "  --> mine.yaml:4:30  (sampler.guidance)\n  help: sampler.guidance=1 is no guidance; heads that can "
-        "be: diffusion, energy, flow, mixture, regression, strata"
+        "be: consistency, diffusion, energy, flow, mean_flow, mixture, regression, strata, tied_mixture"
     )
     lines = ("head: {name: mute}", "sampler: {temperature: null, guidance: 1.0}")
     validate(load_recipe(child("tiny/givt_causal", *lines), (), manager), manager)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 from made_results import made_cell, made_latents, made_results, made_trial, rich_results
+from made_scaling import ASKED, NUMBERS, made_grid
 from matplotlib.transforms import Bbox
 
 from calmkit.report.figure_cost import pareto_front
@@ -26,6 +27,7 @@ from calmkit.report.gallery import FIGURES, LATENT_FIGURES, draw, picture
 from calmkit.report.sampling_figure import geometric
 from calmkit.report.standing import standing_grid
 from calmkit.report.table import costs_grid
+from calmkit.results.scaling import scaling
 
 KINDS = [*FIGURES, *LATENT_FIGURES]
 
@@ -265,6 +267,7 @@ def test_every_figure_stands_every_name(kind: str) -> None:
         "x": "step", "y": "brier_lm",
         "series": [{"label": "energy", "exact": True, "points": [[1.0, 2.0], [2.0, 3.0]]}],
     }  # fmt: skip
+    summary["fit"] = scaling(made_grid({"1": 1.5}), ASKED, NUMBERS, "token", replicates=3)
     svg = svg_of(kind, summary)
     root = ElementTree.fromstring(svg)
     assert root.get("role") == "img"

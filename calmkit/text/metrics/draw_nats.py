@@ -15,14 +15,14 @@ https://doi.org/10.1109/TIT.1981.1056331
 
 from __future__ import annotations
 
-from typing import final
-
-from torchmetrics import Metric
+from typing import TYPE_CHECKING, final
 
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import HeldOut, HeldOutMeasure, Measure, MeasureInfo, Number
-from calmkit.metrics.unit_means import UnitMeans
 from calmkit.nn.settings import require_at_least
+
+if TYPE_CHECKING:
+    import torchmetrics
 
 
 @final
@@ -52,11 +52,13 @@ class DrawNats(HeldOutMeasure):
         require_at_least("draw_nats", 2, outcomes=outcomes)
         self.num_draws, self.outcomes = num_draws, outcomes
 
-    def metric(self) -> Metric:
+    def metric(self) -> torchmetrics.Metric:
         """A mean over units."""
+        from calmkit.metrics.unit_means import UnitMeans
+
         return UnitMeans()
 
-    def update(self, metric: Metric, held: HeldOut) -> None:
+    def update(self, metric: torchmetrics.Metric, held: HeldOut) -> None:
         """Add the units of a batch."""
         drawn = held.drawn_data(self.num_draws)  # [S, N, K]
         count = (drawn == held.data).all(-1).sum(0)  # [N]
