@@ -19,6 +19,7 @@ import pluggy
 
 from calmkit import hookspecs
 from calmkit.admission import broken, name_refusal, number_refusal
+from calmkit.built_in import BUILTINS
 from calmkit.interfaces import (
     AnyOrderBackbone,
     Autoencoder,
@@ -41,74 +42,6 @@ from calmkit.interfaces import (
 from calmkit.part_settings import Setting, settings
 
 ENTRY_POINT_GROUP = "calmkit"
-
-BUILTINS = (
-    "calmkit.autoencoders.vae",
-    "calmkit.autoencoders.deterministic",
-    "calmkit.autoencoders.sigma_vae",
-    "calmkit.autoencoders.sphere_vae",
-    "calmkit.autoencoders.past_vae",
-    "calmkit.autoencoders.token_chunks",
-    "calmkit.autoencoders.patches",
-    "calmkit.autoencoders.image_vae",
-    "calmkit.autoencoders.image_sigma_vae",
-    "calmkit.transforms.normalise",
-    "calmkit.transforms.patchify",
-    "calmkit.transforms.adaptor",
-    "calmkit.conditioners.label",
-    "calmkit.conditioners.prefix",
-    "calmkit.embedders.tokens",
-    "calmkit.embedders.latents",
-    "calmkit.embedders.both",
-    "calmkit.backbones.transformer",
-    "calmkit.backbones.gru",
-    "calmkit.backbones.any_order",
-    "calmkit.orders.left_to_right",
-    "calmkit.orders.random",
-    "calmkit.orders.confidence",
-    "calmkit.heads.energy",
-    "calmkit.heads.flow",
-    "calmkit.heads.diffusion",
-    "calmkit.heads.mixture",
-    "calmkit.heads.strata",
-    "calmkit.heads.tied_mixture",
-    "calmkit.heads.regression",
-    "calmkit.heads.mean_flow",
-    "calmkit.heads.consistency",
-    "calmkit.heads.local_ar",
-    "calmkit.objectives.data",
-    "calmkit.objectives.distil",
-    "calmkit.objectives.prefer",
-    "calmkit.samplers.direct",
-    "calmkit.samplers.vote",
-    "calmkit.samplers.rejection",
-    "calmkit.samplers.sharpen",
-    "calmkit.samplers.greedy",
-    "calmkit.samplers.rows",
-    "calmkit.samplers.beam",
-    "calmkit.launchers.local",
-    "calmkit.launchers.slurm",
-    "calmkit.text.corpora.stdlib",
-    "calmkit.text.corpora.text",
-    "calmkit.text.corpora.hub",
-    "calmkit.text.corpora.markov",
-    "calmkit.text.tokenizers.bytes",
-    "calmkit.text.tokenizers.bpe",
-    "calmkit.text.tokenizers.file",
-    "calmkit.text.tokenizers.hub",
-    "calmkit.text.tokenizers.ids",
-    "calmkit.metrics.latent_energy",
-    "calmkit.metrics.variogram",
-    "calmkit.text.metrics.described",
-    "calmkit.text.metrics.draw_nats",
-    "calmkit.text.kind",
-    "calmkit.images.corpora.digits",
-    "calmkit.images.corpora.idx",
-    "calmkit.images.corpora.cifar",
-    "calmkit.images.corpora.folder",
-    "calmkit.images.described",
-    "calmkit.images.kind",
-)
 
 
 @dataclass(frozen=True)

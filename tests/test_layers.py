@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import calmkit
-from calmkit.registry import BUILTINS
+from calmkit.built_in import BUILTINS
 
 PACKAGE = Path(calmkit.__file__).parent
 
@@ -31,6 +31,7 @@ generation
 rows, metrics
 part_settings
 admission
+built_in
 registry
 recipe
 data

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from calmkit import registry
+from calmkit.built_in import BUILTINS
 from calmkit.hookspecs import hookimpl
 from calmkit.interfaces import (
     Choice,
@@ -40,7 +41,7 @@ from calmkit.interfaces import (
 )
 from calmkit.recipe.convert import Misfit, convert, to_node
 from calmkit.recipe.errors import Mark
-from calmkit.registry import BUILTINS, KINDS, Rejected, UnknownPart, make_manager, sizes_of
+from calmkit.registry import KINDS, Rejected, UnknownPart, make_manager, sizes_of
 from calmkit.testing import check_embedder, check_head
 
 

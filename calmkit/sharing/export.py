@@ -17,10 +17,11 @@ from typing import Any
 
 import yaml
 
+from calmkit.built_in import BUILTINS
 from calmkit.recipe.dump import as_text
 from calmkit.recipe.parts import kind_of
 from calmkit.recipe.schema import SECTIONS, Recipe
-from calmkit.registry import BUILTINS, Manager, Part, make_manager
+from calmkit.registry import Manager, Part, make_manager
 from calmkit.sharing.card import Told, model_card
 from calmkit.sharing.places import recipe_without_places, without_places
 from calmkit.sharing.shards import LARGEST, write_tensors
