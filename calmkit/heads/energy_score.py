@@ -217,7 +217,7 @@ def _to_gaussians(
     centred = x - mean  # the products below lose no digits to a mean far from 0
     squared = (centred * sigma) @ noise.T  # [S, n, R], the largest tensor
     squared.mul_(-2).add_(centred.square().sum(-1, keepdim=True)).add_(sigma.square() @ noise.square().T)
-    weight = _weigh_(squared.clamp_(min=0), rho)
+    weight = weigh_(squared.clamp_(min=0), rho)
     gradient = centred.mul_(weight.sum(-1, keepdim=True)).sub_((weight @ noise).mul_(sigma))
     pairs = len(x) * len(noise)
     return squared.sum((0, 2)) / pairs, gradient.mul_(rho.exponent / pairs)
@@ -231,7 +231,7 @@ def _to_targets(
     for draw, slot in zip(x, gradient, strict=True):
         difference = draw - targets  # [R, n, D]
         squared = difference.square().sum(-1)
-        weight = _weigh_(squared, rho)
+        weight = weigh_(squared, rho)
         total += squared.sum(0)
         slot.copy_(difference.mul_(weight.unsqueeze(-1)).sum(0))
     pairs = len(x) * len(targets)
@@ -247,7 +247,7 @@ def _among(x: Float[Tensor, "S n D"], rho: Distance) -> tuple[Float[Tensor, " n"
     for i in range(len(x) - 1):
         difference = x[i + 1 :] - x[i]  # [S - 1 - i, n, D]
         squared = difference.square().sum(-1)
-        weight = _weigh_(squared, rho)
+        weight = weigh_(squared, rho)
         total += squared.sum(0)
         difference.mul_(weight.unsqueeze(-1))
         gradient[i + 1 :] += difference
@@ -256,7 +256,7 @@ def _among(x: Float[Tensor, "S n D"], rho: Distance) -> tuple[Float[Tensor, " n"
     return total / pairs, gradient.mul_(rho.exponent / pairs)
 
 
-def _weigh_(squared: Tensor, rho: Distance) -> Tensor:
+def weigh_(squared: Tensor, rho: Distance) -> Tensor:
     """Squared distances become rho in place; returns the factor that the difference, times a, has in the
     gradient: |d|^(a - 2), with 0 for a distance of 0, or 1 / sqrt(|d|^2 + c^2).
     """

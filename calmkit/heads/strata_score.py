@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from calmkit.heads.energy_score import BLOCK_ELEMENTS, at_least_float32
+from calmkit.heads.energy_score import BLOCK_ELEMENTS, Distance, at_least_float32, weigh_
 
 ToTargets = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 """From draws `[S, n, D]` of some units: the mean of |x - y|^a over targets, `[S, n]`, and its gradient."""
@@ -144,7 +144,7 @@ def _between(
         codes = slice(start, start + size)
         difference = first[codes].unsqueeze(1) - second  # [k, C, n, D]
         distance = difference.square().sum(-1)
-        factor = _weigh_(distance, exponent)
+        factor = weigh_(distance, Distance(exponent))
         here = w[codes].unsqueeze(1)
         from_first[codes] = (distance * w).sum(1)
         from_second += (distance * here).sum(0)
@@ -165,7 +165,7 @@ def _to_gaussians(
     offset = x - mean  # centred: the products below lose no digits to a mean far from 0
     squared = (offset * sigma) @ noise.T  # [S, n, R], the largest tensor
     squared.mul_(-2).add_(offset.square().sum(-1, keepdim=True)).add_(sigma.square() @ noise.square().T)
-    factor = _weigh_(squared.clamp_(min=0), exponent)
+    factor = weigh_(squared.clamp_(min=0), Distance(exponent))
     slope = offset.mul_(factor.sum(-1, keepdim=True)).sub_((factor @ noise).mul_(sigma))
     return squared.mean(-1), slope.mul_(exponent / len(noise))
 
@@ -178,15 +178,7 @@ def _to_points(
     for i, draw in enumerate(x):
         difference = draw - targets  # [R, n, D]
         distance = difference.square().sum(-1)
-        factor = _weigh_(distance, exponent)
+        factor = weigh_(distance, Distance(exponent))
         pull[i] = distance.mean(0)
         slope[i] = difference.mul_(factor.unsqueeze(-1)).mean(0)
     return pull, slope.mul_(exponent)
-
-
-def _weigh_(squared: Tensor, exponent: float) -> Tensor:
-    """Squared distances become |d|^a in place; returns |d|^(a - 2), with 0 for a distance of 0."""
-    tiny = torch.finfo(squared.dtype).tiny  # below it the power could overflow, so it counts as 0
-    factor = squared.clamp(min=tiny).pow_(exponent / 2 - 1).masked_fill_(squared <= tiny, 0)
-    squared.mul_(factor)
-    return factor
